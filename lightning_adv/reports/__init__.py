@@ -1,0 +1,1 @@
+"""Results as tables, pictures, JSON and an HTML page."""

@@ -1,0 +1,87 @@
+"""What an evaluation leaves behind: scalars for loggers, tables and pictures for people, plain data for JSON."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Cell", "EvaluationResult", "Picture", "Table"]
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under named columns; floats between 0 and 1 in a column listed in ``percent`` are shown as percentages.
+
+    Args:
+        title: what the table shows, a few words.
+        columns: names of the columns, the first names the row.
+        rows: one sequence of cells a row, as long as ``columns``.
+        percent: names of the columns that hold shares in [0, 1].
+        note: one sentence under the table (how to read it, what was counted).
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    percent: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.title!r}: row {row} does not have {len(self.columns)} cells")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that is drawn only when somebody wants it.
+
+    Args:
+        name: file stem, unique within a result, e.g. ``"pgd_examples"``.
+        title: heading above the picture.
+        draw: makes the matplotlib figure; the caller closes it.
+        caption: one sentence below the picture.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[], "Figure"]
+    caption: str = ""
+
+
+@dataclass
+class EvaluationResult(ABC):
+    """Base of all typed results: what a callback measured in one stage at one epoch.
+
+    Args:
+        title: heading of its section in the report.
+        epoch: epoch after which it was measured, counted from 1; 0 outside ``fit``.
+        stage: ``"val"`` or ``"test"``.
+        warnings: sentences a reader must see before the figures.
+    """
+
+    title: str
+    epoch: int = 0
+    stage: str = "val"
+    warnings: list[str] = field(default_factory=list)
+
+    @abstractmethod
+    def scalars(self) -> dict[str, float]:
+        """Metric name without the stage, e.g. ``"pgd/robust_accuracy"``, to its value."""
+
+    @abstractmethod
+    def tables(self) -> list[Table]:
+        """Tables of the section, the most important first."""
+
+    def pictures(self) -> list[Picture]:
+        """Pictures of the section, the most telling first."""
+        return []
+
+    @abstractmethod
+    def as_dict(self) -> dict:
+        """Plain data (numbers, strings, lists, dicts) for ``results.json``."""
