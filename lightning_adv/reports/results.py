@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "EvaluationResult", "Picture", "Table"]
+__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table"]
 
 Cell = str | int | float | None
 
@@ -54,6 +54,25 @@ class Picture:
     caption: str = ""
 
 
+@dataclass(frozen=True)
+class KeyFigure:
+    """A scalar that readers compare between runs; the report sets it beside the same scalar of every baseline.
+
+    Args:
+        scalar: its key in ``EvaluationResult.scalars()``; the value is a share in [0, 1].
+        label: its name for people, e.g. ``"Worst-case robust accuracy"``.
+        basis: what it was measured with, e.g. the attack's settings; two figures compare only where this is equal.
+        interval: lower and upper end of the 95 % confidence interval.
+        card: whether it stands in large type at the top of the page.
+    """
+
+    scalar: str
+    label: str
+    basis: str = ""
+    interval: tuple[float, float] | None = None
+    card: bool = False
+
+
 @dataclass
 class EvaluationResult(ABC):
     """Base of all typed results: what a callback measured in one stage at one epoch.
@@ -77,6 +96,14 @@ class EvaluationResult(ABC):
     @abstractmethod
     def tables(self) -> list[Table]:
         """Tables of the section, the most important first."""
+
+    def summary(self) -> str:
+        """One or two sentences with the outcome, for the top of the report."""
+        return ""
+
+    def key_figures(self) -> list[KeyFigure]:
+        """Scalars worth comparing with other runs, the most important first."""
+        return []
 
     def pictures(self) -> list[Picture]:
         """Pictures of the section, the most telling first."""

@@ -1,0 +1,156 @@
+"""Where a result comes from: command, seed, code, versions, machine and time."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+__all__ = ["Machine", "RunInfo", "run_info"]
+
+DISTRIBUTIONS = {
+    "lightning_adv": "lightning-adv",
+    "torch": "torch",
+    "lightning": "pytorch-lightning",
+    "torchvision": "torchvision",
+    "torchmetrics": "torchmetrics",
+    "timm": "timm",
+    "kornia": "kornia",
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the run had: processor, GPUs by name, usable cores, memory in GiB, operating system."""
+
+    cpu: str
+    gpus: list[str]
+    cores: int
+    memory_gib: float | None
+    system: str
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The provenance of a report.
+
+    Args:
+        command: command line as typed.
+        seed: the run's seed, None where none was set.
+        commit: git commit of the working directory, None outside a repository or without git.
+        dirty: whether tracked files differ from that commit; None where there is no commit.
+        versions: name to version of Python and of the libraries that decide the figures.
+        machine: where it ran.
+        started, finished: ISO 8601 times with their offset; ``finished`` is None while the run goes on.
+        folder: folder of the run.
+    """
+
+    command: str
+    seed: int | None
+    commit: str | None
+    dirty: bool | None
+    versions: dict[str, str]
+    machine: Machine
+    started: str
+    finished: str | None
+    folder: str
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock seconds from start to finish."""
+        if self.finished is None:
+            return None
+        return (datetime.fromisoformat(self.finished) - datetime.fromisoformat(self.started)).total_seconds()
+
+    def as_dict(self) -> dict:
+        """Plain data for ``results.json``."""
+        return asdict(self)
+
+
+def run_info(
+    seed: int | None,
+    folder: str | os.PathLike[str],
+    started: datetime,
+    *,
+    finished: datetime | None = None,
+    command: Sequence[str] | None = None,
+    repository: str | os.PathLike[str] = ".",
+) -> RunInfo:
+    """Collects the provenance of this process; what cannot be found out is None, never an error.
+
+    Args:
+        seed: the run's seed.
+        folder: folder of the run.
+        started, finished: times with a time zone; leave ``finished`` out while the run goes on.
+        command: the command line, default that of this process.
+        repository: folder whose git commit is recorded.
+    """
+    commit = _git(repository, "rev-parse", "HEAD")
+    changes = None if commit is None else _git(repository, "status", "--porcelain", "--untracked-files=no")
+    return RunInfo(
+        command=shlex.join(sys.argv if command is None else command),
+        seed=seed,
+        commit=commit,
+        dirty=None if changes is None else changes != "",
+        versions=_versions(),
+        machine=_machine(),
+        started=_iso(started),
+        finished=None if finished is None else _iso(finished),
+        folder=str(folder),
+    )
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _git(repository: str | os.PathLike[str], *arguments: str) -> str | None:
+    """Output of a git command; None without git, outside a repository or where git refuses."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name, distribution in DISTRIBUTIONS.items():
+        try:
+            versions[name] = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        versions["cuda"] = torch.version.cuda
+    return versions
+
+
+def _machine() -> Machine:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    # A container or a scheduler may lend fewer cores than the machine has.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    system = f"{platform.system()} {platform.release()} {platform.machine()}"
+    return Machine(cpu=_cpu(), gpus=gpus, cores=cores, memory_gib=_memory_gib(), system=system)
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # not every system has sysconf or these two names
+        return None

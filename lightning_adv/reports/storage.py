@@ -1,0 +1,207 @@
+"""``results.json``: its layout, writing it so that a kill leaves the old file or the new one, and reading it back.
+
+The layout is documented in docs/results_schema.md.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn, TypedDict, cast
+
+from lightning_adv.errors import InputError
+from lightning_adv.reports.results import EvaluationResult
+from lightning_adv.reports.run import RunInfo
+
+__all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "read_results", "write_atomically"]
+
+SCHEMA = 1
+Histories = Mapping[str, Sequence[tuple[int, float]]]
+
+
+class SectionDocument(TypedDict):
+    """One evaluation's result as plain data."""
+
+    kind: str
+    title: str
+    stage: str
+    epoch: int
+    scalars: dict[str, float | None]
+    key_figures: list[dict]
+    tables: list[dict]
+    pictures: list[str]
+    warnings: list[str]
+    data: dict
+
+
+class BaselineDocument(TypedDict):
+    """What a report keeps of a run that it was compared with."""
+
+    path: str
+    title: str
+    commit: str | None
+    sections: list[dict]
+
+
+class ResultsDocument(TypedDict):
+    """A whole ``results.json``."""
+
+    schema: int
+    title: str
+    run: dict
+    sections: list[SectionDocument]
+    history: dict[str, list[list]]
+    baselines: dict[str, BaselineDocument]
+
+
+TOP_LEVEL = {"title": str, "run": dict, "sections": list, "history": dict, "baselines": dict}
+SECTION = {
+    "kind": str,
+    "title": str,
+    "stage": str,
+    "epoch": int,
+    "scalars": dict,
+    "key_figures": list,
+    "warnings": list,
+}
+SECTION |= {"tables": list, "pictures": list, "data": dict}
+KEY_FIGURE = {"scalar": str, "label": str, "basis": str, "card": bool}
+
+
+def section_document(result: EvaluationResult, pictures: Sequence[str]) -> SectionDocument:
+    """One section; ``pictures`` are the names of its files under ``pictures/``."""
+    return {
+        "kind": type(result).__name__,
+        "title": result.title,
+        "stage": result.stage,
+        "epoch": result.epoch,
+        "scalars": dict(result.scalars()),
+        "key_figures": [asdict(figure) for figure in result.key_figures()],
+        "tables": [asdict(table) for table in result.tables()],
+        "pictures": list(pictures),
+        "warnings": list(result.warnings),
+        "data": result.as_dict(),
+    }
+
+
+def results_document(
+    title: str,
+    run: RunInfo,
+    sections: Sequence[SectionDocument],
+    histories: Histories,
+    baselines: Mapping[str, tuple[Path, ResultsDocument]],
+) -> ResultsDocument:
+    """The whole file; of every baseline the scalars are kept, so that the comparison outlives the other file."""
+    return {
+        "schema": SCHEMA,
+        "title": title,
+        "run": run.as_dict(),
+        "sections": list(sections),
+        "history": {name: [list(point) for point in points] for name, points in histories.items()},
+        "baselines": {name: _baseline_document(path, other) for name, (path, other) in baselines.items()},
+    }
+
+
+def _baseline_document(path: Path, document: ResultsDocument) -> BaselineDocument:
+    kept = ("kind", "title", "stage", "epoch", "scalars", "key_figures")
+    return {
+        "path": str(path),
+        "title": document["title"],
+        "commit": document["run"].get("commit"),
+        "sections": [{key: section[key] for key in kept} for section in document["sections"]],
+    }
+
+
+def as_json(document: ResultsDocument) -> bytes:
+    """UTF-8 JSON; numbers that are not finite become null, which JSON can hold."""
+    return json.dumps(_finite(document), indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replaces a file in one step: readers see the old content or the new, also when the process is killed.
+
+    Raises:
+        InputError: the folder cannot be made or written.
+    """
+    # One fixed name beside the target: what a killed run left there, the next run replaces.
+    waiting = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with waiting.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(waiting, path)
+    except OSError as error:
+        with suppress(OSError):
+            waiting.unlink()
+        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable folder for the report") from error
+
+
+def read_results(path: str | os.PathLike[str]) -> ResultsDocument:
+    """A ``results.json`` that a report wrote, checked.
+
+    Args:
+        path: the file, or the report folder that holds it.
+
+    Raises:
+        InputError: no such file, not JSON, not a report's results, or of another schema.
+    """
+    file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
+    try:
+        document = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise InputError(f"cannot read results {file}: {error.strerror}; expected a report's results.json") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"results {file} are not valid JSON ({error}); write that report again") from error
+    if not isinstance(document, dict) or "schema" not in document:
+        raise InputError(
+            f"{file} is JSON but no report's results: it has no field 'schema'; give a report's results.json"
+        )
+    if document["schema"] != SCHEMA:
+        version = document["schema"]
+        raise InputError(
+            f"results {file} have schema {version!r}, this version reads {SCHEMA}; write that report again"
+        )
+    _check(document, TOP_LEVEL, f"results {file}")
+    for i, section in enumerate(document["sections"]):
+        _check_section(section, f"results {file}, sections[{i}]")
+    return cast(ResultsDocument, document)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_section(section: object, where: str) -> None:
+    _check(section, SECTION, where)
+    for name, value in section["scalars"].items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise InputError(f"{where}: scalar {name!r} is {value!r}, not a number; the file was changed or damaged")
+    for i, figure in enumerate(section["key_figures"]):
+        _check(figure, KEY_FIGURE, f"{where}, key_figures[{i}]")
+        interval = figure.get("interval")
+        ends = interval if isinstance(interval, list) else []
+        if interval is not None and (len(ends) != 2 or not all(isinstance(end, int | float) for end in ends)):
+            raise InputError(f"{where}: interval {interval!r} is not two numbers; the file was changed or damaged")
+
+
+def _check(value: object, fields: Mapping[str, type], where: str) -> None:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected an object with {', '.join(fields)}; the file was changed or damaged")
+    for name, kind in fields.items():
+        if not isinstance(value.get(name), kind):
+            raise InputError(f"{where}: field {name!r} is missing or not a {kind.__name__}; the file was damaged")

@@ -1,0 +1,121 @@
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from lightning_adv.errors import InputError
+from lightning_adv.reports.html import write_report
+
+from .samples import attack, examples
+
+
+class Outline(HTMLParser):
+    """The tags, references and text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.references, self.text = [], [], ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.references += [value for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture
+def report(tmp_path, provenance):
+    def write(*sections, folder="report", **changes):
+        arguments = {"title": "A run", "histories": {}, "baselines": {}, "run": provenance, "config_yaml": "seed: 7\n"}
+        return write_report(tmp_path / folder, sections=sections, **(arguments | changes))
+
+    return write
+
+
+def test_the_page_shows_figures_warnings_provenance_and_configuration(report, robustness):
+    history = {"val/clean_accuracy": [(1, 0.5), (2, 0.9)], "val/loss": [(1, 2.25)]}
+    result = robustness(warnings=["Gradients look masked."], examples={"pgd": examples()})
+    page = Outline(report(result, histories=history).read_text())
+    words = " ".join(page.text.split())
+    for expected in (
+        "90.0%",
+        "95% interval 82.6\N{EN DASH}94.5%",
+        "45.0%",
+        "Gradients look masked.",
+        "0123456789abcdef, with uncommitted changes",
+        "took 4 min 0 s",
+        "torch 2.15.0",
+        "seed: 7",
+        "2.25",
+    ):
+        assert expected in words, expected
+    assert "script" not in page.tags
+
+
+def test_every_picture_is_a_real_file_beside_the_page_and_nothing_is_fetched(report, robustness):
+    index = report(robustness(examples={"pgd": examples()}), histories={"val/accuracy": [(1, 0.5)]})
+    files = {r for r in Outline(index.read_text()).references if r.endswith(".png")}
+    assert files == {f"pictures/{path.name}" for path in (index.parent / "pictures").iterdir()}
+    assert len(files) == 3
+    for file in files:
+        with Image.open(index.parent / file) as image:
+            assert image.convert("L").getextrema()[0] < 128, "something dark is drawn"
+    assert not re.search(r"https?://", index.read_text())
+
+
+def test_hostile_strings_stay_text(report, robustness):
+    evil = '<script>alert("x")</script>'
+    result = robustness(title=evil, class_names=[evil, "$x$"], warnings=[evil], attacks=[attack(evil, [30, 20])])
+    index = report(result, title=evil, config_yaml=f"name: {evil}</pre>", histories={evil + "accuracy": [(1, 0.5)]})
+    outline = Outline(index.read_text())
+    assert "script" not in outline.tags
+    assert outline.text.count(evil) >= 6
+    assert all("<" not in path.name for path in (index.parent / "pictures").iterdir())
+
+
+def test_a_baseline_stands_beside_the_run_with_its_difference(report, robustness, tmp_path):
+    weak = {"attacks": [attack("pgd", [3, 2])], "worst_case_correct": 5, "worst_case_per_class": [3, 2]}
+    report(robustness(**weak), folder="standard", title="Standard training")
+    strong = {"attacks": [attack("pgd", [30, 20])]}
+    index = report(robustness(**strong), baselines={"standard": tmp_path / "standard" / "results.json"})
+    words = " ".join(Outline(index.read_text()).text.split())
+    assert "Worst-case robust accuracy 45.0%35.6\N{EN DASH}54.8% 5.0%" in words
+    assert "+40.0" in words
+    kept = json.loads((index.parent / "results.json").read_text())["baselines"]["standard"]
+    assert kept["title"] == "Standard training"
+    assert kept["sections"][0]["scalars"]["pgd/robust_accuracy"] == 0.05
+
+
+def test_a_baseline_attacked_otherwise_gets_no_difference(report, robustness, tmp_path):
+    report(robustness(attacks=[attack("pgd", [30, 20], eps=0.1)]), folder="standard")
+    index = report(robustness(attacks=[attack("pgd", [30, 20])]), baselines={"standard": tmp_path / "standard"})
+    words = " ".join(Outline(index.read_text()).text.split())
+    assert "measured otherwise PGD Linf eps 0.1" in words.replace("otherwisePGD", "otherwise PGD")
+
+
+def test_a_corrupt_baseline_stops_the_report_before_anything_is_written(report, robustness, tmp_path):
+    (tmp_path / "other.json").write_text('{"schema": 1}')
+    with pytest.raises(InputError, match=r"other\.json"):
+        report(robustness(), baselines={"other": tmp_path / "other.json"})
+    assert not (tmp_path / "report").exists()
+
+
+def test_names_that_differ_only_in_odd_characters_keep_their_own_pictures(report, robustness):
+    attacks = [attack("a b", [30, 20]), attack("a_b", [30, 20])]
+    index = report(robustness(attacks=attacks, examples={"a b": examples(), "a_b": examples()}))
+    assert len(list((index.parent / "pictures").iterdir())) == 3
+
+
+def test_a_second_report_replaces_the_first_and_leaves_nothing_behind(report, robustness):
+    report(robustness(), title="First")
+    index = report(robustness(), title="Second")
+    assert "Second" in index.read_text()
+    assert not list(index.parent.rglob("*.tmp"))
+
+
+def test_a_report_without_results_is_still_a_page(report):
+    assert "not known" not in Outline(report().read_text()).text
