@@ -1,0 +1,13 @@
+"""Lightning callbacks: when an evaluation runs, on which images, and where its result goes.
+
+Import this package as ``lightning_adv.callbacks``.
+"""
+
+from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
+from lightning_adv.callbacks.epoch_line import EpochLine
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
+from lightning_adv.callbacks.report import Report
+from lightning_adv.callbacks.run_record import RunRecord
+
+__all__ = ["AttackEvaluation", "EpochEndEvaluation", "EpochLine", "LastCheckpoint", "Report", "RunRecord"]

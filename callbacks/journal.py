@@ -1,0 +1,81 @@
+"""Pictures and tables to every logger of a trainer, each in the way it has."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pytorch_lightning import Trainer
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+
+from lightning_adv.reports.results import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["log_figure", "log_table", "run_folder"]
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Folder of the run: of the first logger that has one, else ``default_root_dir``. Call on all ranks."""
+    own = next((logger.log_dir for logger in trainer.loggers if getattr(logger, "log_dir", None)), None)
+    save = next((logger.save_dir for logger in trainer.loggers if logger.save_dir), None)
+    return Path(trainer.strategy.broadcast(str(own or save or trainer.default_root_dir)))
+
+
+def log_figure(trainer: Trainer, key: str, figure: "Figure") -> None:
+    """One picture under ``key``: W&B image, TensorBoard figure, or a PNG in the CSV logger's ``media`` folder.
+
+    Does nothing except on rank zero.
+    """
+    if not trainer.is_global_zero:
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [_pixels(figure)], step=trainer.global_step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_figure(key, figure, global_step=trainer.global_step, close=False)
+        elif isinstance(logger, CSVLogger):
+            figure.savefig(_media(logger, key, trainer.global_step, ".png"))
+
+
+def log_table(trainer: Trainer, key: str, table: Table) -> None:
+    """One table under ``key``: W&B table, TensorBoard text, or a CSV file in the CSV logger's ``media`` folder.
+
+    Does nothing except on rank zero.
+    """
+    if not trainer.is_global_zero:
+        return
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            # W&B tables want one type a column.
+            rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
+            logger.log_table(key, columns=table.columns, data=rows, step=trainer.global_step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(key, _markdown(table), global_step=trainer.global_step)
+        elif isinstance(logger, CSVLogger):
+            with _media(logger, key, trainer.global_step, ".csv").open("w", newline="") as file:
+                csv.writer(file).writerows([table.columns, *table.rows])
+
+
+def _media(logger: Logger, key: str, step: int, suffix: str) -> Path:
+    path = Path(logger.log_dir) / "media" / f"{key}_{step:06d}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _pixels(figure: "Figure") -> "np.ndarray":
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _markdown(table: Table) -> str:
+    lines = [table.columns, ["---"] * len(table.columns), *table.rows]
+    cells = [
+        [f"{cell:.4g}" if isinstance(cell, float) else "" if cell is None else str(cell) for cell in row]
+        for row in lines
+    ]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)

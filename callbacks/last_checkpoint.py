@@ -1,0 +1,54 @@
+"""The checkpoint that a killed run goes on from."""
+
+from pathlib import Path
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+
+from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.errors import InputError
+
+__all__ = ["LastCheckpoint"]
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps ``checkpoints/last.ckpt`` of the run's folder: every n steps and at the end of every epoch.
+
+    Lightning writes a checkpoint beside the old one and renames it, so a kill leaves one of the two whole.
+
+    Args:
+        every_n_steps: optimiser steps between two saves within an epoch.
+        folder: default ``checkpoints`` in the run's folder.
+
+    Raises:
+        InputError: ``every_n_steps`` below 1.
+    """
+
+    def __init__(self, every_n_steps: int = 500, folder: str | None = None) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise InputError(f"every_n_steps of LastCheckpoint must be at least 1, got {every_n_steps}")
+        self.every_n_steps, self.folder = every_n_steps, folder
+        self.path: Path | None = None
+        self._saved_at = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Fix the path, the same on all ranks."""
+        self.path = (Path(self.folder) if self.folder else run_folder(trainer) / "checkpoints") / "last.ckpt"
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int
+    ) -> None:
+        """Save every n steps; with gradient accumulation, once a step."""
+        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the finished epoch."""
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if not trainer.fast_dev_run:
+            self._saved_at = trainer.global_step
+            trainer.save_checkpoint(self.path, weights_only=False)

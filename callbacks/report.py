@@ -1,0 +1,112 @@
+"""The report of a run: what the evaluations measured, as a page, as JSON and as pictures."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.errors import InputError
+
+__all__ = ["Report"]
+
+HISTORY_PREFIXES = ("train/", "val/", "test/")
+
+
+class Report(Callback):
+    """Writes ``report/index.html``, ``results.json`` and PNGs after fit, validate and test, also when interrupted.
+
+    It collects the latest typed result of every evaluation callback of the trainer and the history of the scalars.
+
+    Args:
+        title: heading of the page; default the name of the model's class.
+        baselines: name to the ``results.json`` of another run, set beside this one's figures.
+        folder: where to write; default ``report`` in the run's folder.
+
+    Raises:
+        InputError: a baseline that is not there or not a ``results.json`` of this project.
+    """
+
+    def __init__(
+        self, title: str | None = None, baselines: dict[str, str] | None = None, folder: str | None = None
+    ) -> None:
+        super().__init__()
+        self.title, self.baselines, self.folder = title, dict(baselines or {}), folder
+        self.history: dict[str, list[list[float]]] = {}
+        self.started = datetime.now(UTC)
+        self.path: Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Read the baselines now: a wrong path must not surface after hours of training."""
+        from lightning_adv.reports.storage import read_results
+
+        for name, path in self.baselines.items():
+            if not Path(path).is_file():
+                raise InputError(f"baseline {name!r} of Report: there is no {path}; run that baseline first")
+            read_results(path)
+        self.path = Path(self.folder) if self.folder else run_folder(trainer) / "report"
+
+    def state_dict(self) -> dict:
+        """The history, so that the curves of a resumed run are whole."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take the history up again."""
+        self.history = state_dict["history"]
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the scalars of the epoch before: only now are its training metrics averaged."""
+        if trainer.current_epoch:
+            self._note(trainer, trainer.current_epoch)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the scalars of the last epoch."""
+        self._note(trainer, trainer.current_epoch)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report of the training run."""
+        self._write(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report of ``validate``."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the report of ``test``."""
+        self._write(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Write what there is; a user's mistake has nothing to report."""
+        if self._results(trainer) and not isinstance(exception, InputError):
+            self._write(trainer, pl_module)
+
+    def _note(self, trainer: Trainer, epoch: int) -> None:
+        for key, value in trainer.callback_metrics.items():
+            points = self.history.setdefault(key, []) if key.startswith(HISTORY_PREFIXES) else None
+            if points is not None and (not points or points[-1][0] < epoch):
+                points.append([epoch, float(value)])
+
+    def _results(self, trainer: Trainer) -> list:
+        evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]
+        return [each.result for each in evaluations if each.result is not None]
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero or trainer.fast_dev_run or self.path is None:
+            return
+        from lightning_adv.reports.html import write_report
+        from lightning_adv.reports.run import run_info
+
+        record = next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
+        page = write_report(
+            self.path,
+            title=self.title or type(pl_module).__name__,
+            sections=self._results(trainer),
+            histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
+            baselines=self.baselines,
+            run=run_info(record.seed if record else None, self.path.parent, self.started, finished=datetime.now(UTC)),
+            config_yaml=record.text if record else "",
+        )
+        print(f"report: {page}", flush=True)

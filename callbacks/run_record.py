@@ -1,0 +1,46 @@
+"""The resolved configuration of a run: in its folder, in its checkpoints and in every logger."""
+
+from pathlib import Path
+
+import yaml
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.cli import SaveConfigCallback
+
+__all__ = ["CONFIG_KEY", "RunRecord"]
+
+CONFIG_KEY = "lightning_adv_config"
+"""Where a checkpoint keeps the configuration, as YAML text: plain data that loads without unpickling."""
+
+
+class RunRecord(SaveConfigCallback):
+    """Saves the configuration as the command line resolved it; added to every run by the command line.
+
+    A resumed run overwrites ``config.yaml`` with what it was really started with.
+    """
+
+    @property
+    def text(self) -> str:
+        """The configuration as YAML."""
+        return self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run."""
+        return self.config.get("seed_everything")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write ``config.yaml`` and hand the configuration to the loggers, once, on rank zero."""
+        if self.already_saved:
+            return
+        self.already_saved = True
+        folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(self.text)
+        for logger in trainer.loggers:
+            logger.log_hyperparams(yaml.safe_load(self.text))
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
+        """Keep the configuration with the weights, so that ``evaluate.py`` needs the checkpoint only."""
+        checkpoint[CONFIG_KEY] = self.text

@@ -1,0 +1,78 @@
+"""Robust accuracy over eps."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from lightning_adv.attacks import Attack
+from lightning_adv.attacks.budget import Budget, as_eps
+from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.callbacks.share import EvaluationBatch
+from lightning_adv.errors import InputError
+
+__all__ = ["EpsSweep"]
+
+
+class EpsSweep:
+    """The accuracy that several budgets of each attack leave, on a few images.
+
+    An image that falls at one eps stays fallen at the larger ones (the balls are nested), so each budget is spent on
+    the survivors of the one before.
+
+    Args:
+        attacks: name to attack; those without an eps are left out.
+        budgets: radii in pixel units, read in the norm of each attack.
+        samples: images over all ranks, the first of the evaluation's choice.
+
+    Raises:
+        InputError: a budget that is not positive, or no attack with an eps.
+    """
+
+    def __init__(self, attacks: dict[str, Attack], budgets: Sequence[Budget], samples: int) -> None:
+        self.attacks = {name: attack for name, attack in attacks.items() if getattr(attack, "eps", 0) > 0}
+        if not self.attacks:
+            raise InputError("eps_sweep needs an attack with an eps; none of the attacks has one")
+        norms = {attack.norm for attack in self.attacks.values()}
+        self.budgets = sorted({as_eps(budget, norm) for budget in budgets for norm in norms})
+        if self.budgets[0] <= 0:
+            raise InputError("eps_sweep starts above 0; the clean accuracy is the point at 0")
+        if samples < 1:
+            raise InputError(f"sweep_samples must be at least 1, got {samples}")
+        self.max_samples = samples
+        self.samples = 0
+
+    def run(self, model: LightningModule, images: Iterable[EvaluationBatch], rank: int, world_size: int) -> None:
+        """Count this rank's survivors of every budget."""
+        budget_left = len(range(rank, self.max_samples, world_size))
+        self.counts = torch.zeros(len(self.attacks), len(self.budgets) + 1, dtype=torch.long, device=model.device)
+        for batch in images:
+            if budget_left <= 0:
+                break
+            image, label, index = (part[:budget_left] for part in (batch.image, batch.label, batch.index))
+            budget_left -= len(image)
+            self.counts[:, 0] += len(image)
+            with torch.no_grad():
+                correct = forward_float32(model, image).argmax(dim=1) == label
+            for row, attack in enumerate(self.attacks.values()):
+                self._descend(row, attack, model, image[correct], label[correct], index[correct])
+
+    def curves(self, trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
+        """Name of the attack to points (eps, robust accuracy), over all ranks."""
+        counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
+        self.samples = int(counts[0, 0])
+        return {
+            name: [(eps, left / self.samples) for eps, left in zip(self.budgets, row[1:], strict=True)]
+            for name, row in zip(self.attacks, counts.tolist(), strict=True)
+        }
+
+    def _descend(
+        self, row: int, attack: Attack, model: LightningModule, image: Tensor, label: Tensor, index: Tensor
+    ) -> None:
+        for column, eps in enumerate(self.budgets, start=1):
+            if not len(image):
+                return
+            left = ~attack.scaled(eps / attack.eps).run(model, image, label, index=index).success
+            image, label, index = image[left], label[left], index[left]
+            self.counts[row, column] += len(image)

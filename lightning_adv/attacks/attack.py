@@ -1,0 +1,162 @@
+"""The base of all attacks: everything that is not the attack's own equation."""
+
+import copy
+import inspect
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks.budget import as_text
+from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
+from lightning_adv.attacks.result import AttackResult
+from lightning_adv.attacks.trace import Classifier, ModelMode, leaves_no_trace
+from lightning_adv.errors import InputError
+
+__all__ = ["Attack"]
+
+
+class Attack(ABC):
+    """Images that a classifier gets wrong, within a budget.
+
+    A subclass is its hyperparameters and one method, :meth:`perturb`. What holds for every attack:
+
+    - images are float in [0, 1], N x C x H x W; the result is float32 in [0, 1] and inside the budget;
+    - the model, its gradients and BatchNorm statistics, and the global RNG are as before, also after an exception;
+    - a sample's result does not depend on its batch: noise comes from (seed, index, restart);
+    - it works inside ``inference_mode``, under autocast, with a compiled model.
+
+    Three ways to call it: ``attack(model, x, y)`` returns the last iterate, :meth:`run` the best one found with its
+    logits (evaluation), :meth:`craft` is for training objectives.
+
+    Args:
+        restarts: independent runs in :meth:`run`, each on the samples that survived the ones before.
+        seed: of the noise in evaluation.
+    """
+
+    def __init__(self, restarts: int = 1, seed: int = 0) -> None:
+        if restarts < 1:
+            raise InputError(f"restarts must be at least 1, got {restarts}")
+        self.restarts, self.seed = restarts, seed
+
+    @abstractmethod
+    def perturb(self, goal: Goal, noise: Noise) -> Tensor:
+        """Adversarial images for the samples that ``goal`` still pursues when it returns; the paper's algorithm."""
+
+    def __call__(
+        self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
+    ) -> Tensor:
+        """The last iterate of one run: [N, C, H, W] float32, without a forward to judge it.
+
+        Args:
+            model: images [N, C, H, W] to logits [N, K].
+            x: images, float in [0, 1].
+            y: [N] labels.
+            target: [N] classes to reach instead of leaving the label.
+            index: [N] the samples' numbers in their data set (noise is keyed by them); default 0 .. N - 1.
+
+        Raises:
+            InputError: images outside [0, 1], labels of the wrong shape, a target that equals its label.
+        """
+        _check(x, y, target)
+        with leaves_no_trace(model):
+            goal = Goal(model, *_owned(x, y, target))
+            return self.perturb(goal, self._noise(x, index, restart=0)).detach()
+
+    def run(
+        self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
+    ) -> AttackResult:
+        """Best adversarial image of each sample over all iterates and restarts, with its logits.
+
+        One forward more than the attack itself, the one that judges the last iterate; samples that succeeded are
+        dropped on the way. Arguments and errors as in calling the attack.
+        """
+        _check(x, y, target)
+        with leaves_no_trace(model):
+            goal = Goal(model, *_owned(x, y, target), keep_best=True)
+            first_success = torch.full((len(x),), -1, device=x.device)
+            for restart in range(self.restarts):
+                noise = self._noise(x, index, restart).select(goal.active)
+                x_adv = self.perturb(goal, noise)
+                if len(goal.active):
+                    goal.logits(x_adv)
+                first_success[goal.success & (first_success < 0)] = restart
+                if restart + 1 < self.restarts:
+                    goal.survivors()
+                if not len(goal.active):
+                    break
+            return AttackResult(goal.best, goal.best_logits, goal.success, first_success, goal.zero_gradient)
+
+    def craft(
+        self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"
+    ) -> Tensor:
+        """The last iterate for a training objective: no checks, no host sync, noise from the device's generator.
+
+        Args:
+            model: images to logits.
+            x: images in [0, 1].
+            y: [N] labels, or [N, K] probabilities to move away from.
+            noise: default the device's global generator.
+            mode: of the model while it is attacked; "train" uses batch statistics without updating them.
+        """
+        with leaves_no_trace(model, mode):
+            goal = Goal(model, *_owned(x, y, None))
+            return self.perturb(goal, noise or DeviceNoise()).detach()
+
+    def scaled(self, factor: float) -> "Attack":
+        """The same attack with its budget times ``factor`` (warm-up of eps, sweeps).
+
+        Raises:
+            InputError: an attack without a budget.
+        """
+        if not hasattr(self, "eps"):
+            raise InputError(f"{type(self).__name__} has no eps to scale")
+        other = copy.copy(self)
+        for name in ("eps", "step_size"):
+            if hasattr(other, name):
+                setattr(other, name, getattr(self, name) * factor)
+        return other
+
+    def __repr__(self) -> str:
+        """Class and hyperparameters in one line, lengths as fractions: ``PGD(eps=8/255, steps=20, ...)``."""
+        parts = []
+        for name in inspect.signature(type(self).__init__).parameters:
+            value = getattr(self, name, None)
+            if name not in ("self", "seed") and value is not None:
+                parts.append(f"{name}={as_text(value) if isinstance(value, float) else value}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _noise(self, x: Tensor, index: Tensor | None, restart: int) -> SampleNoise:
+        index = torch.arange(len(x), device=x.device) if index is None else index.clone()
+        return SampleNoise(self.seed, index.to(x.device), restart)
+
+
+def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Copies made outside inference mode, which autograd accepts; images in float32."""
+    return x.detach().to(torch.float32, copy=True), y.clone(), None if target is None else target.clone()
+
+
+def _check(x: Tensor, y: Tensor, target: Tensor | None) -> None:
+    if x.dim() != 4 or not x.is_floating_point():
+        raise InputError(f"images must be a float tensor N x C x H x W, got {x.dtype} of shape {tuple(x.shape)}")
+    if len(x) == 0:
+        raise InputError("the batch is empty: an attack needs at least one image")
+    if y.shape != (len(x),) or y.is_floating_point():
+        raise InputError(f"labels must be {len(x)} integers, one an image, got {y.dtype} of shape {tuple(y.shape)}")
+    low, high = torch.aminmax(x)  # one host sync for both
+    low, high = torch.stack([low, high]).tolist()
+    if not (low >= 0 and high <= 1):
+        cause = (
+            "they contain NaN"
+            if low != low or high != high
+            else "normalise inside the model (backbones from create_model do), not in the datamodule; "
+            "uint8 images are divided by 255 first"
+        )
+        raise InputError(f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: {cause}")
+    if target is None:
+        return
+    if target.shape != y.shape:
+        raise InputError(f"targets must be {len(x)} integers, one an image, got shape {tuple(target.shape)}")
+    if bool((target == y).any()):
+        raise InputError("a target equals its label: the attack would succeed without moving; choose another class")

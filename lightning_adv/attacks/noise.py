@@ -1,0 +1,117 @@
+"""Where an attack's random numbers come from.
+
+Evaluation draws from :class:`SampleNoise`: a pure function of (seed, sample index, restart, draw, pixel), so that a
+sample's result does not depend on its batch, the batch size, the device or the number of ranks. Training draws from
+:class:`DeviceNoise`: one generator for the whole batch, as fast as the device allows.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["DeviceNoise", "Noise", "SampleNoise"]
+
+# SplitMix64 (Steele, Lea, Flood, 2014), its 64-bit constants written as signed integers.
+GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+class Noise(Protocol):
+    """A source of random numbers shaped like a batch."""
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1) in float32, shaped like ``like`` [N, ...]."""
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1) in float32, shaped like ``like`` [N, ...]."""
+
+    def select(self, keep: Tensor) -> "Noise":
+        """The source of the samples at the positions ``keep`` of the batch."""
+
+
+class DeviceNoise:
+    """Noise from one generator for the whole batch; with ``None``, from the device's global one, as in training.
+
+    Args:
+        generator: on the device of the images, or None.
+    """
+
+    def __init__(self, generator: torch.Generator | None = None) -> None:
+        self.generator = generator
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1) in float32, shaped like ``like`` [N, ...]."""
+        return torch.rand(like.shape, device=like.device, generator=self.generator)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1) in float32, shaped like ``like`` [N, ...]."""
+        return torch.randn(like.shape, device=like.device, generator=self.generator)
+
+    def select(self, keep: Tensor) -> "DeviceNoise":
+        """Itself: its numbers do not belong to samples."""
+        return self
+
+
+class SampleNoise:
+    """Noise that is a function of (seed, sample index, restart): a counter-based generator, the same on every device.
+
+    Args:
+        seed: of the evaluation.
+        index: [N] the samples' numbers in their data set.
+        restart: number of the random restart.
+
+    Example:
+        >>> x = torch.zeros(3, 1, 2, 2)
+        >>> whole = SampleNoise(0, torch.arange(3)).uniform(x)
+        >>> alone = SampleNoise(0, torch.tensor([2])).uniform(x[2:])
+        >>> torch.equal(whole[2:], alone)
+        True
+    """
+
+    def __init__(self, seed: int, index: Tensor, restart: int = 0) -> None:
+        self.index = index.to(torch.int64)
+        self.seed, self.restart = seed, restart
+        self.draws = 0
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """U[0, 1) in float32, shaped like ``like`` [N, ...]."""
+        return _top_bits(self._bits(like))
+
+    def normal(self, like: Tensor) -> Tensor:
+        """N(0, 1) in float32 (Box and Muller), shaped like ``like`` [N, ...]."""
+        bits = self._bits(like)
+        radius = torch.sqrt(-2 * torch.log(1 - _top_bits(bits)))  # 1 - u lies in (0, 1]
+        angle = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi / 2**24)
+        return radius * torch.cos(angle)
+
+    def select(self, keep: Tensor) -> "SampleNoise":
+        """The source of the samples at the positions ``keep`` of the batch."""
+        chosen = SampleNoise(self.seed, self.index[keep], self.restart)
+        chosen.draws = self.draws
+        return chosen
+
+    def _bits(self, like: Tensor) -> Tensor:
+        self.draws += 1
+        key = self.index.to(like.device)
+        for word in (self.seed, self.restart, self.draws):
+            key = _mix(key * GOLDEN + word)
+        pixel = torch.arange(1, like[0].numel() + 1, device=like.device) if len(like) else key
+        return _mix(key[:, None] + pixel * GOLDEN).view(like.shape) if len(like) else key.new_zeros(like.shape)
+
+
+def _mix(z: Tensor) -> Tensor:
+    z = (z ^ _shift(z, 30)) * MIX_1
+    z = (z ^ _shift(z, 27)) * MIX_2
+    return z ^ _shift(z, 31)
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """Logical right shift: torch's is arithmetic."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _top_bits(z: Tensor) -> Tensor:
+    return _shift(z, 40).to(torch.float32) * 2.0**-24

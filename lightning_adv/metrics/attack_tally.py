@@ -1,0 +1,96 @@
+"""Counting what an attack does to a classifier, so that the shards of several ranks add up."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from lightning_adv.attacks import perturbation_norms
+
+__all__ = ["AttackTally", "CleanTally"]
+
+
+class CleanTally(Metric):
+    """Images, correct ones and those that stay correct under every attack, by class; confidences image by image.
+
+    Args:
+        num_classes: K.
+    """
+
+    full_state_update = False
+    per_class: Tensor
+    confidence: list[Tensor]
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("per_class", torch.zeros(3, num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("confidence", [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, label: Tensor, always_correct: Tensor) -> None:
+        """Add a batch: clean logits [N, K], labels [N], and [N] whether no attack changed a correct answer."""
+        confidence, prediction = logits.softmax(dim=1).max(dim=1)
+        for row, chosen in enumerate((torch.ones_like(always_correct), prediction == label, always_correct)):
+            self.per_class[row] += torch.bincount(label[chosen], minlength=self.num_classes)
+        self.confidence.append(confidence)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Counts [3, K] (images, clean correct, worst-case correct) and confidences [N], over all ranks."""
+        return self.per_class, dim_zero_cat(self.confidence) if self.confidence else torch.zeros(0)
+
+
+class AttackTally(Metric):
+    """What one attack did: correct images by class, sizes of its perturbations, confidences, signs of masking.
+
+    Args:
+        num_classes: K.
+    """
+
+    full_state_update = False
+    correct: Tensor
+    sums: Tensor
+    counts: Tensor
+    confidence: list[Tensor]
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("correct", torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("sums", torch.zeros(3, dtype=torch.double), dist_reduce_fx="sum")  # Linf, L2, L1 of successes
+        # attacked, succeeded, succeeded at the first restart, met a zero gradient
+        self.add_state("counts", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
+        self.add_state("confidence", [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        label: Tensor,
+        robust: Tensor,
+        confidence: Tensor,
+        clean: Tensor,
+        adversarial: Tensor,
+        restart: Tensor,
+        zero_gradient: Tensor,
+    ) -> None:
+        """Add a batch of N images of which M, the initially correct ones, were attacked.
+
+        Args:
+            label: [N] labels.
+            robust: [N] correct before and after the attack.
+            confidence: [N] probability of the predicted class after the attack.
+            clean: [M, C, H, W] attacked images, before.
+            adversarial: [M, C, H, W] and after.
+            restart: [M] number of the restart that succeeded first, -1 for none.
+            zero_gradient: [M] whether the attack met a zero gradient.
+        """
+        self.correct += torch.bincount(label[robust], minlength=self.num_classes)
+        success = restart >= 0
+        self.counts += torch.stack([torch.ones_like(success), success, restart == 0, zero_gradient]).sum(dim=1)
+        if len(clean):
+            sizes = torch.stack(list(perturbation_norms(clean, adversarial).values())).double()
+            self.sums += torch.where(success, sizes, 0.0).sum(dim=1)
+        self.confidence.append(confidence)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The sums over all ranks, by name: ``correct`` [K], ``sums`` [3], ``counts`` [4], ``confidence`` [N]."""
+        confidence = dim_zero_cat(self.confidence) if self.confidence else torch.zeros(0)
+        return {"correct": self.correct, "sums": self.sums, "counts": self.counts, "confidence": confidence}

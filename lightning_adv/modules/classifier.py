@@ -1,0 +1,202 @@
+"""The LightningModule that trains a classifier with any objective."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from lightning_adv.errors import InputError
+from lightning_adv.objectives import CrossEntropy, Objective
+
+__all__ = ["ClassifierModule"]
+
+
+class ClassifierModule(LightningModule):
+    """Trains ``backbone`` on ``objective``; knows no attack by name.
+
+    ``forward`` maps images [N, C, H, W] in [0, 1] to logits [N, K]; normalisation is the backbone's first layer.
+    From the command line, the arguments that describe the data are filled in from the datamodule.
+
+    Args:
+        backbone: name for ``timm.create_model`` (the project's own are registered there), or a module that takes
+            images in [0, 1].
+        objective: default cross-entropy of clean images.
+        optimizer: makes the optimiser from the parameters; default SGD, lr 0.1, momentum 0.9, weight decay 5e-4.
+        lr_scheduler: makes the scheduler from the optimiser; default none.
+        lr_interval: the scheduler steps every "epoch" or every "step".
+        num_classes: K, needed with a named backbone.
+        in_channels: C, needed with a named backbone.
+        image_size: (H, W), needed with a named backbone.
+        mean: of each channel in [0, 1], for the normalisation.
+        std: of each channel.
+        backbone_options: handed to ``timm.create_model``, e.g. ``{width: 16}``.
+        pretrained: load timm's weights and their own mean and std (needs a network or a filled cache).
+        weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled).
+        compile: compile the backbone with ``torch.compile``.
+        channels_last: keep weights and images in channels-last order (faster convolutions in bf16).
+
+    Raises:
+        InputError: unknown backbone, weights that do not fit, a size that the backbone cannot take.
+    """
+
+    def __init__(
+        self,
+        backbone: str | nn.Module = "mnist_cnn",
+        objective: Objective | None = None,
+        optimizer: Callable[[Iterable], Optimizer] | None = None,
+        lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        num_classes: int | None = None,
+        in_channels: int | None = None,
+        image_size: tuple[int, int] | None = None,
+        mean: tuple[float, ...] | None = None,
+        std: tuple[float, ...] | None = None,
+        backbone_options: dict[str, int | float | bool | str] | None = None,
+        pretrained: bool = False,
+        weights: str | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        # Objects do not belong in a checkpoint that is loaded without unpickling; from the command line
+        # LightningCLI replaces these by their configuration.
+        objects = ["objective", "optimizer", "lr_scheduler"]
+        self.save_hyperparameters(ignore=objects if isinstance(backbone, str) else [*objects, "backbone"])
+        self.backbone = (
+            self._build(backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained)
+            if isinstance(backbone, str)
+            else backbone
+        )
+        if weights is not None:
+            from lightning_adv.models import load_weights
+
+            load_weights(weights, self.backbone)
+        self.objective = objective or CrossEntropy()
+        self.make_optimizer, self.make_lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        self.channels_last = channels_last
+        if channels_last:
+            self.backbone.to(memory_format=torch.channels_last)
+        if compile:
+            self.backbone.compile()  # in place: the names in the state dict stay as they are
+        classes = num_classes or getattr(self.backbone, "num_classes", None)
+        if classes is None:
+            raise InputError("num_classes is needed: the backbone does not tell how many classes it has")
+        self.num_classes = int(classes)
+        self.train_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
+        self.val_accuracy, self.test_accuracy = self.train_accuracy.clone(), self.train_accuracy.clone()
+        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        self.seed: int | None = None
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [N, K] of images [N, C, H, W] in [0, 1]."""
+        return self.backbone(self._layout(image))
+
+    def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
+        """One step of the objective on ``(image, label, ...)``."""
+        image, label = self._layout(batch[0]), batch[1]
+        self.objective.at_epoch(self._epochs_done(batch_idx))
+        loss, logits = self.objective(self.backbone, image, label)
+        self.train_accuracy(logits, label)
+        self.log("train/loss", loss, prog_bar=True)
+        self.log(
+            f"train/{self.objective.judges}_accuracy", self.train_accuracy, prog_bar=True, on_step=False, on_epoch=True
+        )
+        return loss
+
+    def validation_step(self, batch: tuple, batch_idx: int) -> None:
+        """Clean loss and accuracy."""
+        self._evaluate(batch, "val", self.val_accuracy, self.val_loss)
+
+    def test_step(self, batch: tuple, batch_idx: int) -> None:
+        """Clean loss and accuracy."""
+        self._evaluate(batch, "test", self.test_accuracy, self.test_loss)
+
+    def predict_step(self, batch: tuple, batch_idx: int) -> Tensor:
+        """Class probabilities [N, K]."""
+        return self(batch[0]).float().softmax(dim=1)
+
+    def configure_optimizers(self) -> dict:
+        """The optimiser and scheduler of the constructor."""
+        parameters = self.parameters()
+        if self.make_optimizer is None:
+            optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
+        else:
+            optimizer = self.make_optimizer(parameters)
+        if self.make_lr_scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": self.lr_interval}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def on_fit_start(self) -> None:
+        """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
+        if self.seed is None:
+            self.seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        """Seed the global RNG from (seed, step, rank), so that ranks differ and a resumed run goes on bit for bit.
+
+        Dropout and the starts of attacks draw from it; with gradient accumulation the batch number tells steps apart.
+        """
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFFFFFFFFFFFFFF)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the seed of the run."""
+        checkpoint["step_noise_seed"] = self.seed
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Go on with the seed of the run."""
+        self.seed = checkpoint.get("step_noise_seed")
+
+    @staticmethod
+    def _build(
+        name: str,
+        num_classes: int | None,
+        in_channels: int | None,
+        image_size: tuple[int, int] | None,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        options: dict[str, int | float | bool | str] | None,
+        pretrained: bool,
+    ) -> nn.Module:
+        from lightning_adv.models import create_model
+
+        needed = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
+        missing = [key for key, value in needed.items() if value is None]
+        if missing:
+            raise InputError(
+                f"{', '.join(missing)} must be given for backbone {name!r}; with --data they are taken from the data"
+            )
+        # Pretrained weights know their own statistics; those of the data would be wrong for them.
+        mean, std = (None, None) if pretrained else (mean, std)
+        return create_model(
+            name,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            image_size=image_size,
+            mean=mean,
+            std=std,
+            pretrained=pretrained,
+            backbone_options=options,
+        )
+
+    def _layout(self, image: Tensor) -> Tensor:
+        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+
+    def _epochs_done(self, batch_idx: int) -> float:
+        batches = self.trainer.num_training_batches
+        return self.current_epoch + (batch_idx / batches if batches not in (0, float("inf")) else 0.0)
+
+    def _evaluate(self, batch: tuple, stage: str, accuracy: MulticlassAccuracy, mean_loss: MeanMetric) -> None:
+        image, label = batch[0], batch[1]
+        logits = self(image).float()
+        accuracy.update(logits, label)
+        mean_loss.update(F.cross_entropy(logits, label, reduction="none"))
+        self.log(f"{stage}/loss", mean_loss)
+        self.log(f"{stage}/clean_accuracy", accuracy, prog_bar=True)

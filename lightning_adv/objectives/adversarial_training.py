@@ -1,0 +1,68 @@
+"""Adversarial training (Madry et al., 2018) and Goodfellow's mixed objective (2015).
+
+loss = a L(f(x), y) + (1 - a) L(f(x_adv), y),   x_adv = attack(f, x, y)
+"""
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks import PGD, Attack, Classifier
+from lightning_adv.attacks.trace import ModelMode
+from lightning_adv.errors import InputError
+from lightning_adv.objectives.objective import Objective
+
+__all__ = ["AdversarialTraining"]
+
+
+class AdversarialTraining(Objective):
+    """Cross-entropy of images attacked on the fly.
+
+    Args:
+        attack: crafts the images; default PGD with eps 8/255, step 2/255, 10 steps.
+        clean_weight: a in the equation; 0 is Madry's objective, 0.5 Goodfellow's.
+        attack_mode: BatchNorm and dropout while attacking: "eval" (running statistics) or "train" (the batch's,
+            which are then not recorded).
+        warmup_epochs: eps grows linearly from 0 to its value over so many epochs; 0 switches it off.
+        label_smoothing: share of the label's probability spread over all classes.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> objective = AdversarialTraining(PGD(eps=0.1, steps=2), clean_weight=0.5)
+        >>> loss, logits = objective(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2]))
+        >>> loss.requires_grad
+        True
+    """
+
+    judges = "robust"
+
+    def __init__(
+        self,
+        attack: Attack | None = None,
+        clean_weight: float = 0.0,
+        attack_mode: ModelMode = "eval",
+        warmup_epochs: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(label_smoothing)
+        if not 0 <= clean_weight <= 1:
+            raise InputError(f"clean_weight must lie in [0, 1], got {clean_weight}")
+        if warmup_epochs < 0:
+            raise InputError(f"warmup_epochs must not be negative, got {warmup_epochs}")
+        self.attack = attack or PGD(step_size=2 / 255)
+        self.clean_weight, self.attack_mode, self.warmup_epochs = clean_weight, attack_mode, warmup_epochs
+        self._attack_now = self.attack
+
+    def at_epoch(self, epoch: float) -> None:
+        """Scale the attack's budget during the warm-up."""
+        warm = epoch >= self.warmup_epochs
+        self._attack_now = self.attack if warm else self.attack.scaled(epoch / self.warmup_epochs)
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and adversarial logits of a batch."""
+        x_adv = self._attack_now.craft(model, x, y, mode=self.attack_mode)
+        if self.clean_weight == 0:
+            logits = model(x_adv)
+            return self.cross_entropy(logits, y), logits.detach()
+        clean_logits, logits = model(torch.cat([x, x_adv])).chunk(2)
+        clean, adversarial = self.cross_entropy(clean_logits, y), self.cross_entropy(logits, y)
+        return self.clean_weight * clean + (1 - self.clean_weight) * adversarial, logits.detach()
