@@ -1,0 +1,39 @@
+"""Image sets as LightningDataModules, with loaders that are exact over processes and resume in mid-epoch."""
+
+from lightning_adv.data.arraydata import ArrayData
+from lightning_adv.data.augmentation import Augmentation, CropFlip, Kornia
+from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.cifar import CIFAR10, CIFAR100
+from lightning_adv.data.datamodule import ImageDataModule, Sources
+from lightning_adv.data.faces import Faces
+from lightning_adv.data.gtsrb import GTSRB
+from lightning_adv.data.imagefolder import ImageFolder
+from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages
+from lightning_adv.data.loader import ImageLoader
+from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
+from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
+
+__all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "GTSRB",
+    "MNIST",
+    "ArrayData",
+    "Augmentation",
+    "CropFlip",
+    "EvaluationBatches",
+    "Faces",
+    "FashionMNIST",
+    "ImageBatch",
+    "ImageDataModule",
+    "ImageFolder",
+    "ImageLoader",
+    "InMemoryImages",
+    "IndexedImages",
+    "Kornia",
+    "LazyImages",
+    "MNISTSubset",
+    "Sources",
+    "TrainBatches",
+    "float_images",
+]

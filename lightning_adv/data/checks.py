@@ -1,0 +1,70 @@
+"""Checks of loaded data, so that a broken set stops a run before its first step with a message that says where."""
+
+import torch
+
+from lightning_adv.data.images import IndexedImages, InMemoryImages
+from lightning_adv.errors import InputError
+
+__all__ = ["check_not_one_class", "check_source"]
+
+
+def check_source(
+    data: IndexedImages, where: str, num_classes: int, in_channels: int, image_size: tuple[int, int]
+) -> None:
+    """Refuse an empty set, labels outside [0, num_classes), and pixels or shapes that cannot be right.
+
+    Args:
+        data: what was loaded.
+        where: what to call it in a message, such as "the training images of data/my.npz".
+        num_classes: number of classes.
+        in_channels: expected channels.
+        image_size: expected (height, width) in pixels.
+
+    Raises:
+        InputError: naming the cause and the first image that shows it.
+    """
+    if len(data) == 0:
+        raise InputError(f"{where}: there are no images; check the path and the sizes of the splits")
+    wrong = ((data.labels < 0) | (data.labels >= num_classes)).nonzero().flatten()
+    if len(wrong):
+        raise InputError(
+            f"{where}: label {int(data.labels[wrong[0]])} of image {int(wrong[0])} is outside [0, {num_classes});"
+            f" labels must count from 0 and there are {num_classes} classes"
+        )
+    if isinstance(data, InMemoryImages):
+        _check_shape(data, where, in_channels, image_size)
+        _check_pixels(data, where)
+
+
+def check_not_one_class(data: IndexedImages, where: str) -> None:
+    """Refuse a training set of a single class: its classifier would be a constant."""
+    classes = data.labels.unique()
+    if len(classes) == 1:
+        raise InputError(
+            f"{where}: all {len(data)} images have the label {int(classes[0])}; a classifier needs two classes or more,"
+            " check the labels or raise max_train_samples"
+        )
+
+
+def _check_shape(data: InMemoryImages, where: str, in_channels: int, image_size: tuple[int, int]) -> None:
+    found, expected = tuple(data.source_images.shape[1:]), (in_channels, *image_size)
+    if found != expected:
+        raise InputError(f"{where}: images of shape {found} (channels, height, width), expected {expected}")
+
+
+def _check_pixels(data: InMemoryImages, where: str) -> None:
+    images = data.source_images
+    if images.dtype == torch.uint8:
+        return
+    broken = (~images.isfinite()).flatten(1).any(dim=1).nonzero().flatten()
+    if len(broken):
+        raise InputError(
+            f"{where}: {len(broken)} images hold NaN or infinite pixels, the first is image {int(broken[0])};"
+            " repair or remove them"
+        )
+    low, high = float(images.min()), float(images.max())
+    if low < 0 or high > 1:
+        raise InputError(
+            f"{where}: float pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; store 0 to 255 as uint8 or divide"
+            " by 255, and leave normalisation to the model"
+        )

@@ -1,0 +1,260 @@
+"""The base of all image sets: splits, loaders, conversion and augmentation on the device."""
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_adv.data.augmentation import Augmentation
+from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.checks import check_not_one_class, check_source
+from lightning_adv.data.images import IndexedImages
+from lightning_adv.data.loader import ImageLoader
+from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
+from lightning_adv.data.seeds import derive_seed
+from lightning_adv.data.splits import in_random_order, number_of_images, stratified_cuts
+from lightning_adv.errors import InputError
+
+__all__ = ["ImageDataModule", "Sources"]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a data set consists of before it is split.
+
+    Args:
+        train: images to train on; validation and calibration images are cut from them where the set has none.
+        test: images to report on.
+        val: official validation images.
+        calibration: clean held-out images for a defender.
+        groups: int64 [len(train)], images of one physical object that must not be torn apart by a cut.
+    """
+
+    train: IndexedImages
+    test: IndexedImages
+    val: IndexedImages | None = None
+    calibration: IndexedImages | None = None
+    groups: Tensor | None = None
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Images with labels in four splits: train, val, test and calibration (clean held-out images a defender owns).
+
+    A concrete set defines ``load`` and the attributes ``num_classes``, ``in_channels``, ``image_size`` (height, width),
+    ``mean``, ``std`` (of every channel, for pixels in [0, 1]) and ``class_names``, all known after construction. After
+    ``setup`` the splits are in ``datasets``. Loaders yield ``ImageBatch``; images become float32 in [0, 1] and training
+    images are augmented in ``on_after_batch_transfer``, on the device. Normalisation belongs to the model.
+
+    Args:
+        root: folder that holds the data.
+        batch_size: images in a training batch of one process.
+        eval_batch_size: images in a batch of the other splits; default ``batch_size``.
+        num_workers: loading processes; sets in memory need none.
+        val_size: validation images cut from the training images, as a number or a share; default depends on the set.
+        calibration_size: the same for calibration images.
+        augment: augmentation of training images.
+        seed: of the cuts, the order of training images and the augmentation.
+        download: whether missing data may be downloaded, where the set has an official address.
+        max_train_samples: use only so many training images (a stratified choice), for quick runs.
+        max_val_samples: the same for validation images.
+        max_test_samples: the same for test images.
+
+    Raises:
+        InputError: for an argument that makes no sense, or in ``setup`` for missing or broken data.
+    """
+
+    num_classes: int
+    in_channels: int
+    image_size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: list[str]
+    default_val_size: ClassVar[int | float] = 0.1
+    default_calibration_size: ClassVar[int | float] = 0.05
+
+    def __init__(
+        self,
+        root: str = "data",
+        batch_size: int = 128,
+        eval_batch_size: int | None = None,
+        num_workers: int = 0,
+        val_size: int | float | None = None,
+        calibration_size: int | float | None = None,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        download: bool = False,
+        max_train_samples: int | None = None,
+        max_val_samples: int | None = None,
+        max_test_samples: int | None = None,
+    ) -> None:
+        super().__init__()
+        # An augmentation is an object, and a checkpoint that holds one loads only unsafely. Nothing goes to the logger:
+        # Lightning refuses a name that the model uses too, and the command line logs the whole configuration anyway.
+        self.save_hyperparameters(ignore=["augment"], logger=False)
+        self.root = root
+        self.batch_size = batch_size
+        self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
+        self.num_workers = num_workers
+        self.val_size = self.default_val_size if val_size is None else val_size
+        self.calibration_size = self.default_calibration_size if calibration_size is None else calibration_size
+        self.augment = augment
+        self.seed = seed
+        self.download = download
+        self.max_samples = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
+        self.datasets: dict[str, IndexedImages] = {}
+        self._training_loader: ImageLoader | None = None
+        self._check_arguments()
+
+    @abstractmethod
+    def load(self) -> Sources:
+        """Read the data. Called once, in ``setup``.
+
+        Raises:
+            InputError: if files are missing or broken, with the path, what was expected and the remedy.
+        """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and split the data, once whatever the stage."""
+        if self.datasets:
+            return
+        sources = self.load()
+        for split in ("train", "val", "test", "calibration"):
+            data = getattr(sources, split)
+            if data is not None:
+                check_source(data, self._where(split), self.num_classes, self.in_channels, self.image_size)
+        datasets = self._split(sources)
+        for split, data in datasets.items():
+            limit = self.max_samples.get(split)
+            if limit is not None and limit < len(data):
+                datasets[split] = data.select(stratified_cuts(data.labels, [limit], self.seed)[0])
+        check_not_one_class(datasets["train"], self._where("train"))
+        self.datasets = datasets
+
+    def train_dataloader(self) -> ImageLoader:
+        """Shuffled batches of this process's training images; resumable in the middle of an epoch."""
+        return self.training_loader(self._split_named("train"))
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """This process's share of the validation images; an empty list with ``val_size=0``."""
+        self._refuse_overfitting()
+        if "val" not in self._loaded():
+            return []
+        return self.evaluation_loader(self.datasets["val"])
+
+    def test_dataloader(self) -> DataLoader:
+        """This process's share of the test images."""
+        return self.evaluation_loader(self._split_named("test"))
+
+    def calibration_dataloader(self) -> DataLoader:
+        """This process's share of the calibration images."""
+        return self.evaluation_loader(self._split_named("calibration"))
+
+    def training_loader(self, data: IndexedImages) -> ImageLoader:
+        """A resumable loader of shuffled training batches of any images, for this process."""
+        self._refuse_overfitting()
+        _silence_advice_on_workers(data)
+        sampler = TrainBatches(len(data), self.batch_size, self.seed, *self._processes())
+        self._training_loader = ImageLoader(data, sampler, self.num_workers, torch.cuda.is_available())
+        return self._training_loader
+
+    def evaluation_loader(self, data: IndexedImages) -> DataLoader:
+        """A loader of this process's share of any images: every image goes to exactly one process."""
+        _silence_advice_on_workers(data)
+        return DataLoader(
+            data.for_evaluation(),
+            sampler=EvaluationBatches(len(data), self.eval_batch_size, *self._processes()),
+            batch_size=None,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # otherwise every iteration draws a worker seed from the global generator
+        )
+
+    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """Images as float32 in [0, 1]; augmented while the trainer trains. Other batches pass unchanged."""
+        if not isinstance(batch, ImageBatch):
+            return batch
+        image = float_images(batch.image)
+        if self.augment is not None and self.trainer is not None and self.trainer.training:
+            image = self.augment(image, self._augmentation_generator())
+        return batch._replace(image=image)
+
+    def _augmentation_generator(self) -> torch.Generator:
+        # Counters that a checkpoint restores, so that a resumed run augments as the uninterrupted one would have.
+        if self._training_loader is not None:
+            epoch, batch = self._training_loader.place
+        else:  # a subclass makes its own loader
+            epoch, batch = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
+        return torch.Generator().manual_seed(derive_seed(self.seed, epoch, batch, self.trainer.global_rank))
+
+    def _split(self, sources: Sources) -> dict[str, IndexedImages]:
+        train = sources.train
+        sizes = {"val": self.val_size, "calibration": self.calibration_size}
+        cut_names = [name for name in sizes if getattr(sources, name) is None]
+        numbers = [number_of_images(sizes[name], len(train), f"{name}_size") for name in cut_names]
+        if sum(numbers) >= len(train):
+            raise InputError(
+                f"{self._where('train')}: val_size and calibration_size take {sum(numbers)} of {len(train)} images and"
+                " leave none to train on; lower them"
+            )
+        *cuts, rest = stratified_cuts(train.labels, numbers, self.seed, sources.groups)
+        datasets = {"train": train.select(rest), "test": _fairly_ordered(sources.test, self.seed)}
+        for name, cut in zip(cut_names, cuts, strict=True):
+            datasets[name] = train.for_evaluation().select(cut)
+        for name in sizes.keys() - set(cut_names):
+            datasets[name] = _fairly_ordered(getattr(sources, name), self.seed)
+        self._check_splits(datasets, dict(zip(cut_names, numbers, strict=True)))
+        return {name: data for name, data in datasets.items() if len(data)}
+
+    def _check_splits(self, datasets: dict[str, IndexedImages], asked: dict[str, int]) -> None:
+        for name, data in datasets.items():
+            if len(data) == 0 and asked.get(name, 1):
+                raise InputError(f"{self._where(name)}: the split is empty; change val_size or calibration_size")
+
+    def _check_arguments(self) -> None:
+        at_least_one = {"batch_size": self.batch_size, "eval_batch_size": self.eval_batch_size}
+        at_least_one |= {f"max_{split}_samples": limit for split, limit in self.max_samples.items()}
+        for name, value in at_least_one.items():
+            if value is not None and value < 1:
+                raise InputError(f"{type(self).__name__}: {name} must be at least 1, got {value}")
+        if self.num_workers < 0:
+            raise InputError(f"{type(self).__name__}: num_workers must be at least 0, got {self.num_workers}")
+        number_of_images(self.val_size, 0, "val_size")
+        number_of_images(self.calibration_size, 0, "calibration_size")
+
+    def _where(self, split: str) -> str:
+        return f"{type(self).__name__}, {split} split"
+
+    def _loaded(self) -> dict[str, IndexedImages]:
+        if not self.datasets:
+            self.setup()
+        return self.datasets
+
+    def _split_named(self, name: str) -> IndexedImages:
+        if name not in self._loaded():
+            raise InputError(f"{self._where(name)}: there are no images; set {name}_size above 0")
+        return self.datasets[name]
+
+    def _processes(self) -> tuple[int, int]:
+        return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+
+    def _refuse_overfitting(self) -> None:
+        if self.trainer is not None and self.trainer.overfit_batches > 0:
+            raise InputError(
+                "trainer.overfit_batches would replace the samplers that share images between processes; use"
+                " max_train_samples and max_val_samples instead"
+            )
+
+
+def _fairly_ordered(data: IndexedImages, seed: int) -> IndexedImages:
+    return data.select(in_random_order(data.labels, seed))
+
+
+def _silence_advice_on_workers(data: IndexedImages) -> None:
+    # Lightning recommends more workers whatever the data; one tensor index per batch leaves them nothing to do.
+    if not data.loads_files:
+        warnings.filterwarnings("ignore", message="The '.*' does not have many workers")

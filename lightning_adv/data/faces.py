@@ -1,0 +1,112 @@
+"""Face recognition in the size of the DeepID experiments on YouTube Faces (Wolf et al., 2011; Sun et al., 2014)."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lightning_adv.data.datamodule import ImageDataModule, Sources
+from lightning_adv.data.files import npz_shapes, read_npz, require, unreadable
+from lightning_adv.data.images import InMemoryImages
+from lightning_adv.data.splits import number_of_images, stratified_cuts
+from lightning_adv.errors import InputError
+
+__all__ = ["Faces"]
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp"}
+
+
+class Faces(ImageDataModule):
+    """Faces of known people, resized to 55 x 47 (height, width), one class a person.
+
+    Reads an npz file with ``x`` (uint8, [N, H, W] or [N, H, W, 3]) and ``y`` (identities from 0), or a folder with one
+    folder of pictures a person (pictures may lie deeper, as in YouTube Faces: person/video/frame). Every split holds
+    its share of every person's pictures; the test images are the same whatever ``seed``.
+
+    Args:
+        path: npz file or folder, relative to ``root``.
+        test_size: test images, as a number or a share of all.
+        channels: 1 for grey, 3 for colour; default what the npz file holds, and 3 for a folder.
+        common: see ``ImageDataModule``.
+    """
+
+    image_size = (55, 47)
+    default_val_size = 0.125
+    default_calibration_size = 0.125
+
+    def __init__(
+        self,
+        path: str = "orl_faces.npz",
+        test_size: int | float = 0.2,
+        channels: Literal[1, 3] | None = None,
+        **common: object,
+    ) -> None:
+        super().__init__(**common)
+        self.path = require(
+            Path(self.root) / path,
+            "an npz file with x and y, or a folder of one folder a person",
+            "set path (relative to root) to it",
+        )
+        self.test_size = test_size
+        self.class_names = self._people()
+        self.num_classes = len(self.class_names)
+        self.in_channels = channels or self._stored_channels()
+        self.mean = (0.5,) * self.in_channels
+        self.std = (0.25,) * self.in_channels
+
+    def load(self) -> Sources:
+        """Read and resize all pictures."""
+        pixels, labels = self._read_folder() if self.path.is_dir() else self._read_npz()
+        count = number_of_images(self.test_size, len(labels), "test_size")
+        test, train = stratified_cuts(labels, [count], seed=0)
+        return Sources(InMemoryImages(pixels, labels, train), InMemoryImages(pixels, labels, test))
+
+    def _people(self) -> list[str]:
+        if self.path.is_dir():
+            people = sorted(folder.name for folder in self.path.iterdir() if folder.is_dir())
+            if not people:
+                raise InputError(f"{self.path} holds no folders; expected one folder of pictures a person")
+            return people
+        (labels,) = read_npz(self.path, ["y"])
+        return [str(person) for person in range(int(labels.max()) + 1 if labels.size else 0)]
+
+    def _stored_channels(self) -> int:
+        if self.path.is_dir():
+            return 3
+        shape = npz_shapes(self.path).get("x", ())
+        if len(shape) != 3 and shape[3:] not in [(1,), (3,)]:
+            raise InputError(f"{self.path}: x must have the shape [N, H, W] or [N, H, W, 3], got {list(shape)}")
+        return 1 if len(shape) == 3 else shape[3]
+
+    def _read_npz(self) -> tuple[torch.Tensor, torch.Tensor]:
+        pixels, labels = read_npz(self.path, ["x", "y"])
+        if pixels.dtype != np.uint8 or labels.dtype.kind not in "iu":
+            raise InputError(f"{self.path}: x must be uint8 and y integers, got {pixels.dtype} and {labels.dtype}")
+        if len(pixels) != len(labels):
+            raise InputError(f"{self.path}: x holds {len(pixels)} pictures, y {len(labels)} identities")
+        faces = [self._face(Image.fromarray(picture.squeeze())) for picture in pixels]
+        return torch.stack(faces), torch.from_numpy(labels.astype("int64"))
+
+    def _read_folder(self) -> tuple[torch.Tensor, torch.Tensor]:
+        faces, labels = [], []
+        for label, person in enumerate(self.class_names):
+            for path in sorted((self.path / person).rglob("*")):
+                if path.suffix.lower() not in _PICTURES:
+                    continue
+                try:
+                    with Image.open(path) as picture:
+                        faces.append(self._face(picture))
+                except (OSError, SyntaxError) as error:
+                    raise unreadable(path, error, "replace or remove the file") from error
+                labels.append(label)
+        if not faces:
+            raise InputError(f"{self.path} holds no pictures ({', '.join(sorted(_PICTURES))}) in the folders of people")
+        return torch.stack(faces), torch.tensor(labels)
+
+    def _face(self, picture: Image.Image) -> torch.Tensor:
+        height, width = self.image_size
+        mode = "L" if self.in_channels == 1 else "RGB"
+        pixels = np.array(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR))
+        return torch.from_numpy(pixels).reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()
