@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -80,6 +82,23 @@ def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["results.json"]
     write_atomically(file, b"new")
     assert file.read_bytes() == b"new"
+
+
+def test_a_killed_writer_leaves_one_whole_version(tmp_path):
+    file = tmp_path / "results.json"
+    code = (
+        "import sys, pathlib\n"
+        "from lightning_adv.reports.storage import write_atomically\n"
+        "while True:\n"
+        "    for letter in (b'a', b'b'):\n"
+        "        write_atomically(pathlib.Path(sys.argv[1]), letter * 3_000_000)\n"
+        "        print('written', flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(file)], stdout=subprocess.PIPE) as writer:
+        for _ in range(3):
+            assert writer.stdout.readline() == b"written\n"
+        writer.kill()
+    assert file.read_bytes() in (b"a" * 3_000_000, b"b" * 3_000_000)
 
 
 def test_a_folder_that_is_a_file_is_an_input_error(tmp_path):
