@@ -1,0 +1,50 @@
+"""Backbones registered with timm, normalisation as their first layer, and weights read without running code.
+
+Importing this package is cheap: timm is imported, and the project's networks are registered with it, when
+:func:`create_model`, :func:`list_models`, :class:`Backbone` or :func:`register` is first asked for. From then on
+``timm.create_model("lenet")`` works too.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_adv.models.backbone import Backbone
+    from lightning_adv.models.factory import create_model, list_models
+    from lightning_adv.models.normalize import Normalize, NormalizedModel
+    from lightning_adv.models.registry import register
+    from lightning_adv.models.weights import load_weights, read_checkpoint, read_state_dict
+
+__all__ = [
+    "Backbone",
+    "Normalize",
+    "NormalizedModel",
+    "create_model",
+    "list_models",
+    "load_weights",
+    "read_checkpoint",
+    "read_state_dict",
+    "register",
+]
+
+_HOME = {
+    "Backbone": "backbone",
+    "Normalize": "normalize",
+    "NormalizedModel": "normalize",
+    "create_model": "factory",
+    "list_models": "factory",
+    "load_weights": "weights",
+    "read_checkpoint": "weights",
+    "read_state_dict": "weights",
+    "register": "registry",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,82 @@
+"""Finding which weight of a file belongs to which weight of a model, whatever either was wrapped in."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor
+
+from lightning_adv.errors import InputError
+
+__all__ = ["Match", "match_keys"]
+
+# Attributes under which a model is commonly held: DataParallel, torch.compile, Lightning modules, NormalizedModel.
+_WRAPPERS = ("module", "_orig_mod", "model", "backbone", "net", "network", "classifier")
+
+
+@dataclass(frozen=True)
+class Match:
+    """How the keys of a file correspond to those of a model.
+
+    Args:
+        prefix: what precedes the model's name of a weight in the file, such as "module.".
+        inner: what precedes the file's name of a weight in the model, such as "net." if the file lacks the wrapper.
+        weights: the file's weights under ``prefix``, by the names of the model.
+    """
+
+    prefix: str
+    inner: str
+    weights: dict[str, Tensor]
+
+
+def match_keys(found: Mapping[str, Tensor], wanted: Iterable[str]) -> Match:
+    """The pair of prefixes under which most names agree; "_orig_mod." of compiled models counts for nothing.
+
+    Args:
+        found: weights of a file.
+        wanted: names of the model's weights.
+
+    Raises:
+        InputError: if no name agrees, or if two parts of the file (a student and a teacher) agree equally well.
+    """
+    found = {key.replace("_orig_mod.", ""): weight for key, weight in found.items()}
+    wanted = {key.replace("_orig_mod.", ""): key for key in wanted}
+    inners = {prefix for key in wanted for prefix in _prefixes(key) if _is_wrapper(prefix)}
+    scores: Counter[tuple[str, str]] = Counter()
+    for key in found:
+        for prefix in _prefixes(key):
+            scores.update((prefix, inner) for inner in inners if inner + key[len(prefix) :] in wanted)
+    if not scores:
+        raise InputError(
+            f"no weight has a name that the model knows: the file holds {_few(found)}, the model {_few(wanted)}; "
+            "is it the weights of another backbone?"
+        )
+    best = max(scores.values())
+    tied = [pair for pair, score in scores.items() if score == best]
+    tied = [pair for pair in tied if _is_wrapper(pair[0])] or tied
+    if len({_matched(found, wanted, prefix, inner) for prefix, inner in tied}) > 1:
+        parts = ", ".join(sorted({prefix for prefix, _ in tied}))
+        raise InputError(f"several parts of the file fit the model equally well ({parts}): save only one of them")
+    # Of two readings of the same weights, the one that expects less around them.
+    prefix, inner = max(tied, key=lambda pair: len(pair[1]))
+    under = {inner + key[len(prefix) :]: weight for key, weight in found.items() if key.startswith(prefix)}
+    return Match(prefix, inner, {wanted.get(key, key): weight for key, weight in under.items()})
+
+
+def _matched(found: Iterable[str], wanted: Mapping[str, str], prefix: str, inner: str) -> frozenset[str]:
+    return frozenset(key for key in found if key.startswith(prefix) and inner + key[len(prefix) :] in wanted)
+
+
+def _prefixes(key: str) -> list[str]:
+    """ "a.b.c" -> ["", "a.", "a.b."]."""
+    return ["", *accumulate(part + "." for part in key.split(".")[:-1])]
+
+
+def _is_wrapper(prefix: str) -> bool:
+    return all(part in _WRAPPERS for part in prefix.split(".")[:-1])
+
+
+def _few(keys: Iterable[str]) -> str:
+    names = sorted(keys)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,49 @@
+"""Wide residual networks (Zagoruyko and Komodakis, 2016): WRN-28-10 and WRN-34-10 for small images.
+
+A 3x3 stem of 16 channels and three stages of (depth - 4) / 6 pre-activated blocks with 160, 320, 640 channels; 36.5 M
+and 46.2 M parameters. The second is the large network of Madry et al. (2018) and TRADES (Zhang et al., 2019).
+"""
+
+from torch import nn
+
+from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.preact_resnet import preact_stage
+from lightning_adv.models.registry import register
+
+__all__ = ["wide_resnet28_10", "wide_resnet34_10"]
+
+
+@register
+def wide_resnet28_10(*, num_classes: int = 10, in_chans: int = 3, drop_rate: float = 0.0) -> Backbone:
+    """WRN-28-10 for images of any size.
+
+    Args:
+        num_classes: number of logits.
+        in_chans: channels of the images.
+        drop_rate: dropout between the two convolutions of a block (.3 in the paper's dropout variant).
+    """
+    return _wide_resnet(28, 10, num_classes, in_chans, drop_rate)
+
+
+@register
+def wide_resnet34_10(*, num_classes: int = 10, in_chans: int = 3, drop_rate: float = 0.0) -> Backbone:
+    """WRN-34-10 for images of any size.
+
+    Args:
+        num_classes: number of logits.
+        in_chans: channels of the images.
+        drop_rate: dropout between the two convolutions of a block.
+    """
+    return _wide_resnet(34, 10, num_classes, in_chans, drop_rate)
+
+
+def _wide_resnet(depth: int, widening: int, num_classes: int, in_chans: int, drop_rate: float) -> Backbone:
+    features = nn.Sequential(nn.Conv2d(in_chans, 16, 3, padding=1, bias=False))
+    channels = 16
+    for stage in range(3):
+        out = 16 * widening * 2**stage
+        stride = 1 if stage == 0 else 2
+        features.append(preact_stage(channels, out, blocks=(depth - 4) // 6, stride=stride, drop_rate=drop_rate))
+        channels = out
+    features.extend([nn.BatchNorm2d(channels), nn.ReLU()])
+    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
