@@ -143,6 +143,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """This process's share of the validation images; an empty list with ``val_size=0``."""
         self._refuse_overfitting()
         if "val" not in self._loaded():
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # it was asked for
             return []
         return self.evaluation_loader(self.datasets["val"])
 
@@ -251,7 +252,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
 
 def _fairly_ordered(data: IndexedImages, seed: int) -> IndexedImages:
-    return data.select(in_random_order(data.labels, seed))
+    return data.for_evaluation().select(in_random_order(data.labels, seed))
 
 
 def _silence_advice_on_workers(data: IndexedImages) -> None:

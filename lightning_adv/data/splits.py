@@ -12,9 +12,9 @@ __all__ = ["in_random_order", "number_of_images", "stratified_cuts"]
 
 
 def number_of_images(size: int | float, total: int, name: str) -> int:
-    """``size`` as a number of images: an int is one already, a float in [0, 1) is a share of ``total``."""
+    """``size`` as a number of images: an int is one, a float in [0, 1) a share of ``total``, at least one image."""
     if isinstance(size, float) and 0 <= size < 1:
-        return round(size * total)
+        return max(1, round(size * total)) if size else 0
     if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
         return size
     raise InputError(f"{name} must be a number of images (an int >= 0) or a share of them (0 <= float < 1), got {size}")
@@ -42,16 +42,17 @@ def stratified_cuts(labels: Tensor, sizes: Sequence[int], seed: int, groups: Ten
         raise InputError(f"cuts of {', '.join(map(str, sizes))} images need more than the {len(labels)} there are")
     generator = torch.Generator().manual_seed(derive_seed(seed))
     # Units are what is never torn apart: groups within a class, or single images.
-    keys = torch.stack([labels, torch.arange(len(labels)) if groups is None else groups], dim=1)
+    classes = labels.unique(return_inverse=True)[1]
+    keys = torch.stack([classes, torch.arange(len(labels)) if groups is None else groups], dim=1)
     units, unit_of_image = keys.unique(dim=0, return_inverse=True)
     weights = unit_of_image.bincount()
     owner = torch.full((len(units),), len(sizes))
     shuffled = torch.randperm(len(units), generator=generator)
     for cut, size in enumerate(sizes):
         free = shuffled[owner[shuffled] == len(sizes)]
-        counts = torch.zeros(int(labels.max()) + 1, dtype=torch.long).index_add_(0, units[free, 0], weights[free])
-        for label, share in enumerate(_proportional(counts, size)):
-            candidates = free[units[free, 0] == label]
+        counts = torch.zeros(int(classes.max()) + 1, dtype=torch.long).index_add_(0, units[free, 0], weights[free])
+        for one_class, share in enumerate(_proportional(counts, size)):
+            candidates = free[units[free, 0] == one_class]
             reached = torch.cat([torch.zeros(1, dtype=torch.long), weights[candidates].cumsum(0)])
             owner[candidates[: int((reached - share).abs().argmin())]] = cut
     image_owner = owner[unit_of_image]

@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import jsonargparse
+import pytest
+
+import lightning_adv.data
+from lightning_adv.data import CropFlip, ImageDataModule
+
+
+def test_the_public_names_are_these():
+    assert lightning_adv.data.__all__ == [
+        "CIFAR10",
+        "CIFAR100",
+        "GTSRB",
+        "MNIST",
+        "ArrayData",
+        "Augmentation",
+        "CropFlip",
+        "EvaluationBatches",
+        "Faces",
+        "FashionMNIST",
+        "ImageBatch",
+        "ImageDataModule",
+        "ImageFolder",
+        "ImageLoader",
+        "InMemoryImages",
+        "IndexedImages",
+        "Kornia",
+        "LazyImages",
+        "MNISTSubset",
+        "Sources",
+        "TrainBatches",
+        "float_images",
+    ]
+    assert all(hasattr(lightning_adv.data, name) for name in lightning_adv.data.__all__)
+
+
+def test_importing_loads_no_package_that_only_some_sets_need():
+    code = "import sys, lightning_adv.data; print(sorted({'mlxtend', 'sklearn', 'kornia', 'timm'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def parser():
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    return parser
+
+
+def test_every_set_can_be_configured_by_its_name():
+    arguments = ["--data=MNISTSubset", "--data.batch_size=32", "--data.val_size=0.2", "--data.augment=CropFlip"]
+    config = parser().parse_args([*arguments, "--data.augment.padding=2", "--data.max_train_samples=100"])
+    data = parser().instantiate(config).data
+    assert (data.batch_size, data.val_size, data.max_samples["train"]) == (32, 0.2, 100)
+    assert isinstance(data.augment, CropFlip)
+    assert data.augment.padding == 2
+
+
+def test_sets_with_own_arguments_show_the_common_ones_with_their_defaults():
+    for name in ("Faces", "ImageFolder"):
+        init_args = parser().parse_args([f"--data={name}"]).data.init_args
+        assert (init_args.root, init_args.batch_size, init_args.download) == ("data", 128, False)
+
+
+def test_an_unknown_argument_is_refused():
+    with pytest.raises(jsonargparse.ArgumentError, match="rot"):
+        parser().parse_args(["--data=Faces", "--data.rot=data"])
