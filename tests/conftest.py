@@ -1,0 +1,75 @@
+"""What holds for every test: one thread, and nothing that a test changes in the process reaches the next one."""
+
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+OF_LIBRARIES = (
+    "PL_",
+    "KMP_",
+    "CUBLAS_",
+    "TORCH",
+    "PYTORCH_",
+    "TRITON_",
+    "WANDB_",
+    "PYTEST_",
+    "MASTER_",
+    "TOKENIZERS_",
+    "TF_",
+)
+"""Variables that Lightning, torch and the loggers set on their own."""
+
+OF_RUNS = ("LIGHTNING_ADV_RUN_FOLDER", "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE")
+"""Variables that a run in this process leaves on purpose, for the processes that it launches."""
+
+
+def pytest_configure() -> None:
+    """Several test processes share the cores; a pool of threads in each would slow all of them down."""
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that start processes of their own go to one worker, one after the other: they must not fight for cores."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+@pytest.fixture(autouse=True)
+def process_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Restore environment, arguments, folder and torch's switches; fail the test that left what nobody expects.
+
+    ``monkeypatch`` is asked for so that a test's own, declared changes are undone first.
+    """
+    environment, arguments, folder = dict(os.environ), list(sys.argv), os.getcwd()
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    monkeypatch.delenv("LIGHTNING_ADV_RUN_FOLDER", raising=False)
+    yield
+    monkeypatch.undo()
+    leaks = [f"environment variable {name}" for name in _changed(environment)]
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+        leaks.append("a process group")
+    if not torch.is_grad_enabled():
+        leaks.append("disabled gradients")
+    if torch.get_default_dtype() != dtype:
+        leaks.append(f"default dtype {torch.get_default_dtype()}")
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+    sys.argv[:] = arguments
+    os.chdir(folder)
+    torch.set_default_dtype(dtype)
+    torch.set_grad_enabled(True)
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    assert not leaks, f"the test leaves {', '.join(leaks)} behind"
+
+
+def _changed(before: dict[str, str]) -> list[str]:
+    """Variables that differ from ``before``, but for those that are known to."""
+    names = {name for name in set(before) | set(os.environ) if before.get(name) != os.environ.get(name)}
+    return sorted(name for name in names if name not in OF_RUNS and not name.startswith(OF_LIBRARIES))

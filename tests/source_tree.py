@@ -1,0 +1,66 @@
+"""The project's own modules as the gates see them: where they are, what they import, which names they make public."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+__all__ = ["CALLBACKS", "PACKAGE", "ROOT", "TESTS", "imports", "module_name", "public_names", "source_files", "syntax"]
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "lightning_adv"
+CALLBACKS = ROOT / "callbacks"
+TESTS = ROOT / "tests"
+
+
+def source_files() -> list[Path]:
+    """Modules of the package; those of ``callbacks/`` at their real place, once."""
+    inside = [path for path in PACKAGE.rglob("*.py") if CALLBACKS not in path.resolve().parents]
+    return sorted({*inside, *CALLBACKS.rglob("*.py")})
+
+
+def module_name(path: Path) -> str:
+    """Dotted name by which a file is imported."""
+    parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "callbacks":
+        parts.insert(0, "lightning_adv")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(), filename=str(path))
+
+
+def imports(path: Path, annotations_too: bool = False) -> list[str]:
+    """Dotted names that a file imports, also inside functions; ``if TYPE_CHECKING`` blocks only when asked for."""
+    skipped = set()
+    for node in ast.walk(syntax(path)):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not annotations_too:
+            skipped.update(id(each) for statement in node.body for each in ast.walk(statement))
+    found = []
+    for node in ast.walk(syntax(path)):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module if not node.level else f"{_parent(path, node.level)}.{node.module or ''}".rstrip(".")
+            # `from lightning_adv import cli` imports lightning_adv.cli
+            found += [f"{source}.{alias.name}" for alias in node.names] if source == "lightning_adv" else [source]
+    return found
+
+
+def public_names(path: Path) -> list[str] | None:
+    """A module's ``__all__``, None where it has none."""
+    for node in syntax(path).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        if isinstance(target, ast.Name) and target.id == "__all__":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def _parent(path: Path, level: int) -> str:
+    parts = module_name(path).split(".")
+    levels = level - 1 if path.name == "__init__.py" else level
+    return ".".join(parts[: len(parts) - levels])

@@ -1,0 +1,168 @@
+"""The house rules that a reader relies on: imports point down, algorithms are free of the Trainer, files are short."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.source_tree import CALLBACKS, ROOT, TESTS, imports, module_name, source_files, syntax
+
+FLOORS = (
+    ("cli",),
+    ("callbacks",),
+    ("reports",),
+    ("modules",),
+    ("data",),
+    ("objectives", "inspectors", "detectors"),
+    ("attacks", "backdoors", "purifiers"),
+    ("models", "metrics"),
+    ("errors",),
+)
+"""Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
+
+FREE_OF_THE_TRAINER = (
+    "attacks",
+    "backdoors",
+    "detectors",
+    "errors",
+    "inspectors",
+    "metrics",
+    "models",
+    "objectives",
+    "purifiers",
+)
+TRAINER_AND_LOGGERS = ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "tensorboard", "jsonargparse")
+
+BANNED_CALLS = {
+    "pickle.load": "a pickle runs code",
+    "pickle.loads": "a pickle runs code",
+    "time.sleep": "wait for the event instead",
+    "eval": "parse instead",
+    "exec": "parse instead",
+}
+SEEDS_EVERYBODY = ("random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed", "seed_everything")
+MAY_SEED = {
+    "lightning_adv/data/images.py": "transforms of other libraries draw from the global generators; it restores them",
+    "lightning_adv/modules/classifier.py": "makes every training step's noise a function of its number, for resuming",
+}
+
+FILES = source_files()
+TEST_FILES = sorted(TESTS.rglob("*.py"))
+ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
+
+
+def name(path: Path) -> str:
+    """Path below the root, as the id of a test."""
+    return str(path.relative_to(ROOT))
+
+
+def package_of(module: str) -> str:
+    """``attacks`` for ``lightning_adv.attacks.pgd``."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def floor_of(package: str) -> int:
+    """Number of the floor, counted from the top."""
+    return next(number for number, packages in enumerate(FLOORS) if package in packages)
+
+
+def is_within(module: str, packages: tuple[str, ...]) -> bool:
+    """Whether a module is one of the packages or lies in one."""
+    return module.split(".")[0] in packages
+
+
+def calls(path: Path) -> list[tuple[int, str, ast.Call]]:
+    """Line, dotted name and node of every call in a file."""
+    nodes = (node for node in ast.walk(syntax(path)) if isinstance(node, ast.Call))
+    return [(node.lineno, ast.unparse(node.func), node) for node in nodes]
+
+
+def test_every_package_has_its_floor():
+    known = {package for packages in FLOORS for package in packages}
+    there = {package_of(module_name(path)) for path in FILES} - {""}
+    assert there <= known, f"put {there - known} on a floor of FLOORS"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_imports_point_down_only(path):
+    own = package_of(module_name(path))
+    if not own:
+        return  # the lazy top level, which imports a package when asked for it
+    others = {package_of(each) for each in imports(path) if is_within(each, ("lightning_adv",))} - {own, ""}
+    upward = sorted(other for other in others if floor_of(other) <= floor_of(own))
+    assert not upward, f"{name(path)} is in {own}, which must not import {upward}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)
+def test_algorithms_do_not_import_lightning_or_a_logger(path):
+    named = imports(path, annotations_too=True)
+    assert not [each for each in named if is_within(each, TRAINER_AND_LOGGERS)]
+
+
+def test_importing_the_algorithms_does_not_load_lightning():
+    present = sorted({package_of(module_name(path)) for path in FILES} & set(FREE_OF_THE_TRAINER))
+    code = f"""
+import importlib, sys
+for package in {present}:
+    importlib.import_module("lightning_adv." + package)
+print(*[each for each in {TRAINER_AND_LOGGERS} if each in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("path", [*FILES, *TEST_FILES, *ENTRY_POINTS], ids=name)
+def test_the_callbacks_are_imported_by_their_one_name(path):
+    wrong = [each for each in imports(path, annotations_too=True) if is_within(each, ("callbacks",))]
+    assert not wrong, "write lightning_adv.callbacks: a second name makes every class twice"
+
+
+def test_the_callbacks_are_a_real_folder_that_the_package_links_to():
+    link = ROOT / "lightning_adv" / "callbacks"
+    assert link.resolve() == CALLBACKS
+    assert not CALLBACKS.is_symlink()
+
+
+@pytest.mark.parametrize("path", [*FILES, *TEST_FILES], ids=name)
+def test_a_file_is_read_in_one_sitting(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS], ids=name)
+def test_no_call_that_the_house_forbids(path):
+    found = {f"line {line}: {call}: {BANNED_CALLS[call]}" for line, call, _ in calls(path) if call in BANNED_CALLS}
+    assert not found
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_SEED], ids=name)
+def test_the_global_generators_are_not_seeded(path):
+    found = {f"line {line}: {call}" for line, call, _ in calls(path) if call in SEEDS_EVERYBODY}
+    assert not found, "use a generator of your own, or enter the reason in MAY_SEED"
+
+
+@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS], ids=name)
+def test_checkpoints_are_loaded_as_data(path):
+    for line, call, node in calls(path):
+        keywords = {each.arg: ast.unparse(each.value) for each in node.keywords}
+        assert call != "torch.load" or keywords.get("weights_only") == "True", (
+            f"line {line}: torch.load without weights_only=True runs the code in the file"
+        )
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)
+def test_gradients_are_asked_for_not_accumulated(path):
+    wrong = [line for line, call, _ in calls(path) if call.endswith(".backward")]
+    assert not wrong, f"lines {wrong}: .backward() writes into .grad of the model; use torch.autograd.grad"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_no_file_is_a_drawer_for_everything(path):
+    drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert not drawers & set(module_name(path).split(".")), "a helper lives beside its users under a name of its own"
+
+
+@pytest.mark.parametrize("path", ENTRY_POINTS, ids=name)
+def test_an_entry_point_is_thin(path):
+    assert len(path.read_text().splitlines()) <= 12

@@ -1,0 +1,69 @@
+"""The documents keep their promises: examples in docstrings run, links and named files are there."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.source_tree import ROOT, module_name, source_files
+
+EXAMPLES = [path for path in source_files() if ">>> " in path.read_text()]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+NAMED_FILE = re.compile(r"(?<![\w./-])((?:configs|docs|callbacks|lightning_adv|tests|\.ci)/[\w./-]*\w\.\w+)")
+MAKE_TARGET = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)")
+CODE_SPAN = re.compile(r"`[^`\n]+`")
+
+
+def name(path: Path) -> str:
+    """Path below the root, as the id of a test."""
+    return str(path.relative_to(ROOT))
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors that a document's headings make."""
+    headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", document.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=module_name)
+def test_the_examples_in_docstrings_run(path):
+    module = importlib.import_module(module_name(path))
+    # torch and nn need no import in an example
+    names = {"torch": torch, "nn": nn}
+    outcome = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_links_lead_somewhere(document):
+    dead = []
+    for target in LINK.findall(CODE_BLOCK.sub("", document.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        if not there.exists() or (anchor and there.suffix == ".md" and anchor not in anchors(there)):
+            dead.append(target)
+    assert not dead
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_files_that_a_document_names_are_there(document):
+    missing = [each for each in NAMED_FILE.findall(document.read_text()) if not (ROOT / each).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_make_targets_that_a_document_names_are_there(document):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    text = document.read_text()
+    code = " ".join([*CODE_BLOCK.findall(text), *CODE_SPAN.findall(text)])
+    assert set(MAKE_TARGET.findall(code)) <= targets

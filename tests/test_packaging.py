@@ -1,0 +1,100 @@
+"""What users get from an installation: a small import, a whole wheel, declared dependencies."""
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import pytest
+
+from tests.source_tree import CALLBACKS, PACKAGE, ROOT, imports, source_files
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def run_python(*args: str, cwd: Path) -> str:
+    """Standard output of an interpreter of its own."""
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that a release would have: built from the unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("wheel")
+    run_python("-m", "hatchling", "build", "-t", "sdist", "-d", str(folder), cwd=ROOT)
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as archive:
+        archive.extractall(folder / "source", filter="data")
+    source = next((folder / "source").iterdir())
+    run_python("-m", "hatchling", "build", "-t", "wheel", "-d", str(folder), cwd=source)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_module_template_and_the_type_marker(wheel):
+    held = set(zipfile.ZipFile(wheel).namelist())
+    package = {path for path in PACKAGE.rglob("*") if path.is_file() and "callbacks" not in path.parts}
+    expected = {str(path.relative_to(ROOT)) for path in package if path.suffix not in (".pyc", ".pyo")}
+    expected |= {f"lightning_adv/callbacks/{path.relative_to(CALLBACKS)}" for path in CALLBACKS.rglob("*.py")}
+    assert "lightning_adv/py.typed" in expected
+    assert any(path.endswith(".j2") for path in expected)
+    assert expected - held == set()
+
+
+def test_the_wheel_installs_one_top_level_package(wheel):
+    held = zipfile.ZipFile(wheel).namelist()
+    assert len(held) == len(set(held))
+    assert {path.split("/")[0] for path in held if ".dist-info/" not in path} == {"lightning_adv"}
+    assert any(path.endswith("licenses/LICENSE") for path in held)
+
+
+@pytest.mark.slow
+def test_the_callbacks_import_from_the_unpacked_wheel_outside_the_checkout(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    # -P keeps the folder of the script off the path; the checkout is installed, so the wheel must come first
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lightning_adv.callbacks as c; print(c.__file__)"
+    assert run_python("-P", "-c", code, cwd=tmp_path).strip().startswith(str(tmp_path))
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, lightning_adv; print(*sorted(name for name in sys.modules if '.' not in name))"
+    loaded = set(run_python("-c", code, cwd=ROOT).split())
+    assert loaded & {"torch", "numpy", "pytorch_lightning", "timm", "kornia", "wandb", "matplotlib"} == set()
+
+
+def test_a_subpackage_is_imported_when_it_is_asked_for():
+    code = "import lightning_adv; print(lightning_adv.errors.InputError.__mro__[1].__name__, lightning_adv.__version__)"
+    assert run_python("-c", code, cwd=ROOT).split() == ["ValueError", version("lightning-adv")]
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    import lightning_adv
+
+    with pytest.raises(AttributeError, match="has no attribute 'atacks'"):
+        lightning_adv.atacks  # noqa: B018 - asking for it is the test
+
+
+def test_every_package_that_the_code_imports_is_a_declared_dependency():
+    declared = {_normal(re.split(r"[\[<>=!~; ]", each)[0]) for each in PROJECT["dependencies"]}
+    homes = packages_distributions()
+    undeclared = {}
+    for path in source_files():
+        for module in {each.split(".")[0] for each in imports(path, annotations_too=True)}:
+            if module in sys.stdlib_module_names or module in ("lightning_adv", "__future__"):
+                continue
+            if not declared & {_normal(each) for each in homes.get(module, [])}:
+                undeclared.setdefault(module, str(path.relative_to(ROOT)))
+    assert not undeclared
+
+
+def test_the_changelog_knows_the_version():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert f"[{PROJECT['version']}]" in text or "[Unreleased]" in text
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
