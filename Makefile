@@ -19,7 +19,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 CODE := $(wildcard *.py) callbacks lightning_adv tests
 # One thread a process: two test processes with a pool of threads each would fight over the cores.
 TEST_WORKERS ?= 2
-PIP = $(PY) -m pip --quiet --disable-pip-version-check
+PIP = $(PY) -m pip -qq --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest
 
 .PHONY: help demo test lint format docs-check wheel clean install ready
