@@ -1,28 +1,55 @@
 """Attacks: images that a classifier gets wrong, within a budget. ``attack(model, x, y) -> x_adv``."""
 
+from lightning_adv.attacks.apgd import APGD
 from lightning_adv.attacks.attack import Attack
+from lightning_adv.attacks.autoattack import AutoAttack
 from lightning_adv.attacks.ball import Ball, Norm, perturbation_norms
 from lightning_adv.attacks.bim import BIM
+from lightning_adv.attacks.bpda import BPDA
+from lightning_adv.attacks.carlini_wagner import CarliniWagner
+from lightning_adv.attacks.deepfool import DeepFool
+from lightning_adv.attacks.eot import EOT
+from lightning_adv.attacks.fab import FAB
 from lightning_adv.attacks.fgsm import FGSM
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.jsma import JSMA
+from lightning_adv.attacks.least_likely import LeastLikely
+from lightning_adv.attacks.mifgsm import MIFGSM
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.pgd import PGD
-from lightning_adv.attacks.result import AttackResult
+from lightning_adv.attacks.result import AttackResult, Stage
+from lightning_adv.attacks.square import Square
+from lightning_adv.attacks.targeted import Targeted
 from lightning_adv.attacks.trace import Classifier, leaves_no_trace
+from lightning_adv.attacks.worst_of import WorstOf
 
 __all__ = [
+    "APGD",
     "BIM",
+    "BPDA",
+    "EOT",
+    "FAB",
     "FGSM",
+    "JSMA",
+    "MIFGSM",
     "PGD",
     "Attack",
     "AttackResult",
+    "AutoAttack",
     "Ball",
+    "CarliniWagner",
     "Classifier",
+    "DeepFool",
     "DeviceNoise",
     "Goal",
+    "LeastLikely",
     "Noise",
     "Norm",
     "SampleNoise",
+    "Square",
+    "Stage",
+    "Targeted",
+    "WorstOf",
     "leaves_no_trace",
     "perturbation_norms",
 ]

@@ -7,8 +7,10 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.ball import Norm, perturbation_norms
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.trace import Classifier, ModelMode, leaves_no_trace
@@ -33,7 +35,27 @@ class Attack(ABC):
     Args:
         restarts: independent runs in :meth:`run`, each on the samples that survived the ones before.
         seed: of the noise in evaluation.
+
+    Example:
+        >>> class Brighten(Attack):
+        ...     def perturb(self, goal, noise):
+        ...         return (goal.x + 0.1).clamp(0, 1)
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> Brighten().run(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2])).success.shape
+        torch.Size([2])
     """
+
+    loss: AttackLoss = staticmethod(cross_entropy)
+    """What the gradients of :class:`Goal` raise."""
+
+    shortest: Norm | None = None
+    """Norm in which a minimal-norm attack looks for the nearest success; None for an attack with a fixed budget."""
+
+    judges_itself: bool = False
+    """``perturb`` looks at every image it makes and returns None: the best on record is the result."""
+
+    draws: int = 1
+    """Forwards of a randomised model that every loss, gradient and verdict averages over (see ``EOT``)."""
 
     def __init__(self, restarts: int = 1, seed: int = 0) -> None:
         if restarts < 1:
@@ -41,8 +63,11 @@ class Attack(ABC):
         self.restarts, self.seed = restarts, seed
 
     @abstractmethod
-    def perturb(self, goal: Goal, noise: Noise) -> Tensor:
-        """Adversarial images for the samples that ``goal`` still pursues when it returns; the paper's algorithm."""
+    def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
+        """The paper's algorithm: adversarial images for the samples that ``goal`` still pursues when it returns.
+
+        None if the attack judges its own images (``judges_itself``).
+        """
 
     def __call__(
         self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
@@ -59,9 +84,11 @@ class Attack(ABC):
         Raises:
             InputError: images outside [0, 1], labels of the wrong shape, a target that equals its label.
         """
+        if self.shortest is not None or self.judges_itself:  # the best image found need not be the last
+            return self.run(model, x, y, target=target, index=index).images
         _check(x, y, target)
         with leaves_no_trace(model):
-            goal = Goal(model, *_owned(x, y, target))
+            goal = self._goal(model, *_owned(x, y, target))
             return self.perturb(goal, self._noise(x, index, restart=0)).detach()
 
     def run(
@@ -74,19 +101,19 @@ class Attack(ABC):
         """
         _check(x, y, target)
         with leaves_no_trace(model):
-            goal = Goal(model, *_owned(x, y, target), keep_best=True)
+            goal = self._goal(model, *_owned(x, y, target), keep_best=True)
             first_success = torch.full((len(x),), -1, device=x.device)
             for restart in range(self.restarts):
                 noise = self._noise(x, index, restart).select(goal.active)
                 x_adv = self.perturb(goal, noise)
-                if len(goal.active):
+                if x_adv is not None and len(goal.active):
                     goal.logits(x_adv)
                 first_success[goal.success & (first_success < 0)] = restart
                 if restart + 1 < self.restarts:
                     goal.survivors()
                 if not len(goal.active):
                     break
-            return AttackResult(goal.best, goal.best_logits, goal.success, first_success, goal.zero_gradient)
+            return self._result(x, goal, first_success)
 
     def craft(
         self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"
@@ -97,12 +124,14 @@ class Attack(ABC):
             model: images to logits.
             x: images in [0, 1].
             y: [N] labels, or [N, K] probabilities to move away from.
-            noise: default the device's global generator.
+            noise: default a generator on the device, seeded by the global CPU generator.
             mode: of the model while it is attacked; "train" uses batch statistics without updating them.
         """
+        noise = noise or DeviceNoise()  # seeded out here: inside, the global RNG is put back and would repeat itself
         with leaves_no_trace(model, mode):
-            goal = Goal(model, *_owned(x, y, None))
-            return self.perturb(goal, noise or DeviceNoise()).detach()
+            goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
+            x_adv = self.perturb(goal, noise)
+            return (goal.best if x_adv is None else x_adv).detach()
 
     def scaled(self, factor: float) -> "Attack":
         """The same attack with its budget times ``factor`` (warm-up of eps, sweeps).
@@ -110,7 +139,7 @@ class Attack(ABC):
         Raises:
             InputError: an attack without a budget.
         """
-        if not hasattr(self, "eps"):
+        if getattr(self, "eps", None) is None:
             raise InputError(f"{type(self).__name__} has no eps to scale")
         other = copy.copy(self)
         for name in ("eps", "step_size"):
@@ -124,17 +153,34 @@ class Attack(ABC):
         for name in inspect.signature(type(self).__init__).parameters:
             value = getattr(self, name, None)
             if name not in ("self", "seed") and value is not None:
-                parts.append(f"{name}={as_text(value) if isinstance(value, float) else value}")
+                shown = as_text(value) if isinstance(value, float) else getattr(value, "__name__", value)
+                parts.append(f"{name}={shown}")
         return f"{type(self).__name__}({', '.join(parts)})"
+
+    def _result(self, x: Tensor, goal: Goal, first_success: Tensor) -> AttackResult:
+        success = goal.success
+        if self.shortest is not None and getattr(self, "eps", None) is not None:
+            # A minimal-norm attack with a budget succeeds where it stays inside.
+            success = success & (perturbation_norms(x, goal.best)[self.shortest] <= self.eps)
+            first_success = torch.where(success, first_success, -1)
+        return AttackResult(goal.best, goal.best_logits, success, first_success, goal.zero_gradient)
+
+    def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
+        eps = getattr(self, "eps", None) or 0.0
+        return Goal(model, x, y, target, keep_best, self.loss, self.shortest, self.draws, eps)
 
     def _noise(self, x: Tensor, index: Tensor | None, restart: int) -> SampleNoise:
         index = torch.arange(len(x), device=x.device) if index is None else index.clone()
+        if index.shape != (len(x),):
+            raise InputError(f"index must be {len(x)} integers, one an image, got shape {tuple(index.shape)}")
         return SampleNoise(self.seed, index.to(x.device), restart)
 
 
 def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Copies made outside inference mode, which autograd accepts; images in float32."""
-    return x.detach().to(torch.float32, copy=True), y.clone(), None if target is None else target.clone()
+    """Copies made outside inference mode, which autograd accepts; images in float32, classes in int64."""
+    y = y.clone() if y.is_floating_point() else y.to(torch.int64, copy=True)
+    target = None if target is None else target.to(torch.int64, copy=True)
+    return x.detach().to(torch.float32, copy=True), y, target
 
 
 def _check(x: Tensor, y: Tensor, target: Tensor | None) -> None:
@@ -156,7 +202,9 @@ def _check(x: Tensor, y: Tensor, target: Tensor | None) -> None:
         raise InputError(f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: {cause}")
     if target is None:
         return
-    if target.shape != y.shape:
-        raise InputError(f"targets must be {len(x)} integers, one an image, got shape {tuple(target.shape)}")
+    if target.shape != y.shape or target.is_floating_point():
+        raise InputError(
+            f"targets must be {len(x)} integers, one an image, got {target.dtype} of shape {tuple(target.shape)}"
+        )
     if bool((target == y).any()):
         raise InputError("a target equals its label: the attack would succeed without moving; choose another class")

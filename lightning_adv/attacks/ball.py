@@ -8,7 +8,7 @@ from torch import Tensor
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError
 
-__all__ = ["Ball", "Norm", "perturbation_norms", "project_onto_l1_ball_and_box"]
+__all__ = ["Ball", "Norm", "as_norm", "perturbation_norms", "project_onto_l1_ball_and_box"]
 
 Norm = Literal["Linf", "L2", "L1"]
 
@@ -19,6 +19,17 @@ L1_SHARE_OF_PIXELS = 0.01
 _TINY = torch.finfo(torch.float32).tiny
 
 
+def as_norm(value: str) -> Norm:
+    """Check the name of a norm.
+
+    Raises:
+        InputError: none of "Linf", "L2", "L1".
+    """
+    if value not in get_args(Norm):
+        raise InputError(f"norm must be one of {', '.join(get_args(Norm))}, got {value!r}")
+    return value
+
+
 class Ball:
     """B(center, eps) cut with the box [0, 1], under Linf, L2 or L1.
 
@@ -26,12 +37,15 @@ class Ball:
         center: [N, C, H, W] the clean images, in [0, 1].
         eps: radius in pixel units of [0, 1].
         norm: "Linf", "L2" or "L1".
+
+    Example:
+        >>> ball = Ball(torch.full((1, 1, 1, 2), 0.9), eps=0.2)
+        >>> ball.project(torch.tensor([[[[0.0, 2.0]]]]))
+        tensor([[[[0.7000, 1.0000]]]])
     """
 
     def __init__(self, center: Tensor, eps: float, norm: Norm = "Linf") -> None:
-        if norm not in get_args(Norm):
-            raise InputError(f"norm must be one of {', '.join(get_args(Norm))}, got {norm!r}")
-        self.center, self.eps, self.norm = center, eps, norm
+        self.center, self.eps, self.norm = center, eps, as_norm(norm)
         if norm == "Linf":  # built once, not at every step
             self.lower, self.upper = (center - eps).clamp_(min=0), (center + eps).clamp_(max=1)
 

@@ -30,7 +30,7 @@ def as_eps(value: Budget, norm: str) -> float:
     eps = as_float("eps", value)
     if not 0 <= eps < float("inf"):
         raise InputError(
-            f"eps must not be negative, got {value}; it is the radius of the ball in pixel units of [0, 1]"
+            f"eps must be finite and not negative, got {value}; it is the radius of the ball in pixel units of [0, 1]"
         )
     if norm == "Linf" and eps > 1:
         raise InputError(

@@ -1,9 +1,10 @@
 """What one call of an attack works towards, and the best it has found so far."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_adv.attacks.ball import Norm, perturbation_norms
+from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.trace import Classifier, forward_float32
 
 __all__ = ["Goal"]
@@ -13,9 +14,9 @@ HALF_PRECISION_SCALE = 2.0**10
 
 
 class Goal:
-    """Raise the loss of the labels, or lower that of explicit targets.
+    """Raise a loss of the labels, or reach explicit targets.
 
-    An attack asks for gradients and logits here and nowhere else, so that precision, the sign of a targeted attack and
+    An attack asks for gradients and logits here and nowhere else, so that precision, expectation over random draws and
     the record of the best adversarial image live once.
 
     Args:
@@ -24,79 +25,162 @@ class Goal:
         y: [N] labels, or [N, K] probabilities (TRADES pushes away from the clean prediction).
         target: [N] classes to reach, or None for an untargeted attack.
         keep_best: remember each sample's best adversarial image, its logits and whether it succeeded.
+        loss: what gradients raise.
+        shortest: the best success is the one nearest to the image in this norm, not the one of highest loss.
+        eps: with ``shortest``, the distance that is near enough; default none but 0, a search for the nearest success.
+        draws: forwards of a randomised model that every loss, gradient and verdict averages over.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> goal = Goal(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2]))
+        >>> goal.gradient(goal.x).shape
+        torch.Size([2, 1, 2, 2])
     """
 
     def __init__(
-        self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None = None, keep_best: bool = False
+        self,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor | None = None,
+        keep_best: bool = False,
+        loss: AttackLoss = cross_entropy,
+        shortest: Norm | None = None,
+        draws: int = 1,
+        eps: float = 0.0,
     ) -> None:
-        self.model, self.x = model, x
-        self.aim = y if target is None else target
-        self.sign = 1.0 if target is None else -1.0
+        self.model, self.x, self.y, self.target = model, x, y, target
+        self.loss, self.shortest, self.draws, self.eps = loss, shortest, draws, eps
+        self.reach = target is not None  # an attack may aim at classes in turn and still want any wrong answer
         self.keep_best = keep_best
+        self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         if keep_best:
-            self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
             self.best = x.clone()
-            self.best_loss = torch.full((len(x),), -torch.inf, device=x.device)
+            self.best_score = torch.full((len(x),), -torch.inf, dtype=torch.float32, device=x.device)
             self.best_logits: Tensor | None = None  # [N, K] once K is known
             self.success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             self.zero_gradient = torch.zeros_like(self.success)
 
     def gradient(self, x_adv: Tensor) -> Tensor:
-        """Gradient [N, C, H, W] of what the attacker raises, at ``x_adv``: one forward, one backward to the input."""
+        """Gradient [N, C, H, W] of the loss at ``x_adv``: one forward, one backward to the input."""
+        return self.loss_and_gradient(x_adv)[1]
+
+    def loss_and_gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss [N] and its gradient [N, C, H, W] at ``x_adv``: one forward, one backward to the input."""
         x_adv = x_adv.detach().requires_grad_(True)
-        logits = forward_float32(self.model, x_adv)
-        loss = self._loss(logits)
-        half = (
-            torch.is_autocast_enabled(x_adv.device.type) and torch.get_autocast_dtype(x_adv.device.type) == torch.half
-        )
-        scale = HALF_PRECISION_SCALE if half else 1.0
-        (grad,) = torch.autograd.grad(loss.sum() * scale, x_adv)
-        grad = grad / scale if half else grad
+        logits = self._forward(x_adv)
+        loss = self._mean_loss(logits)
+        (grad,) = _input_gradients(x_adv, loss.sum()[None])
         if self.keep_best:
             self.zero_gradient[self.active] |= (grad.flatten(1) == 0).all(dim=1)
             self._record(x_adv.detach(), logits.detach(), loss.detach())
-        return grad
+        return loss.detach(), grad
+
+    def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, K] and the gradients [M, N, C, H, W] of M weighted sums of them: one forward, M backwards.
+
+        Args:
+            x_adv: [N, C, H, W].
+            weights: [M, N, K], e.g. a one-hot class minus the one-hot label.
+        """
+        x_adv = x_adv.detach().requires_grad_(True)
+        every = self._forward(x_adv)
+        logits = every.mean(dim=1)
+        grads = _input_gradients(x_adv, (logits * weights).sum(dim=(1, 2)))
+        if self.keep_best:
+            self.zero_gradient[self.active] |= (grads.flatten(2) == 0).all(dim=2).any(dim=0)
+            self._record(x_adv.detach(), every.detach(), self._mean_loss(every.detach()))
+        return logits.detach(), grads
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """Logits [N, K] at ``x_adv``, without a gradient: one forward."""
+        return self.logits_and_loss(x_adv)[0]
+
+    def logits_and_loss(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [N, K] and loss [N] at ``x_adv``, without a gradient: one forward."""
+        logits, loss = self.look(x_adv)
+        if self.keep_best:
+            self.credit(x_adv, logits, loss)
+        return logits, loss
+
+    def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        """The same off the record, for an attack that credits its findings later or looks at what is none."""
         with torch.no_grad():
-            logits = forward_float32(self.model, x_adv)
-            if self.keep_best:
-                self._record(x_adv, logits, self._loss(logits))
-        return logits
+            logits = self._forward(x_adv)
+            return _average(logits), self._mean_loss(logits)
+
+    def credit(self, x_adv: Tensor, logits: Tensor, loss: Tensor) -> None:
+        """Remember ``x_adv``, whose logits [N, K] and loss [N] are known, where it beats what is on record."""
+        self._record(x_adv, logits[:, None], loss)
 
     def succeeded(self, logits: Tensor) -> Tensor:
-        """[N] whether the prediction is the target, or not the label."""
-        hit = logits.argmax(dim=1) == (self.aim if self.aim.dim() == 1 else self.aim.argmax(dim=1))
-        return hit if self.sign < 0 else ~hit
+        """[N] whether the prediction is the target, or not the label; NaN logits predict no class at all."""
+        aim = self.target if self.reach else self.y
+        hit = logits.argmax(dim=1) == (aim if aim.dim() == 1 else aim.argmax(dim=1))
+        hit = hit & ~logits.isnan().any(dim=1)
+        return hit if self.reach else ~hit
 
     def survivors(self) -> Tensor | None:
         """Positions, among the samples still pursued, of those without success; None if that is all of them.
 
-        The others are finished: what they are credited with no longer changes. One host sync.
+        The others are finished: what they are credited with no longer changes. A search for the shortest perturbation
+        goes on after a success, until it is as short as ``eps``. One host sync.
         """
         if not self.keep_best:
             return None
-        keep = (~self.success[self.active]).nonzero().flatten()
+        finished = self.success[self.active]
+        if self.shortest is not None:
+            finished = finished & (-self.best_score[self.active] <= self.eps)
+        keep = (~finished).nonzero().flatten()
         if len(keep) == len(self.active):
             return None
-        self.active, self.x, self.aim = self.active[keep], self.x[keep], self.aim[keep]
+        self.pursue(keep)
         return keep
 
-    def _loss(self, logits: Tensor) -> Tensor:
-        return self.sign * F.cross_entropy(logits, self.aim, reduction="none")
+    def pursue(self, keep: Tensor) -> None:
+        """Go on with the samples at the positions ``keep`` among those still pursued."""
+        self.active, self.x, self.y = self.active[keep], self.x[keep], self.y[keep]
+        self.target = None if self.target is None else self.target[keep]
 
-    def _record(self, x_adv: Tensor, logits: Tensor, loss: Tensor) -> None:
+    def _forward(self, x_adv: Tensor) -> Tensor:
+        """Logits of every draw, [N, draws, K]; the draws are folded into the batch."""
+        repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
+        return forward_float32(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
+
+    def _mean_loss(self, logits: Tensor) -> Tensor:
+        if self.draws == 1:
+            return self.loss(logits.squeeze(1), self.y, self.target)
+        y, target = (None if t is None else t.repeat_interleave(self.draws, dim=0) for t in (self.y, self.target))
+        return self.loss(logits.flatten(0, 1), y, target).unflatten(0, logits.shape[:2]).mean(dim=1)
+
+    def _record(self, x_adv: Tensor, every: Tensor, loss: Tensor) -> None:
+        logits = _average(every)
         if self.best_logits is None:
             self.best_logits = logits.new_zeros(len(self.best), logits.shape[1])
         active, success = self.active, self.succeeded(logits)
         known = self.success[active]
-        # A success beats any failure; among equals the higher loss wins. NaN logits never replace a finding.
-        better = (success & ~known) | ((success == known) & (loss > self.best_loss[active]))
-        self.best_loss[active] = torch.where(better, loss, self.best_loss[active])
+        score = loss if self.shortest is None else -perturbation_norms(self.x, x_adv)[self.shortest]
+        # A success beats any failure; among equals the better score wins. NaN never replaces a finding.
+        better = (success & ~known) | ((success == known) & (score > self.best_score[active]))
+        self.best_score[active] = torch.where(better, score, self.best_score[active])
         self.best[active] = torch.where(better.view(-1, *[1] * (x_adv.dim() - 1)), x_adv, self.best[active])
         self.best_logits[active] = torch.where(better[:, None], logits, self.best_logits[active])
         self.success[active] = known | success
+
+
+def _average(logits: Tensor) -> Tensor:
+    """Logits [N, K] of the mean prediction over the draws [N, draws, K]."""
+    return logits.squeeze(1) if logits.shape[1] == 1 else logits.softmax(dim=2).mean(dim=1).log()
+
+
+def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:
+    """Gradients [M, N, C, H, W] of M scalars; a NaN becomes 0, since it would carry the image out of the box."""
+    scale = _loss_scale(x_adv.device.type)
+    sums = sums * scale if scale != 1 else sums
+    last = len(sums) - 1
+    grads = [torch.autograd.grad(value, x_adv, retain_graph=i < last)[0] for i, value in enumerate(sums)]
+    stacked = grads[0][None] if last == 0 else torch.stack(grads)
+    return (stacked / scale if scale != 1 else stacked).nan_to_num_(nan=0.0)
 
 
 def _loss_scale(device: str) -> float:

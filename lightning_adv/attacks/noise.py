@@ -2,7 +2,7 @@
 
 Evaluation draws from :class:`SampleNoise`: a pure function of (seed, sample index, restart, draw, pixel), so that a
 sample's result does not depend on its batch, the batch size, the device or the number of ranks. Training draws from
-:class:`DeviceNoise`: one generator for the whole batch, as fast as the device allows.
+:class:`DeviceNoise`: one generator on the device for the whole batch, as fast as it allows.
 """
 
 import math
@@ -20,7 +20,13 @@ MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 
 class Noise(Protocol):
-    """A source of random numbers shaped like a batch."""
+    """A source of random numbers shaped like a batch: any object with these three methods.
+
+    Example:
+        >>> noise: Noise = SampleNoise(0, torch.arange(2))
+        >>> noise.normal(torch.zeros(2, 1, 4, 4)).dtype
+        torch.float32
+    """
 
     def uniform(self, like: Tensor) -> Tensor:
         """U[0, 1) in float32, shaped like ``like`` [N, ...]."""
@@ -33,26 +39,38 @@ class Noise(Protocol):
 
 
 class DeviceNoise:
-    """Noise from one generator for the whole batch; with ``None``, from the device's global one, as in training.
+    """Noise from one generator for the whole batch.
 
     Args:
-        generator: on the device of the images, or None.
+        generator: on the device of the images; default one of its own, seeded by the global CPU generator, so that
+            attacks, which put the global generators back, do not start from the same noise at every training step.
+
+    Example:
+        >>> noise = DeviceNoise(torch.Generator().manual_seed(0))
+        >>> noise.uniform(torch.zeros(2, 1, 4, 4)).shape
+        torch.Size([2, 1, 4, 4])
     """
 
     def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
+        self._seed = int(torch.randint(2**63 - 1, ())) if generator is None else 0
 
     def uniform(self, like: Tensor) -> Tensor:
         """U[0, 1) in float32, shaped like ``like`` [N, ...]."""
-        return torch.rand(like.shape, device=like.device, generator=self.generator)
+        return torch.rand(like.shape, dtype=torch.float32, device=like.device, generator=self._on(like.device))
 
     def normal(self, like: Tensor) -> Tensor:
         """N(0, 1) in float32, shaped like ``like`` [N, ...]."""
-        return torch.randn(like.shape, device=like.device, generator=self.generator)
+        return torch.randn(like.shape, dtype=torch.float32, device=like.device, generator=self._on(like.device))
 
     def select(self, keep: Tensor) -> "DeviceNoise":
         """Itself: its numbers do not belong to samples."""
         return self
+
+    def _on(self, device: torch.device) -> torch.Generator:
+        if self.generator is None:
+            self.generator = torch.Generator(device).manual_seed(self._seed)
+        return self.generator
 
 
 class SampleNoise:

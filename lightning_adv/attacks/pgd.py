@@ -3,12 +3,13 @@
 x_{t+1} = Proj_{B(x, eps)} ( x_t + step_size * direction(grad_x L(f(x_t), y)) )
 """
 
+import math
 from typing import Literal
 
 from torch import Tensor
 
 from lightning_adv.attacks.attack import Attack
-from lightning_adv.attacks.ball import Ball, Norm
+from lightning_adv.attacks.ball import Ball, Norm, as_norm
 from lightning_adv.attacks.budget import Budget, as_eps, as_float
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
@@ -62,11 +63,12 @@ class PGD(Attack):
             raise InputError(f"start must be uniform, clean or gaussian, got {start!r}")
         if restarts > 1 and start == "clean":
             raise InputError("restarts from the clean image repeat each other; use start: uniform")
+        self.norm = as_norm(norm)
         self.eps = as_eps(eps, norm)
         self.step_size = 2.5 * self.eps / steps if step_size is None else as_float("step_size", step_size)
-        if self.step_size < 0:
-            raise InputError(f"step_size must not be negative, got {step_size}")
-        self.steps, self.norm, self.start = steps, norm, start
+        if not 0 <= self.step_size < math.inf:
+            raise InputError(f"step_size must be finite and not negative, got {step_size}")
+        self.steps, self.start = steps, start
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The loop of the module's equation."""

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
-from lightning_adv.objectives import CrossEntropy, Objective
+from lightning_adv.objectives import CrossEntropy, FreeAdversarialTraining, Objective
 
 __all__ = ["ClassifierModule"]
 
@@ -29,7 +30,7 @@ class ClassifierModule(LightningModule):
             images in [0, 1].
         objective: default cross-entropy of clean images.
         optimizer: makes the optimiser from the parameters; default SGD, lr 0.1, momentum 0.9, weight decay 5e-4.
-        lr_scheduler: makes the scheduler from the optimiser; default none.
+        lr_scheduler: makes the scheduler from the optimiser; default none. ``ReduceLROnPlateau`` watches ``val/loss``.
         lr_interval: the scheduler steps every "epoch" or every "step".
         num_classes: K, needed with a named backbone.
         in_channels: C, needed with a named backbone.
@@ -65,10 +66,10 @@ class ClassifierModule(LightningModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        # Objects do not belong in a checkpoint that is loaded without unpickling; from the command line
-        # LightningCLI replaces these by their configuration.
-        objects = ["objective", "optimizer", "lr_scheduler"]
-        self.save_hyperparameters(ignore=objects if isinstance(backbone, str) else [*objects, "backbone"])
+        # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
+        # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
+        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "pretrained"]
+        self.save_hyperparameters(ignore=left_out if isinstance(backbone, str) else [*left_out, "backbone"])
         self.backbone = (
             self._build(backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained)
             if isinstance(backbone, str)
@@ -79,6 +80,8 @@ class ClassifierModule(LightningModule):
 
             load_weights(weights, self.backbone)
         self.objective = objective or CrossEntropy()
+        # Free adversarial training takes several steps on a batch, which Lightning leaves to the module.
+        self.automatic_optimization = not isinstance(self.objective, FreeAdversarialTraining)
         self.make_optimizer, self.make_lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.channels_last = channels_last
         if channels_last:
@@ -91,7 +94,8 @@ class ClassifierModule(LightningModule):
         self.num_classes = int(classes)
         self.train_accuracy = MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
         self.val_accuracy, self.test_accuracy = self.train_accuracy.clone(), self.train_accuracy.clone()
-        self.val_loss, self.test_loss = MeanMetric(), MeanMetric()
+        # Without its own treatment of NaN, which would cost a host sync at every step and hide the NaN.
+        self.train_loss, self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(3))
         self.seed: int | None = None
 
     def forward(self, image: Tensor) -> Tensor:
@@ -102,13 +106,19 @@ class ClassifierModule(LightningModule):
         """One step of the objective on ``(image, label, ...)``."""
         image, label = self._layout(batch[0]), batch[1]
         self.objective.at_epoch(self._epochs_done(batch_idx))
-        loss, logits = self.objective(self.backbone, image, label)
-        self.train_accuracy(logits, label)
-        self.log("train/loss", loss, prog_bar=True)
-        self.log(
-            f"train/{self.objective.judges}_accuracy", self.train_accuracy, prog_bar=True, on_step=False, on_epoch=True
-        )
+        step = self.objective if self.automatic_optimization else self._replay
+        loss, logits = step(self.backbone, image, label)
+        self.train_accuracy.update(logits, label)
+        self.train_loss.update(loss.detach(), len(label))
+        self.log("train/loss_step", loss, prog_bar=True)
+        means = {"train/loss": self.train_loss, f"train/{self.objective.judges}_accuracy": self.train_accuracy}
+        self.log_dict(means, on_step=False, on_epoch=True)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Step an epoch-wise scheduler where Lightning does not."""
+        if not self.automatic_optimization and self.lr_interval == "epoch" and self.make_lr_scheduler is not None:
+            self.lr_schedulers().step()
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         """Clean loss and accuracy."""
@@ -132,11 +142,13 @@ class ClassifierModule(LightningModule):
         if self.make_lr_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": self.lr_interval}
+        if isinstance(scheduler["scheduler"], ReduceLROnPlateau):
+            scheduler["monitor"] = "val/loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_fit_start(self) -> None:
         """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
-        if self.seed is None:
+        if self.seed is None or self.trainer.ckpt_path is None:
             self.seed = torch.initial_seed()
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
@@ -144,15 +156,17 @@ class ClassifierModule(LightningModule):
 
         Dropout and the starts of attacks draw from it; with gradient accumulation the batch number tells steps apart.
         """
-        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx, self.global_rank)) & 0x7FFFFFFFFFFFFFFF)
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the seed of the run."""
+        """Keep the seed of the run and what the objective remembers."""
         checkpoint["step_noise_seed"] = self.seed
+        checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Go on with the seed of the run."""
+        """Go on with the seed of the run and what the objective remembers."""
         self.seed = checkpoint.get("step_noise_seed")
+        self.objective.load_state_dict(checkpoint.get("objective", {}))
 
     @staticmethod
     def _build(
@@ -185,6 +199,19 @@ class ClassifierModule(LightningModule):
             pretrained=pretrained,
             backbone_options=options,
         )
+
+    def _replay(self, model: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+        """All steps of free adversarial training on a batch; loss and logits of the last."""
+        optimizer = self.optimizers()
+        for _ in range(self.objective.replays):
+            loss, logits = self.objective(model, image, label)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            self.objective.after_backward()
+            optimizer.step()
+            if self.lr_interval == "step" and self.make_lr_scheduler is not None:
+                self.lr_schedulers().step()
+        return loss.detach(), logits
 
     def _layout(self, image: Tensor) -> Tensor:
         return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks import PGD, Attack, Classifier
-from lightning_adv.attacks.trace import ModelMode
+from lightning_adv.attacks.trace import ModelMode, forward_float32
 from lightning_adv.errors import InputError
-from lightning_adv.objectives.objective import Objective
+from lightning_adv.objectives.attacked import AttackedObjective
 
 __all__ = ["AdversarialTraining"]
 
 
-class AdversarialTraining(Objective):
+class AdversarialTraining(AttackedObjective):
     """Cross-entropy of images attacked on the fly.
 
     Args:
@@ -23,6 +23,7 @@ class AdversarialTraining(Objective):
         attack_mode: BatchNorm and dropout while attacking: "eval" (running statistics) or "train" (the batch's,
             which are then not recorded).
         warmup_epochs: eps grows linearly from 0 to its value over so many epochs; 0 switches it off.
+        random_eps: draw eps uniformly between 0 and its value at every step.
         label_smoothing: share of the label's probability spread over all classes.
 
     Example:
@@ -41,28 +42,19 @@ class AdversarialTraining(Objective):
         clean_weight: float = 0.0,
         attack_mode: ModelMode = "eval",
         warmup_epochs: float = 0.0,
+        random_eps: bool = False,
         label_smoothing: float = 0.0,
     ) -> None:
-        super().__init__(label_smoothing)
+        super().__init__(attack or PGD(step_size=2 / 255), attack_mode, warmup_epochs, random_eps, label_smoothing)
         if not 0 <= clean_weight <= 1:
             raise InputError(f"clean_weight must lie in [0, 1], got {clean_weight}")
-        if warmup_epochs < 0:
-            raise InputError(f"warmup_epochs must not be negative, got {warmup_epochs}")
-        self.attack = attack or PGD(step_size=2 / 255)
-        self.clean_weight, self.attack_mode, self.warmup_epochs = clean_weight, attack_mode, warmup_epochs
-        self._attack_now = self.attack
+        self.clean_weight = clean_weight
 
-    def at_epoch(self, epoch: float) -> None:
-        """Scale the attack's budget during the warm-up."""
-        warm = epoch >= self.warmup_epochs
-        self._attack_now = self.attack if warm else self.attack.scaled(epoch / self.warmup_epochs)
-
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and adversarial logits of a batch."""
-        x_adv = self._attack_now.craft(model, x, y, mode=self.attack_mode)
         if self.clean_weight == 0:
-            logits = model(x_adv)
+            logits = forward_float32(model, x_adv)
             return self.cross_entropy(logits, y), logits.detach()
-        clean_logits, logits = model(torch.cat([x, x_adv])).chunk(2)
+        clean_logits, logits = forward_float32(model, torch.cat([x, x_adv])).chunk(2)
         clean, adversarial = self.cross_entropy(clean_logits, y), self.cross_entropy(logits, y)
         return self.clean_weight * clean + (1 - self.clean_weight) * adversarial, logits.detach()

@@ -21,7 +21,7 @@ class CrossEntropy(Objective):
         torch.Size([2, 3])
     """
 
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and clean logits of a batch."""
         logits = model(x)
         return self.cross_entropy(logits, y), logits.detach()

@@ -20,6 +20,18 @@ class Objective(ABC):
 
     Args:
         label_smoothing: share of the label's probability spread over all classes (Szegedy et al., 2016).
+
+    A subclass is :meth:`loss`, and :meth:`craft` where it trains on other images than the given ones; the two are apart
+    so that ``AWP`` can take the loss at perturbed weights on images that were crafted once.
+
+    Example:
+        >>> class LogitPenalty(Objective):
+        ...     def loss(self, model, x, x_adv, y):
+        ...         logits = model(x)
+        ...         return self.cross_entropy(logits, y) + 0.1 * logits.square().mean(), logits.detach()
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> LogitPenalty()(model, torch.rand(2, 1, 2, 2), torch.tensor([0, 2]))[0].requires_grad
+        True
     """
 
     judges: ClassVar[Literal["clean", "robust"]] = "clean"
@@ -29,7 +41,6 @@ class Objective(ABC):
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
-    @abstractmethod
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (a scalar with a graph) and logits [N, K] of a batch.
 
@@ -38,9 +49,25 @@ class Objective(ABC):
             x: images.
             y: [N] labels.
         """
+        return self.loss(model, x, self.craft(model, x, y), y)
+
+    def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        """The images that :meth:`loss` gets beside the given ones; here the given ones."""
+        return x
+
+    @abstractmethod
+    def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (a scalar with a graph) and logits [N, K] of images ``x`` and crafted images ``x_adv``."""
 
     def at_epoch(self, epoch: float) -> None:  # noqa: B027 - most objectives have no schedule
         """Told before each step how many epochs are done, with fraction; schedules such as an eps warm-up listen."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a resumed run needs of an objective with a memory; tensors only."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:  # noqa: B027 - most objectives have no memory
+        """Take :meth:`state_dict` up again."""
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
         """Mean cross-entropy in float32, with the label smoothing."""

@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_adv.attacks import PGD, Attack, Classifier, leaves_no_trace
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.attacks.trace import ModelMode, forward_float32
 from lightning_adv.errors import InputError
-from lightning_adv.objectives.objective import Objective
+from lightning_adv.objectives.attacked import AttackedObjective
 
 __all__ = ["TRADES"]
 
 
-class TRADES(Objective):
+class TRADES(AttackedObjective):
     """Cross-entropy of clean images plus beta times the divergence of the attacked prediction from the clean one.
 
     The attack moves away from the clean prediction: it is given probabilities for labels, and the gradient of the
@@ -24,6 +24,9 @@ class TRADES(Objective):
     Args:
         attack: default the paper's PGD: eps 0.031, step 0.007, 10 steps, gaussian start.
         beta: weight of the divergence (6 in the paper's main result).
+        attack_mode: BatchNorm and dropout while attacking: "eval" or "train".
+        warmup_epochs: eps grows linearly from 0 to its value over so many epochs.
+        random_eps: draw eps uniformly between 0 and its value at every step.
         label_smoothing: share of the label's probability spread over all classes.
 
     Example:
@@ -33,20 +36,31 @@ class TRADES(Objective):
         True
     """
 
-    def __init__(self, attack: Attack | None = None, beta: float = 6.0, label_smoothing: float = 0.0) -> None:
-        super().__init__(label_smoothing)
+    def __init__(
+        self,
+        attack: Attack | None = None,
+        beta: float = 6.0,
+        attack_mode: ModelMode = "eval",
+        warmup_epochs: float = 0.0,
+        random_eps: bool = False,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        attack = attack or PGD(eps=0.031, step_size=0.007, steps=10, start="gaussian")
+        super().__init__(attack, attack_mode, warmup_epochs, random_eps, label_smoothing)
         if beta < 0:
             raise InputError(f"beta must not be negative, got {beta}")
-        self.attack = attack or PGD(eps=0.031, step_size=0.007, steps=10, start="gaussian")
         self.beta = beta
 
-    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss and clean logits of a batch."""
-        with leaves_no_trace(model), torch.no_grad():
+    def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        """Images whose prediction is far from the clean one."""
+        with leaves_no_trace(model, self.attack_mode), torch.no_grad():
             prediction = forward_float32(model, x).softmax(dim=1)
-        x_adv = self.attack.craft(model, x, prediction)
+        return super().craft(model, x, prediction)
+
+    def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and clean logits of a batch."""
         # Two forwards, as in the reference: each kind of image is normalised by its own batch statistics.
-        clean_logits, logits = model(x).float(), model(x_adv).float()
+        clean_logits, logits = forward_float32(model, x), forward_float32(model, x_adv)
         divergence = F.kl_div(
             logits.log_softmax(dim=1), clean_logits.log_softmax(dim=1), reduction="batchmean", log_target=True
         )

@@ -1,0 +1,92 @@
+"""A watch for catastrophic overfitting in fast adversarial training (Wong, Rice, Kolter, 2020)."""
+
+from typing import Literal
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from lightning_adv.attacks import PGD, Attack
+from lightning_adv.errors import InputError
+
+__all__ = ["CatastrophicOverfittingGuard"]
+
+
+class CatastrophicOverfittingGuard(Callback):
+    """Attacks the last training batch of every epoch with several steps; a sudden fall ends the training.
+
+    Training with one attack step can collapse within an epoch: still robust to that step, no longer to PGD. When the
+    robust accuracy falls by more than ``drop`` below the best epoch's, the guard says so and stops, by default with the
+    weights of the last good epoch. Logs ``train/guard/robust_accuracy``.
+
+    Args:
+        attack: default PGD of 5 steps at eps 8/255; give it the training's eps.
+        drop: fall of the accuracy that counts as a collapse (0.2 in the paper's code).
+        action: "restore" the last good epoch's weights and stop, or just "stop".
+
+    Raises:
+        InputError: ``drop`` outside (0, 1), an unknown action.
+
+    Example:
+        >>> from lightning_adv.attacks import PGD
+        >>> CatastrophicOverfittingGuard(PGD(eps="8/255", steps=5), action="stop").drop
+        0.2
+    """
+
+    def __init__(
+        self, attack: Attack | None = None, drop: float = 0.2, action: Literal["restore", "stop"] = "restore"
+    ) -> None:
+        super().__init__()
+        if not 0 < drop < 1:
+            raise InputError(f"drop must lie between 0 and 1, got {drop}")
+        if action not in ("restore", "stop"):
+            raise InputError(f"action must be restore or stop, got {action!r}")
+        self.attack, self.drop, self.action = attack or PGD(steps=5), drop, action
+        self.best = 0.0
+        self.collapsed = False
+        self._good: dict[str, Tensor] | None = None
+        self._batch: tuple | None = None
+
+    def state_dict(self) -> dict:
+        """The best accuracy so far, and the weights to go back to."""
+        return {"best": self.best, "collapsed": self.collapsed, "good": self._good}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Take the watch up again."""
+        self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], state_dict["good"]
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int
+    ) -> None:
+        """Keep the last batch."""
+        self._batch = batch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Attack the last batch, and act on a collapse; all ranks decide alike."""
+        image, label = self._batch[0], self._batch[1]
+        with trainer.precision_plugin.forward_context():
+            robust = ~self.attack.run(pl_module, image, label).success
+        counts = torch.stack([robust.sum(), torch.tensor(len(robust), device=robust.device)])
+        correct, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
+        accuracy = correct / total
+        pl_module.log("train/guard/robust_accuracy", accuracy, sync_dist=True, batch_size=1)
+        if accuracy < self.best - self.drop:
+            self._collapse(trainer, pl_module, accuracy)
+            return
+        self.best = max(self.best, accuracy)
+        if self.action == "restore":
+            self._good = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+
+    def _collapse(self, trainer: Trainer, pl_module: LightningModule, accuracy: float) -> None:
+        self.collapsed = True
+        restored = self.action == "restore" and self._good is not None
+        if restored:
+            pl_module.load_state_dict(self._good)
+        rank_zero_warn(
+            f"catastrophic overfitting in epoch {trainer.current_epoch + 1}: robust accuracy on a training batch "
+            f"fell from {self.best:.1%} to {accuracy:.1%}; training stops"
+            + (" with the weights of the epoch before" if restored else "")
+        )
+        trainer.should_stop = True

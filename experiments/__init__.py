@@ -1,0 +1,1 @@
+"""One command a paper or claim; each writes its page under docs/results."""

@@ -1,0 +1,111 @@
+"""Targeted attacks whose target class is chosen by a rule instead of given."""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks.attack import Attack
+from lightning_adv.attacks.ball import Norm
+from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.noise import Noise
+from lightning_adv.attacks.trace import Classifier
+from lightning_adv.errors import InputError
+
+__all__ = ["Selector", "Targeted"]
+
+Selector = Literal["least_likely", "random", "next", "all"]
+"""Which class an attack aims at; never the label."""
+
+
+class Targeted(Attack):
+    """Any attack, aimed at a class that a rule selects; success is reaching that class, not just any error.
+
+    One forward on the clean images tells the classes. Restarts aim at the same class again.
+
+    Args:
+        attack: the attack to aim; its budget, restarts and seed hold.
+        selector: "least_likely" (lowest clean logit; Kurakin et al., 2017), "random" (uniform, the same for a sample
+            in every batch), "next" (label + 1, the last label wraps round) or "all" (every other class in turn, the
+            likeliest first, for the samples that none has reached; a minimal-norm attack tries all of them).
+
+    Raises:
+        InputError: an unknown selector; when called, a ``target`` or a model of one class.
+
+    Example:
+        >>> from lightning_adv.attacks import PGD
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> y = torch.tensor([0, 2])
+        >>> result = Targeted(PGD(eps=0.5), "next").run(model, torch.rand(2, 1, 2, 2), y)
+        >>> torch.equal(result.success, result.logits.argmax(dim=1) == (y + 1) % 3)
+        True
+    """
+
+    def __init__(self, attack: Attack, selector: Selector = "least_likely") -> None:
+        super().__init__(attack.restarts, attack.seed)
+        if selector not in get_args(Selector):
+            raise InputError(f"selector must be one of {', '.join(get_args(Selector))}, got {selector!r}")
+        self.attack, self.selector = attack, selector
+        self.loss, self.shortest, self.draws = attack.loss, attack.shortest, attack.draws
+        self.judges_itself = attack.judges_itself or selector == "all"
+
+    @property
+    def eps(self) -> float:
+        """Budget of the attack; no attribute where it has none."""
+        return self.attack.eps
+
+    @property
+    def norm(self) -> Norm:
+        """Norm of the attack."""
+        return self.attack.norm
+
+    def scaled(self, factor: float) -> "Targeted":
+        """The same targets, the attack's budget times ``factor``."""
+        return Targeted(self.attack.scaled(factor), self.selector)
+
+    def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
+        """Select, then attack."""
+        goal.reach = True
+        if goal.target is not None:  # a restart
+            return self.attack.perturb(goal, noise)
+        logits = self._clean_logits(goal)
+        label = goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1)
+        if self.selector == "all":
+            return self._reach_each(goal, noise, logits.scatter(1, label[:, None], -torch.inf))
+        if self.selector == "least_likely":
+            goal.target = logits.scatter(1, label[:, None], torch.inf).argmin(dim=1)
+        elif self.selector == "next":
+            goal.target = (label + 1) % logits.shape[1]
+        else:
+            others = logits.shape[1] - 1
+            drawn = (noise.uniform(logits[:, :1]).squeeze(1) * others).long().clamp(max=others - 1)
+            goal.target = drawn + (drawn >= label)
+        return self.attack.perturb(goal, noise)
+
+    def _reach_each(self, goal: Goal, noise: Noise, likelihood: Tensor) -> None:
+        everyone, x, y = goal.active, goal.x, goal.y
+        classes = likelihood.argsort(dim=1, descending=True)[:, :-1]  # the label comes last
+        for rank in range(classes.shape[1]):
+            if self.shortest is not None:  # the nearest of all classes is wanted, not the first
+                goal.active, goal.x, goal.y = everyone, x, y
+            place = torch.searchsorted(everyone, goal.active)
+            goal.target = classes[place, rank]
+            x_adv = self.attack.perturb(goal, noise.select(place))
+            if x_adv is not None and len(goal.active):
+                goal.logits(x_adv)
+            if self.shortest is None:
+                goal.survivors()
+                if not len(goal.active):
+                    break
+        goal.target = None
+
+    def _clean_logits(self, goal: Goal) -> Tensor:
+        logits = goal.look(goal.x)[0]
+        if logits.shape[1] < 2:
+            raise InputError("the model has one class: a targeted attack needs another one to reach")
+        return logits
+
+    def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
+        if target is not None:
+            raise InputError("Targeted selects the target itself; give target to the attack that it wraps")
+        return super()._goal(model, x, y, target, keep_best)

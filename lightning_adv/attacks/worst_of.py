@@ -1,0 +1,122 @@
+"""The pointwise worst case over several attacks (Tramèr and Boneh, 2019: "max" over perturbation types)."""
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks.attack import Attack
+from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.losses import margin
+from lightning_adv.attacks.noise import Noise
+from lightning_adv.attacks.result import AttackResult, Stage
+from lightning_adv.attacks.trace import Classifier
+from lightning_adv.errors import InputError
+
+__all__ = ["WorstOf"]
+
+
+class WorstOf(Attack):
+    """Several attacks in turn, each on the samples that survived the ones before; the best image of each sample.
+
+    A sample counts as broken where any attack breaks it, which a mean over attacks hides. Each attack keeps its own
+    budget, restarts and seed. In training every attack sees every image, once, and the highest loss wins.
+
+    Args:
+        attacks: the attacks by name, or a list (named by class), cheapest first.
+
+    Raises:
+        InputError: no attack, or a minimal-norm attack without eps, which succeeds at any distance.
+
+    Example:
+        >>> from lightning_adv.attacks import FGSM, PGD
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> x, y = torch.rand(2, 1, 2, 2), torch.tensor([0, 2])
+        >>> worst = WorstOf([FGSM(eps=0.1), PGD(eps=1.0, norm="L2")])
+        >>> (worst.run(model, x, y).success >= FGSM(eps=0.1).run(model, x, y).success).all()
+        tensor(True)
+    """
+
+    judges_itself = True
+
+    def __init__(self, attacks: dict[str, Attack] | list[Attack]) -> None:
+        super().__init__()
+        self.attacks = _named(attacks) if isinstance(attacks, list) else dict(attacks)
+        if not self.attacks:
+            raise InputError("WorstOf needs at least one attack, got none")
+        for name, attack in self.attacks.items():
+            if attack.shortest is not None and getattr(attack, "eps", None) is None:
+                raise InputError(f"attack {name} has no budget and succeeds at any distance; give it eps")
+
+    def run(
+        self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
+    ) -> AttackResult:
+        """Best adversarial image of each sample over all attacks, with its logits.
+
+        No forward beyond those of the attacks. ``restart`` is that of the attack that broke the sample. Arguments and
+        errors as in calling the attack.
+        """
+        (name, first), *others = self.attacks.items()
+        began = time.perf_counter()
+        worst = first.run(model, x, y, target=target, index=index)
+        stages = [Stage(name, len(x), int(worst.success.sum()), time.perf_counter() - began)]
+        with torch.inference_mode(False), torch.no_grad():
+            index = self._noise(x, index, restart=0).index
+            score = _score(first, worst, y, target)
+            for name, attack in others:
+                left = (~worst.success).nonzero().flatten()
+                if not len(left):
+                    break
+                aim = None if target is None else target[left]
+                began = time.perf_counter()
+                found = attack.run(model, x[left], y[left], target=aim, index=index[left])
+                stages.append(Stage(name, len(left), int(found.success.sum()), time.perf_counter() - began))
+                reached = _score(attack, found, y[left], aim)
+                worst = _worse(worst, found, left, better=found.success | (reached > score[left]))
+                score[left] = torch.maximum(reached, score[left])
+        return replace(worst, stages=tuple(stages))
+
+    def scaled(self, factor: float) -> "WorstOf":
+        """The same attacks, each with its budget times ``factor``."""
+        return WorstOf({name: attack.scaled(factor) for name, attack in self.attacks.items()})
+
+    def perturb(self, goal: Goal, noise: Noise) -> None:
+        """Every attack on every sample that ``goal`` pursues: for training, and inside other attacks."""
+        everyone = torch.arange(len(goal.x), device=goal.x.device)
+        for attack in self.attacks.values():
+            draws = max(attack.draws, goal.draws)
+            keep = attack.judges_itself or attack.shortest is not None
+            own = Goal(goal.model, goal.x, goal.y, goal.target, keep, attack.loss, attack.shortest, draws)
+            x_adv = attack.perturb(own, noise.select(everyone))
+            goal.logits(own.best if keep else x_adv)
+
+
+def _named(attacks: list[Attack]) -> dict[str, Attack]:
+    """By class, the second of a class as ``PGD_2``."""
+    named: dict[str, Attack] = {}
+    for attack in attacks:
+        kind = type(attack).__name__
+        count = sum(type(other) is type(attack) for other in named.values())
+        named[f"{kind}_{count + 1}" if count else kind] = attack
+    return named
+
+
+def _score(attack: Attack, result: AttackResult, y: Tensor, target: Tensor | None) -> Tensor:
+    """Margin of each result [N], the same measure for every attack; a minimal-norm failure lies outside its budget."""
+    y, target = y.long(), None if target is None else target.long()
+    score = margin(result.logits, y, target)
+    return score if attack.shortest is None else torch.where(result.success, score, -torch.inf)
+
+
+def _worse(worst: AttackResult, found: AttackResult, left: Tensor, better: Tensor) -> AttackResult:
+    """``worst`` with what was ``found`` for the samples ``left``, where it is ``better``."""
+
+    def merged(old: Tensor, new: Tensor) -> Tensor:
+        chosen = better.view(-1, *[1] * (new.dim() - 1))
+        return old.index_copy(0, left, torch.where(chosen, new, old[left]))
+
+    images, logits = merged(worst.images, found.images), merged(worst.logits, found.logits)
+    success, restart = merged(worst.success, found.success), merged(worst.restart, found.restart)
+    suspect = worst.zero_gradient.index_copy(0, left, worst.zero_gradient[left] | found.zero_gradient)
+    return replace(worst, images=images, logits=logits, success=success, restart=restart, zero_gradient=suspect)
