@@ -1,7 +1,7 @@
 """Robust accuracy under named attacks at the end of an epoch."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_adv.attacks import Attack, AttackResult
 from lightning_adv.attacks.budget import Budget, as_text
 from lightning_adv.attacks.trace import forward_float32
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.callbacks.sweep import EpsSweep
@@ -27,8 +27,9 @@ class AttackEvaluation(EpochEndEvaluation):
     Attacks see the images that the model classifies correctly; the others count as wrong. Works with any
     LightningModule whose ``forward`` maps images in [0, 1] to logits and any loader of ``(image, label, ...)``.
 
-    Logs ``val/clean_accuracy``-like keys: ``{stage}/{attack}/robust_accuracy``, ``{stage}/worst_case/robust_accuracy``
-    and the attack's success rate, perturbation norms and confidences.
+    Logs ``{stage}/{attack}/robust_accuracy``, ``{stage}/worst_case/robust_accuracy`` and each attack's success rate,
+    perturbation norms and confidences, and ``{stage}/clean_accuracy`` of the images evaluated here unless the model
+    logs that key itself.
 
     Args:
         attacks: name to attack.
@@ -36,20 +37,22 @@ class AttackEvaluation(EpochEndEvaluation):
         every_n_epochs: in fit; the last epoch is always evaluated.
         batch_size: images a batch on one rank; None for the data loader's.
         eps_sweep: budgets for the accuracy-over-eps curve, drawn after the last epoch, in validate and test.
-        sweep_samples: images of the curve.
+        sweep_samples: images of the curve, a choice of those evaluated.
         examples: images a picture shows for each attack.
-        pictures: log pictures and tables "last", "always" or "never".
+        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
         seed: of the choice of images.
-        name: part of the picture keys; two callbacks need two names.
+        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
 
     Raises:
-        InputError: no attack, an unknown kind of batch, a forward that does not give logits.
+        InputError: no attack, an unknown kind of batch, a forward that does not give logits, labels out of range.
 
     Example:
         >>> from lightning_adv.attacks import FGSM, PGD
         >>> AttackEvaluation({"fgsm": FGSM(eps="8/255"), "pgd": PGD(eps="8/255", steps=20)}, max_samples=500).name
         'attacks'
     """
+
+    default_name: ClassVar[str] = "attacks"
 
     def __init__(
         self,
@@ -60,26 +63,34 @@ class AttackEvaluation(EpochEndEvaluation):
         eps_sweep: Sequence[Budget] = (),
         sweep_samples: int = 200,
         examples: int = 8,
-        pictures: Literal["last", "always", "never"] = "last",
+        pictures: When = "last",
         seed: int = 0,
         name: str = "attacks",
     ) -> None:
         super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
         if not attacks:
             raise InputError("attacks is empty: name at least one, e.g. attacks: {pgd: {class_path: PGD}}")
+        if "worst_case" in attacks:
+            raise InputError("an attack cannot be named worst_case: that is the worst of all attacks for every image")
+        if examples < 0:
+            raise InputError(f"examples must not be negative, got {examples}")
         self.attacks, self.examples = dict(attacks), examples
         self.sweep = EpsSweep(self.attacks, eps_sweep, sweep_samples) if eps_sweep else None
+
+    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        """Refuse a forward that does not give logits."""
+        _logits(model, batch.image)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack this rank's images."""
         classes = _logits(model, images.first().image).shape[1]
         self._clean = CleanTally(classes).to(model.device)
         self._tallies = {name: AttackTally(classes).to(model.device) for name in self.attacks}
-        self._shown: dict[str, list[Tensor]] = {}
+        self._shown: dict[str, list[list[Tensor]]] = {name: [] for name in self.attacks}
         for batch in self.track(trainer, images, " + ".join(self.attacks)):
             self._attack(model, batch)
         if self.sweep and self._is_last(trainer):
-            self.sweep.run(model, self.track(trainer, images, "eps sweep"), trainer.global_rank, trainer.world_size)
+            self.sweep.run(model, self.track(trainer, images.fewer(self.sweep.max_samples), "eps sweep"))
 
     def results(self, trainer: Trainer) -> RobustnessResult:
         """Counts over all ranks."""
@@ -102,13 +113,18 @@ class AttackEvaluation(EpochEndEvaluation):
             worst_case_per_class=worst_case,
             curves=curves,
             curve_samples=self.sweep.samples if curves else None,
-            examples={name: Examples(*parts) for name, parts in self._shown.items()},
+            examples={
+                name: Examples(*(torch.cat(part) for part in zip(*batches, strict=True)))
+                for name, batches in self._shown.items()
+                if batches
+            },
             clean_confidences=clean_confidence.tolist(),
             adversarial_confidences={name: tally["confidence"].tolist() for name, tally in tallies.items()},
         )
 
     def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
         logits = _logits(model, batch.image)
+        _check_labels(batch.label, logits.shape[1])
         correct = logits.argmax(dim=1) == batch.label
         attacked = correct.nonzero().flatten()
         worst = correct.clone()
@@ -130,23 +146,32 @@ class AttackEvaluation(EpochEndEvaluation):
 
     def _show(self, name: str, image: Tensor, label: Tensor, logits: Tensor, result: AttackResult) -> None:
         """Keep the first attacked images of this rank for the picture (rank zero draws it)."""
-        if name in self._shown:
+        wanted = self.examples - sum(len(batch[0]) for batch in self._shown[name])
+        if wanted <= 0:
             return
-        before, after = (each[: self.examples].softmax(dim=1).max(dim=1) for each in (logits, result.logits))
+        before, after = (each[:wanted].softmax(dim=1).max(dim=1) for each in (logits, result.logits))
         shown = (image, result.images, label, before.indices, after.indices, before.values, after.values)
-        self._shown[name] = [
-            part[: self.examples].detach().float().cpu() if part.is_floating_point() else part[: self.examples].cpu()
-            for part in shown
-        ]
+        self._shown[name].append([part[:wanted].detach().cpu() for part in shown])
 
 
 def _logits(model: LightningModule, image: Tensor) -> Tensor:
     with torch.no_grad():
-        logits = model(image) if not isinstance(image, Tensor) else forward_float32(model, image)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(image):
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise InputError(f"forward must map images [N, C, H, W] to logits [N, K], got {shape} for {len(image)} images")
+        logits = forward_float32(model, image)
+    if logits.dim() != 2 or len(logits) != len(image):
+        raise InputError(
+            f"the model's forward must map {len(image)} images [N, C, H, W] to as many rows of logits [N, K], "
+            f"got shape {tuple(logits.shape)}"
+        )
     return logits
+
+
+def _check_labels(label: Tensor, classes: int) -> None:
+    lowest, highest = torch.stack(torch.aminmax(label)).tolist()  # one host sync
+    if lowest < 0 or highest >= classes:
+        wrong = lowest if lowest < 0 else highest
+        raise InputError(
+            f"label {wrong} is outside [0, {classes}): the model has {classes} logits; labels count from 0"
+        )
 
 
 def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:

@@ -4,6 +4,8 @@ import time
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_adv.callbacks.evaluation import scalars_of_epoch
+
 __all__ = ["EpochLine"]
 
 
@@ -15,22 +17,16 @@ class EpochLine(Callback):
         self._began = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch before: only now are its training metrics averaged."""
-        self._print(trainer)
+        """Note the time."""
         self._began = time.monotonic()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the last epoch."""
-        self._print(trainer)
-
-    def _print(self, trainer: Trainer) -> None:
-        if not trainer.is_global_zero or trainer.current_epoch == 0:
-            return
-        shown = {
-            k: float(v) for k, v in trainer.callback_metrics.items() if k.endswith("accuracy") or k == "train/loss"
-        }
-        if not shown:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print what was measured in this epoch."""
+        measured = scalars_of_epoch(trainer)  # on all ranks
+        shown = {key: value for key, value in measured.items() if key.endswith("accuracy") or key == "train/loss"}
+        if not trainer.is_global_zero or not shown:
             return
         values = "  ".join(f"{k} {v:.3f}" if k == "train/loss" else f"{k} {v:.1%}" for k, v in shown.items())
         last = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        print(f"epoch {trainer.current_epoch}{last}  {values}  {time.monotonic() - self._began:.1f} s", flush=True)
+        seconds = time.monotonic() - self._began
+        print(f"epoch {trainer.current_epoch + 1}{last}  {values}  {seconds:.1f} s", flush=True)

@@ -2,38 +2,51 @@
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar, get_args
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
+from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
+from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.journal import log_figure, log_table
 from lightning_adv.callbacks.progress import track
-from lightning_adv.callbacks.share import Share, evaluation_loader
+from lightning_adv.callbacks.share import EvaluationBatch, Share, evaluation_loader
 from lightning_adv.errors import InputError
 from lightning_adv.reports.results import EvaluationResult
 
-__all__ = ["EpochEndEvaluation"]
+__all__ = ["EpochEndEvaluation", "scalars_of_epoch"]
 
 Item = TypeVar("Item")
+When = Literal["last", "always", "never"]
 
 
 class EpochEndEvaluation(Callback):
     """Base of the callbacks that evaluate a model at the end of an epoch, in ``fit``, ``validate`` and ``test``.
 
     A subclass is two methods: :meth:`evaluate` goes over this rank's images, :meth:`results` adds up the ranks and
-    returns a typed result. This class knows when (every n epochs and after the last), on what (a seeded choice of
-    images, each on one rank), and where to (scalars through ``pl_module.log``, tables and pictures to every logger,
-    the result and the history to the report). Any LightningModule that maps images to logits will do.
+    returns a typed result. This class knows when (after validation, every n epochs and in the last), on what (a seeded
+    choice of images, each on one rank), and where to (scalars through ``pl_module.log``, tables and pictures to every
+    logger, the result and the history to the report). Any LightningModule that maps images to logits will do, and
+    training goes on as if there had been no evaluation.
 
     Args:
-        name: part of the metric keys and of the callback's state; two callbacks of one class need two names.
+        name: part of the callback's state and of the keys of its pictures; two callbacks of one class need two names.
+            Scalars are logged under ``{stage}/{name}/...``, without the name where it is the class's default.
         every_n_epochs: in fit; the last epoch is always evaluated.
         max_samples: images over all ranks, a seeded choice; None for all.
         batch_size: images a batch on one rank; None for the data loader's.
         pictures: log pictures and tables "last" (after the last epoch, and in validate and test), "always" or "never".
         seed: of the choice of images.
+
+    Raises:
+        InputError: a number below 1, an unknown value of ``pictures``.
     """
+
+    default_name: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -41,17 +54,16 @@ class EpochEndEvaluation(Callback):
         every_n_epochs: int = 1,
         max_samples: int | None = None,
         batch_size: int | None = None,
-        pictures: Literal["last", "always", "never"] = "last",
+        pictures: When = "last",
         seed: int = 0,
     ) -> None:
         super().__init__()
-        for argument, value in (
-            ("every_n_epochs", every_n_epochs),
-            ("max_samples", max_samples),
-            ("batch_size", batch_size),
-        ):
+        numbers = {"every_n_epochs": every_n_epochs, "max_samples": max_samples, "batch_size": batch_size}
+        for argument, value in numbers.items():
             if value is not None and value < 1:
                 raise InputError(f"{argument} of {type(self).__name__} must be at least 1, got {value}")
+        if pictures not in get_args(When):
+            raise InputError(f"pictures must be one of {', '.join(get_args(When))}, got {pictures!r}")
         self.name, self.every_n_epochs, self.max_samples = name, every_n_epochs, max_samples
         self.batch_size, self.pictures, self.seed = batch_size, pictures, seed
         self.result: EvaluationResult | None = None
@@ -66,6 +78,9 @@ class EpochEndEvaluation(Callback):
     def results(self, trainer: Trainer) -> EvaluationResult:
         """Add up all ranks (called on every one) and give the typed result."""
 
+    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        """Refuse, on one image and before the first training step, what an evaluation would fail at after an epoch."""
+
     @property
     def state_key(self) -> str:
         """Distinct for callbacks of one class with different names, so that both resume."""
@@ -79,13 +94,29 @@ class EpochEndEvaluation(Callback):
         """Take the history up again."""
         self.history = state_dict["history"]
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
+        # Weight averaging puts the training weights back in the hook in which an evaluation runs.
+        trainer.callbacks = sorted(trainer.callbacks, key=_turn)
+        # What a model caches under inference mode cannot be used in an attack's graph.
+        trainer.validate_loop.inference_mode = trainer.test_loop.inference_mode = False
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuse a fit in which the evaluation would silently never run."""
+        """Say so if the evaluation will never run in this fit."""
         if not trainer.enable_validation:
-            raise InputError(
-                f"{type(self).__name__} runs after validation and there is none: it needs a val_dataloader, "
-                "a validation_step and limit_val_batches above 0"
+            rank_zero_warn(
+                f"{type(self).__name__} {self.name!r} runs after validation, and this fit has none: it needs a "
+                "val_dataloader, a validation_step and limit_val_batches above 0"
             )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Try the data and the model with one image: a mistake must not surface after an epoch of training."""
+        if not trainer.enable_validation or not sum(trainer.num_val_batches):
+            return
+        with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
+            images = Share(trainer, evaluation_loader(trainer, "val"), self.max_samples, self.batch_size, self.seed)
+            with trainer.precision_plugin.forward_context():
+                self.check(pl_module, images.first())
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate if this epoch is due."""
@@ -109,23 +140,34 @@ class EpochEndEvaluation(Callback):
         return (trainer.current_epoch + 1) % self.every_n_epochs == 0 or self._is_last(trainer)
 
     def _is_last(self, trainer: Trainer) -> bool:
-        return trainer.state.fn != "fit" or trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        at_limit = trainer.current_epoch + 1 == trainer.max_epochs or 0 < trainer.max_steps <= trainer.global_step
+        return trainer.state.fn != "fit" or trainer.should_stop or at_limit
 
     def _run(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
-        loader: DataLoader = evaluation_loader(trainer, stage)
-        with trainer.precision_plugin.forward_context():
-            self.evaluate(trainer, pl_module, Share(trainer, loader, self.max_samples, self.batch_size, self.seed))
-        self.result = self.results(trainer)
-        self.result.stage = stage
-        self.result.epoch = trainer.current_epoch + 1 if trainer.state.fn == "fit" else 0
-        scalars = {f"{stage}/{key}": float(value) for key, value in self.result.scalars().items()}
+        # Random numbers of a foreign data set, sampler or model must not be taken from those of training.
+        with isolate_rng():
+            loader: DataLoader = evaluation_loader(trainer, stage)
+            images = Share(trainer, loader, self.max_samples, self.batch_size, self.seed)
+            with trainer.precision_plugin.forward_context():
+                self.evaluate(trainer, pl_module, images)
+            self.result = self.results(trainer)
+            self.result.stage = stage
+            self.result.epoch = trainer.current_epoch + 1 if trainer.state.fn == "fit" else 0
+            self._log_scalars(trainer, pl_module)
+            self._pictured = self.pictures == "never"
+            if self.pictures == "always" or self._is_last(trainer):
+                self._log_pictures(trainer)
+
+    def _log_scalars(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        prefix = f"{self.result.stage}/" + ("" if self.name == self.default_name else f"{self.name}/")
+        scalars = {f"{prefix}{key}": float(value) for key, value in self.result.scalars().items()}
+        # The model may log such a key itself, of all images and not only of those chosen here: then it is the model's.
+        taken = trainer.callback_metrics.keys() - self.history.keys()
+        scalars = {key: value for key, value in scalars.items() if key not in taken}
         # Every rank holds the same totals: the mean over ranks changes nothing and lets other callbacks monitor them.
         pl_module.log_dict(scalars, sync_dist=True, batch_size=1)
         for key, value in scalars.items():
             self.history.setdefault(key, []).append([self.result.epoch, value])
-        self._pictured = self.pictures == "never"
-        if self.pictures == "always" or self._is_last(trainer):
-            self._log_pictures(trainer)
 
     def _log_pictures(self, trainer: Trainer) -> None:
         if self._pictured or self.result is None:
@@ -138,3 +180,25 @@ class EpochEndEvaluation(Callback):
             log_table(trainer, f"{key}/table_{number}", table)
         for picture in self.result.pictures():
             log_figure(trainer, f"{key}/{picture.name}", picture.draw())
+
+
+def _turn(callback: Callback) -> int:
+    """Evaluations before weight averaging, which comes before the checkpoints that save its state."""
+    return 2 if isinstance(callback, Checkpoint) else 1 if isinstance(callback, WeightAveraging) else 0
+
+
+def scalars_of_epoch(trainer: Trainer) -> dict[str, float]:
+    """Scalars measured in the epoch that is ending; ``trainer.callback_metrics`` also keeps older ones.
+
+    Call in ``on_train_epoch_end`` and on all ranks: a metric that nobody has asked for yet is added up over them.
+    """
+    epoch = trainer.current_epoch + 1
+    metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+    every = trainer.check_val_every_n_epoch or 1
+    if epoch % every:
+        metrics = {key: value for key, value in metrics.items() if not key.startswith("val")}
+    for callback in trainer.callbacks:
+        if isinstance(callback, EpochEndEvaluation):
+            stale = [key for key, points in callback.history.items() if points[-1][0] != epoch]
+            metrics = {key: value for key, value in metrics.items() if key not in stale}
+    return metrics

@@ -8,7 +8,8 @@ import numpy as np
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
-from lightning_adv.reports.results import Table
+from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.reports.results import Cell, Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +18,12 @@ __all__ = ["log_figure", "log_table", "run_folder"]
 
 
 def run_folder(trainer: Trainer) -> Path:
-    """Folder of the run: of the first logger that has one, else ``default_root_dir``. Call on all ranks."""
+    """Folder of the run; call on all ranks.
+
+    That of the command line; without it, of the first logger that has one, else ``default_root_dir``.
+    """
+    if any(isinstance(callback, RunRecord) for callback in trainer.callbacks):
+        return Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
     own = next((logger.log_dir for logger in trainer.loggers if getattr(logger, "log_dir", None)), None)
     save = next((logger.save_dir for logger in trainer.loggers if logger.save_dir), None)
     return Path(trainer.strategy.broadcast(str(own or save or trainer.default_root_dir)))
@@ -48,8 +54,8 @@ def log_table(trainer: Trainer, key: str, table: Table) -> None:
         return
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            # W&B tables want one type a column.
-            rows = [["" if cell is None else str(cell) for cell in row] for row in table.rows]
+            columns = [_one_type(list(column)) for column in zip(*table.rows, strict=True)]
+            rows = [list(row) for row in zip(*columns, strict=True)]
             logger.log_table(key, columns=table.columns, data=rows, step=trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(key, _markdown(table), global_step=trainer.global_step)
@@ -62,6 +68,13 @@ def _media(logger: Logger, key: str, step: int, suffix: str) -> Path:
     path = Path(logger.log_dir) / "media" / f"{key}_{step:06d}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def _one_type(column: list[Cell]) -> list[Cell]:
+    """A column as W&B takes it: numbers with gaps, or texts."""
+    if any(isinstance(cell, str) for cell in column):
+        return ["" if cell is None else str(cell) for cell in column]
+    return [None if cell is None else float(cell) for cell in column]
 
 
 def _pixels(figure: "Figure") -> "np.ndarray":

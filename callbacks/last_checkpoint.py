@@ -15,7 +15,8 @@ __all__ = ["LastCheckpoint"]
 class LastCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` of the run's folder: every n steps and at the end of every epoch.
 
-    Lightning writes a checkpoint beside the old one and renames it, so a kill leaves one of the two whole.
+    Lightning writes a checkpoint beside the old one and renames it, so a kill leaves one of the two whole. Between a
+    batch and the validation that follows it nothing is saved: a run resumed there would leave that validation out.
 
     Args:
         every_n_steps: optimiser steps between two saves within an epoch.
@@ -31,17 +32,24 @@ class LastCheckpoint(Checkpoint):
             raise InputError(f"every_n_steps of LastCheckpoint must be at least 1, got {every_n_steps}")
         self.every_n_steps, self.folder = every_n_steps, folder
         self.path: Path | None = None
-        self._saved_at = 0
+        self._saved_at = self._step = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fix the path, the same on all ranks."""
         self.path = (Path(self.folder) if self.folder else run_folder(trainer) / "checkpoints") / "last.ckpt"
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count steps from here on."""
+        self._saved_at = self._step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int
     ) -> None:
-        """Save every n steps; with gradient accumulation, once a step."""
-        if trainer.global_step % self.every_n_steps == 0 and trainer.global_step != self._saved_at:
+        """Save if n steps are done since the last time; never with gradients half accumulated."""
+        stepped = trainer.global_step > self._step
+        self._step = trainer.global_step
+        due = trainer.global_step - self._saved_at >= self.every_n_steps
+        if stepped and due and not _validation_follows(trainer, batch_idx):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,3 +60,10 @@ class LastCheckpoint(Checkpoint):
         if not trainer.fast_dev_run:
             self._saved_at = trainer.global_step
             trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether the epoch ends with this batch, or validation in its midst may come before the next one."""
+    batches = batch_idx if trainer.check_val_every_n_epoch else trainer.fit_loop.total_batch_idx
+    every = trainer.val_check_batch or float("inf")  # None if it is a time
+    return trainer.is_last_batch or (batches + 1) % every == 0

@@ -39,7 +39,7 @@ def masking_warnings(
     warnings += _weaker_beats_stronger(attacks, {row.name: row for row in rows})
     for name, points in curves.items():
         eps, accuracy = points[-1]
-        if attacks[name].norm == "Linf" and eps >= HALF_GREY and accuracy > TOLERANCE:
+        if getattr(attacks[name], "norm", None) == "Linf" and eps >= HALF_GREY and accuracy > TOLERANCE:
             warnings.append(
                 f"{name}: {accuracy:.1%} of the images stay correct at eps {eps:g}, where every image can be made "
                 "grey; the attack fails for another reason than robustness."
@@ -51,8 +51,8 @@ def _weaker_beats_stronger(attacks: dict[str, Attack], rows: dict[str, AttackRow
     found = []
     for weak, few in attacks.items():
         for strong, many in attacks.items():
-            comparable = all(hasattr(each, "steps") and hasattr(each, "eps") for each in (few, many))
-            if not comparable or few.norm != many.norm or few.eps > many.eps or few.steps >= many.steps:
+            settings = all(hasattr(each, name) for each in (few, many) for name in ("steps", "eps", "norm"))
+            if not settings or few.norm != many.norm or few.eps > many.eps or few.steps >= many.steps:
                 continue
             gap = rows[strong].robust_accuracy - rows[weak].robust_accuracy
             if gap > TOLERANCE:

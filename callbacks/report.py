@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.errors import InputError
@@ -43,7 +43,7 @@ class Report(Callback):
         from lightning_adv.reports.storage import read_results
 
         for name, path in self.baselines.items():
-            if not Path(path).is_file():
+            if not Path(path).exists():
                 raise InputError(f"baseline {name!r} of Report: there is no {path}; run that baseline first")
             read_results(path)
         self.path = Path(self.folder) if self.folder else run_folder(trainer) / "report"
@@ -56,14 +56,11 @@ class Report(Callback):
         """Take the history up again."""
         self.history = state_dict["history"]
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the scalars of the epoch before: only now are its training metrics averaged."""
-        if trainer.current_epoch:
-            self._note(trainer, trainer.current_epoch)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note the scalars of the last epoch."""
-        self._note(trainer, trainer.current_epoch)
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what was measured in this epoch; the checkpoint of its end holds it."""
+        for key, value in scalars_of_epoch(trainer).items():
+            if key.startswith(HISTORY_PREFIXES) and not key.endswith("_step"):
+                self.history.setdefault(key, []).append([trainer.current_epoch + 1, value])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of the training run."""
@@ -82,12 +79,6 @@ class Report(Callback):
         """Write what there is; a user's mistake has nothing to report."""
         if self._results(trainer) and not isinstance(exception, InputError):
             self._write(trainer, pl_module)
-
-    def _note(self, trainer: Trainer, epoch: int) -> None:
-        for key, value in trainer.callback_metrics.items():
-            points = self.history.setdefault(key, []) if key.startswith(HISTORY_PREFIXES) else None
-            if points is not None and (not points or points[-1][0] < epoch):
-                points.append([epoch, float(value)])
 
     def _results(self, trainer: Trainer) -> list:
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]

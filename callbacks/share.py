@@ -1,17 +1,25 @@
 """This rank's share of the images that an evaluation looks at: every image on exactly one rank."""
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    DistributedSampler,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
 
 from lightning_adv.errors import InputError
 
-__all__ = ["EvaluationBatch", "Share"]
+__all__ = ["EvaluationBatch", "Share", "evaluation_loader"]
 
 DEFAULT_BATCH_SIZE = 128
 
@@ -34,35 +42,33 @@ class EvaluationBatch:
 class Share:
     """The images of a loader's data set that this rank evaluates, in batches.
 
-    A seeded choice of at most ``max_samples`` images is dealt out to the ranks in turn; no image is repeated to make
-    the shares even, so counts over all ranks are exact. Works with any loader of ``(image, label, ...)`` batches.
+    A seeded choice of at most ``max_samples`` of the images that the loader visits is dealt out to the ranks in turn;
+    none is repeated to make the shares even, so counts over all ranks are exact. ``drop_last`` and the order of the
+    loader have no say. Works with any loader of ``(image, label, ...)`` batches over a data set with an index. Make it
+    on all ranks and with the RNG isolated: a foreign sampler is asked for its indices.
 
     Args:
         trainer: knows the ranks and moves batches to the device (the datamodule's transfer hooks included).
-        loader: one of the trainer's loaders; only its data set, workers and collation are used.
-        max_samples: images over all ranks; None for all.
+        loader: one of the trainer's loaders; its data set, sampler, workers and collation are used.
+        max_samples: images over all ranks; None for all. ``limit_val_batches`` and its like also limit.
         batch_size: images a batch; None for the loader's.
         seed: of the choice.
+
+    Raises:
+        InputError: an iterable data set, one that makes its own batches, or no image.
     """
 
     def __init__(
         self, trainer: Trainer, loader: DataLoader, max_samples: int | None, batch_size: int | None, seed: int
     ) -> None:
-        dataset = getattr(loader, "dataset", None)
-        if not hasattr(dataset, "__len__"):
-            raise InputError(
-                f"an evaluation shares out a data set with a length and an index, got {type(loader).__name__} over "
-                f"{type(dataset).__name__}; give the evaluation data as a map-style dataset"
-            )
-        self.trainer, self.loader = trainer, loader
+        _check(loader)
+        self.trainer, self.loader, self.seed = trainer, loader, seed
         self.batch_size = batch_size or _batch_size(loader)
-        everything = _indices(trainer, loader)
-        limit = _limit(trainer, self.batch_size, max_samples)
-        if limit is not None and limit < len(everything):
-            chosen = torch.randperm(len(everything), generator=torch.Generator().manual_seed(seed))[:limit]
-            everything = everything[chosen.sort().values]
-        self.total = len(everything)
-        self.index = everything[trainer.global_rank :: trainer.world_size]
+        self._candidates = _indices(trainer, loader)
+        if not len(self._candidates):
+            raise InputError("an evaluation needs at least one image, and its data loader has none")
+        limit = _limit(trainer, loader, self.batch_size, len(self._candidates))
+        self._choose(limit if max_samples is None else min(limit, max_samples))
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -76,33 +82,56 @@ class Share:
 
     def first(self) -> EvaluationBatch:
         """One image of the data set, also on a rank whose share is empty (to learn the number of classes)."""
-        chunk = [int(self.index[0]) if len(self.index) else 0]
-        return self._on_device(next(iter(self._loader([chunk]))), torch.tensor(chunk))
+        chunk = self._candidates[:1]
+        return self._on_device(next(iter(self._loader([chunk.tolist()]))), chunk)
+
+    def fewer(self, samples: int) -> "Share":
+        """A choice of ``samples`` of these images, over all ranks, dealt out in the same way."""
+        other = copy.copy(self)
+        other._choose(min(samples, self.total))
+        return other
+
+    def _choose(self, limit: int) -> None:
+        chosen = self._candidates
+        if limit < len(chosen):
+            order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
+            chosen = chosen[order[:limit].sort().values]  # a prefix of one order: choices of two sizes are nested
+        self.total = len(chosen)
+        self.index = chosen[self.trainer.global_rank :: self.trainer.world_size]
 
     def _loader(self, chunks: list[list[int]]) -> DataLoader:
         # A loader without automatic batching asks its data set for a list of indices; any other one for each image.
-        by_list = self.loader.batch_size is None and self.loader.batch_sampler is None
-        how = {"sampler": chunks, "batch_size": None} if by_list else {"batch_sampler": chunks}
+        how = {"sampler": chunks, "batch_size": None} if _unbatched(self.loader) else {"batch_sampler": chunks}
         return DataLoader(
             self.loader.dataset,
             collate_fn=self.loader.collate_fn,
             num_workers=self.loader.num_workers if len(chunks) > 1 else 0,
             pin_memory=self.loader.pin_memory,
             worker_init_fn=self.loader.worker_init_fn,
-            multiprocessing_context=self.loader.multiprocessing_context,
-            # Its own generator: the seeds of workers must not be drawn from the RNG that training goes on with.
-            generator=torch.Generator().manual_seed(0),
+            multiprocessing_context=self.loader.multiprocessing_context if len(chunks) > 1 else None,
+            generator=torch.Generator().manual_seed(0),  # the seeds of its workers
             **how,
         )
 
     def _on_device(self, batch: tuple, index: Tensor) -> EvaluationBatch:
         batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(b, Tensor) for b in batch[:2]):
             raise InputError(
                 f"an evaluation needs batches (image, label, ...), got {type(batch).__name__}; "
                 "return a tuple of image and label from the data set"
             )
-        return EvaluationBatch(batch[0], batch[1], index.to(batch[0].device))
+        image, label = batch[:2]
+        if image.dim() != 4 or not image.is_floating_point() or len(image) != len(index):
+            raise InputError(
+                f"an evaluation needs {len(index)} images, float [N, C, H, W] in [0, 1], got {image.dtype} of shape "
+                f"{tuple(image.shape)}; convert them in the data set (uint8 is divided by 255)"
+            )
+        if label.shape != index.shape or label.is_floating_point():
+            raise InputError(
+                f"an evaluation needs {len(index)} integer labels, one an image, got {label.dtype} of shape "
+                f"{tuple(label.shape)}"
+            )
+        return EvaluationBatch(image, label.long(), index.to(image.device))
 
 
 def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:
@@ -119,33 +148,62 @@ def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:
     return flat[0]
 
 
+def _check(loader: DataLoader) -> None:
+    dataset = getattr(loader, "dataset", None)
+    if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
+        raise InputError(
+            f"an evaluation shares out a data set with a length and an index, got {type(loader).__name__} over "
+            f"{type(dataset).__name__}; give the evaluation data as a map-style dataset"
+        )
+    if _unbatched(loader) and type(loader.sampler) in (SequentialSampler, RandomSampler, DistributedSampler):
+        raise InputError(
+            "an evaluation makes its own batches, and the data set of this loader (batch_size=None) comes in batches; "
+            "give the evaluation data image by image"
+        )
+
+
+def _unbatched(loader: DataLoader) -> bool:
+    return loader.batch_size is None and loader.batch_sampler is None
+
+
 def _batch_size(loader: DataLoader) -> int:
-    return loader.batch_size or getattr(loader.sampler, "batch_size", None) or DEFAULT_BATCH_SIZE
+    sources = (loader, loader.batch_sampler, loader.sampler)
+    return next((size for each in sources if (size := getattr(each, "batch_size", None))), DEFAULT_BATCH_SIZE)
 
 
-def _limit(trainer: Trainer, batch_size: int, max_samples: int | None) -> int | None:
-    """``fast_dev_run`` and ``limit_val_batches`` given as a number of batches also limit an evaluation."""
+def _limit(trainer: Trainer, loader: DataLoader, batch_size: int, total: int) -> int:
+    """``limit_val_batches``, ``fast_dev_run`` and a random sampler of fewer images also limit an evaluation."""
+    if isinstance(loader.sampler, RandomSampler):
+        total = min(total, loader.sampler.num_samples)
     batches = trainer.limit_test_batches if trainer.testing else trainer.limit_val_batches
-    limits = [max_samples] if max_samples is not None else []
     if isinstance(batches, int):
-        limits.append(batches * batch_size * trainer.world_size)
-    return min(limits, default=None)
+        return min(total, batches * batch_size * trainer.world_size)
+    return max(1, int(batches * total))
 
 
 def _indices(trainer: Trainer, loader: DataLoader) -> Tensor:
     """Numbers of the images that the loader would visit over all ranks, ascending."""
-    sampler = loader.sampler
-    if isinstance(loader.batch_sampler, BatchSampler):
-        sampler = loader.batch_sampler.sampler
+    batches = loader.batch_sampler
+    sampler = loader.sampler if batches is None else batches.sampler if type(batches) is BatchSampler else batches
     plain = isinstance(sampler, (SequentialSampler, RandomSampler)) or (
         # also the project's own batch samplers; Lightning's wrapper of a foreign sampler has another data set
         isinstance(sampler, DistributedSampler) and len(sampler.dataset) == len(loader.dataset)
     )
     if plain:
         return torch.arange(len(loader.dataset))
-    own = torch.tensor(sorted({int(i) for i in sampler}))
+    own = _visited(sampler)
     if trainer.world_size == 1:
         return own
     every: list[Tensor | None] = [None] * trainer.world_size
     torch.distributed.all_gather_object(every, own)
     return torch.cat([part for part in every if part is not None]).unique()
+
+
+def _visited(sampler: Iterable) -> Tensor:
+    """What a foreign sampler, or batch sampler, yields; its own generator is left as it was."""
+    generator = getattr(sampler, "generator", None)
+    state = generator.get_state() if isinstance(generator, torch.Generator) else None
+    parts = [torch.as_tensor(each, dtype=torch.long).flatten() for each in sampler]
+    if state is not None:
+        generator.set_state(state)
+    return torch.cat(parts).unique() if parts else torch.zeros(0, dtype=torch.long)

@@ -24,55 +24,53 @@ class EpsSweep:
     Args:
         attacks: name to attack; those without an eps are left out.
         budgets: radii in pixel units, read in the norm of each attack.
-        samples: images over all ranks, the first of the evaluation's choice.
+        samples: images over all ranks, a choice of those evaluated.
 
     Raises:
         InputError: a budget that is not positive, or no attack with an eps.
     """
 
     def __init__(self, attacks: dict[str, Attack], budgets: Sequence[Budget], samples: int) -> None:
-        self.attacks = {name: attack for name, attack in attacks.items() if getattr(attack, "eps", 0) > 0}
+        self.attacks = {name: attack for name, attack in attacks.items() if (getattr(attack, "eps", None) or 0) > 0}
         if not self.attacks:
             raise InputError("eps_sweep needs an attack with an eps; none of the attacks has one")
+        if samples < 1:
+            raise InputError(f"sweep_samples must be at least 1, got {samples}")
         norms = {attack.norm for attack in self.attacks.values()}
         self.budgets = sorted({as_eps(budget, norm) for budget in budgets for norm in norms})
         if self.budgets[0] <= 0:
             raise InputError("eps_sweep starts above 0; the clean accuracy is the point at 0")
-        if samples < 1:
-            raise InputError(f"sweep_samples must be at least 1, got {samples}")
         self.max_samples = samples
         self.samples = 0
 
-    def run(self, model: LightningModule, images: Iterable[EvaluationBatch], rank: int, world_size: int) -> None:
+    def run(self, model: LightningModule, images: Iterable[EvaluationBatch]) -> None:
         """Count this rank's survivors of every budget."""
-        budget_left = len(range(rank, self.max_samples, world_size))
-        self.counts = torch.zeros(len(self.attacks), len(self.budgets) + 1, dtype=torch.long, device=model.device)
+        # images, clean correct, correct at every budget
+        self.counts = torch.zeros(len(self.attacks), 2 + len(self.budgets), dtype=torch.long, device=model.device)
         for batch in images:
-            if budget_left <= 0:
-                break
-            image, label, index = (part[:budget_left] for part in (batch.image, batch.label, batch.index))
-            budget_left -= len(image)
-            self.counts[:, 0] += len(image)
             with torch.no_grad():
-                correct = forward_float32(model, image).argmax(dim=1) == label
-            for row, attack in enumerate(self.attacks.values()):
-                self._descend(row, attack, model, image[correct], label[correct], index[correct])
+                correct = forward_float32(model, batch.image).argmax(dim=1) == batch.label
+            self.counts[:, 0] += len(correct)
+            for row, attack in zip(self.counts, self.attacks.values(), strict=True):
+                self._descend(row, attack, model, batch, correct.nonzero().flatten())
 
     def curves(self, trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
-        """Name of the attack to points (eps, robust accuracy), over all ranks."""
+        """Name of the attack to points (eps, robust accuracy) from (0, clean accuracy) on, over all ranks."""
         counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
         self.samples = int(counts[0, 0])
         return {
-            name: [(eps, left / self.samples) for eps, left in zip(self.budgets, row[1:], strict=True)]
+            name: [(eps, left / self.samples) for eps, left in zip([0.0, *self.budgets], row[1:], strict=True)]
             for name, row in zip(self.attacks, counts.tolist(), strict=True)
         }
 
     def _descend(
-        self, row: int, attack: Attack, model: LightningModule, image: Tensor, label: Tensor, index: Tensor
+        self, row: Tensor, attack: Attack, model: LightningModule, batch: EvaluationBatch, left: Tensor
     ) -> None:
-        for column, eps in enumerate(self.budgets, start=1):
-            if not len(image):
+        row[1] += len(left)
+        for column, eps in enumerate(self.budgets, start=2):
+            if not len(left):
                 return
-            left = ~attack.scaled(eps / attack.eps).run(model, image, label, index=index).success
-            image, label, index = image[left], label[left], index[left]
-            self.counts[row, column] += len(image)
+            scaled = attack.scaled(eps / attack.eps)
+            fallen = scaled.run(model, batch.image[left], batch.label[left], index=batch.index[left]).success
+            left = left[~fallen]
+            row[column] += len(left)

@@ -30,8 +30,8 @@ class CleanTally(Metric):
     def update(self, logits: Tensor, label: Tensor, always_correct: Tensor) -> None:
         """Add a batch: clean logits [N, K], labels [N], and [N] whether no attack changed a correct answer."""
         confidence, prediction = logits.softmax(dim=1).max(dim=1)
-        for row, chosen in enumerate((torch.ones_like(always_correct), prediction == label, always_correct)):
-            self.per_class[row] += torch.bincount(label[chosen], minlength=self.num_classes)
+        counted = torch.stack([torch.ones_like(always_correct), prediction == label, always_correct])
+        self.per_class.index_add_(1, label, counted.long())
         self.confidence.append(confidence)
 
     def compute(self) -> tuple[Tensor, Tensor]:
@@ -82,7 +82,7 @@ class AttackTally(Metric):
             restart: [M] number of the restart that succeeded first, -1 for none.
             zero_gradient: [M] whether the attack met a zero gradient.
         """
-        self.correct += torch.bincount(label[robust], minlength=self.num_classes)
+        self.correct.index_add_(0, label, robust.long())
         success = restart >= 0
         self.counts += torch.stack([torch.ones_like(success), success, restart == 0, zero_gradient]).sum(dim=1)
         if len(clean):

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging
+
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import AttackEvaluation, LastCheckpoint, Report
+from lightning_adv.errors import InputError
+from tests.callbacks.recipes import EveryCheckpoint, SmallData, classifier
+from tests.callbacks.strangers import trainer
+
+EPOCHS = 3
+
+
+def fitted(*callbacks, checkpoint=None, **options):
+    """Weights after the last epoch, and the callbacks' histories."""
+    model = classifier()
+    evaluation, report = AttackEvaluation({"fgsm": FGSM(eps=0.06)}, pictures="never"), Report()
+    report._write = lambda *_: None  # its page is another test's
+    every = [evaluation, report, *callbacks]
+    runner = trainer(*every, **{"max_epochs": EPOCHS, "num_sanity_val_steps": 0} | options)
+    runner.fit(model, datamodule=SmallData(), ckpt_path=checkpoint)
+    return model.state_dict(), evaluation.history, report.history
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"accumulate_grad_batches": 2}, {"val_check_interval": 0.5}],
+    ids=["plain", "accumulating", "validating-in-between"],
+)
+def test_a_run_killed_after_any_step_goes_on_bit_for_bit(tmp_path, options):
+    saved = EveryCheckpoint(tmp_path)
+    weights, evaluated, reported = fitted(saved, **options)
+    assert len(saved.copies) >= 2 * EPOCHS
+    for checkpoint in saved.copies:
+        torch.manual_seed(99)  # a new process would not have the old one's random numbers
+        resumed, history, report = fitted(checkpoint=checkpoint, **options)
+        assert all(torch.equal(weights[key], resumed[key]) for key in weights), checkpoint.name
+        assert history == evaluated, checkpoint.name
+        clean = {key: points for key, points in reported.items() if key.startswith("val/")}
+        assert clean == {key: points for key, points in report.items() if key.startswith("val/")}, checkpoint.name
+
+
+def test_averaged_weights_are_resumed_bit_for_bit(tmp_path):
+    saved = EveryCheckpoint(tmp_path, every_n_steps=3)
+    weights, _, _ = fitted(EMAWeightAveraging(decay=0.8), saved)
+    for checkpoint in saved.copies[:-1]:  # Lightning does nothing at all with a run that is complete
+        resumed, _, _ = fitted(EMAWeightAveraging(decay=0.8), checkpoint=checkpoint)
+        assert all(torch.equal(weights[key], resumed[key]) for key in weights), checkpoint.name
+
+
+def test_saves_every_n_steps_and_at_the_end_of_every_epoch(tmp_path):
+    saved = EveryCheckpoint(tmp_path, every_n_steps=4)
+    fitted(saved)
+    steps = [torch.load(path, weights_only=True)["global_step"] for path in saved.copies]
+    assert steps == [4, 5, 9, 10, 14, 15]  # epochs of five steps
+
+
+def test_a_checkpoint_holds_plain_data_only(tmp_path):
+    fitted(LastCheckpoint(folder=str(tmp_path)))
+    torch.load(tmp_path / "last.ckpt", weights_only=True)  # raises at any object that is neither tensor nor plain
+
+
+def test_an_interval_below_one_step_is_refused():
+    with pytest.raises(InputError, match="every_n_steps of LastCheckpoint must be at least 1, got 0"):
+        LastCheckpoint(every_n_steps=0)
