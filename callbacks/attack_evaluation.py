@@ -97,6 +97,10 @@ class AttackEvaluation(EpochEndEvaluation):
         counts, clean_confidence = self._clean.compute()
         samples, clean_correct, worst_case = counts.tolist()
         tallies = {name: tally.compute() for name, tally in self._tallies.items()}
+        # torchmetrics makes a scalar of a vector of one image.
+        clean_confidence = clean_confidence.reshape(-1)
+        for tally in tallies.values():
+            tally["confidence"] = tally["confidence"].reshape(-1)
         rows = [_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
         names = getattr(trainer.datamodule, "class_names", None)
         curves = self.sweep.curves(trainer) if self.sweep and self._is_last(trainer) else {}

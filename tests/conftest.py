@@ -12,6 +12,7 @@ OF_LIBRARIES = (
     "KMP_",
     "CUBLAS_",
     "TORCH",
+    "_TORCH",
     "PYTORCH_",
     "TRITON_",
     "WANDB_",

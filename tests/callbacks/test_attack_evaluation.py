@@ -351,6 +351,11 @@ def test_a_quantised_input_sets_off_the_masking_warning_and_a_plain_one_does_not
     assert warned.attacks[0].zero_gradient_share == 1.0
 
 
+def test_one_image_is_enough(model):
+    result = validated(model, AttackEvaluation(ATTACKS, max_samples=1, eps_sweep=[0.1]))
+    assert (result.samples, len(result.clean_confidences)) == (1, 1)
+
+
 def test_a_model_that_is_never_right_is_evaluated_too():
     class Wrong(PlainModule):
         def forward(self, x):

@@ -1,0 +1,19 @@
+import re
+
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import AttackEvaluation, EpochLine
+from tests.callbacks.recipes import SmallData, classifier
+from tests.callbacks.strangers import trainer
+
+
+def test_one_line_an_epoch_with_what_was_measured_in_it(capsys):
+    evaluation = AttackEvaluation({"fgsm": FGSM(eps=0.06)}, every_n_epochs=2, pictures="never")
+    runner = trainer(EpochLine(), evaluation, max_epochs=3, num_sanity_val_steps=0, check_val_every_n_epoch=1)
+    runner.fit(classifier(), datamodule=SmallData())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["epoch 1/3", "epoch 2/3", "epoch 3/3"]
+    for line in lines:
+        assert re.search(r"train/loss \d\.\d{3}  .*\d+\.\d s$", line)
+        assert re.search(r"train/robust_accuracy \d+\.\d%", line)
+        assert re.search(r"val/clean_accuracy \d+\.\d%", line)
+    assert ["fgsm" in line for line in lines] == [False, True, True]

@@ -1,0 +1,100 @@
+import json
+
+import pytest
+from pytorch_lightning import Callback
+from torch.utils.data import DataLoader
+
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import AttackEvaluation, Report
+from lightning_adv.errors import InputError
+from tests.callbacks.recipes import SmallData, classifier
+from tests.callbacks.strangers import PlainModule, images, trainer
+
+
+def evaluation(**options):
+    return AttackEvaluation({"fgsm": FGSM(eps=0.06)}, **options)
+
+
+def results(folder):
+    return json.loads((folder / "report" / "results.json").read_text())
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_validate_and_test_write_a_report(model, tmp_path, stage):
+    each = evaluation()
+    runner = trainer(Report(title="Mine"), each, folder=tmp_path)
+    getattr(runner, stage)(model, DataLoader(images(40), batch_size=8), verbose=False)
+    written = results(tmp_path)
+    (section,) = written["sections"]
+    assert written["title"] == "Mine"
+    assert section["stage"] == {"validate": "val", "test": "test"}[stage]
+    assert section["data"]["samples"] == 40
+    assert section["scalars"] == pytest.approx(each.result.scalars())
+    assert "Mine" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
+    each, rare = evaluation(), evaluation(every_n_epochs=2, name="rare")
+    report = Report()
+    runner = trainer(report, each, rare, folder=tmp_path, max_epochs=3, num_sanity_val_steps=0)
+    runner.fit(classifier(), datamodule=SmallData())
+    history = results(tmp_path)["history"]
+    for key in ("train/loss", "train/robust_accuracy", "val/loss", "val/clean_accuracy", "val/fgsm/robust_accuracy"):
+        assert [epoch for epoch, _ in history[key]] == [1, 2, 3], key
+    assert [epoch for epoch, _ in history["val/rare/fgsm/robust_accuracy"]] == [2, 3]
+    assert "train/loss_step" not in history
+    measured = [value for _, value in each.history["val/fgsm/robust_accuracy"]]
+    assert [value for _, value in history["val/fgsm/robust_accuracy"]] == pytest.approx(measured)
+    assert results(tmp_path)["title"] == "ClassifierModule"
+
+
+class StopIn(Callback):
+    """Raises in the third epoch."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 2:
+            raise self.error
+
+
+def interrupted(folder, error):
+    runner = trainer(Report(), evaluation(), StopIn(error), folder=folder, max_epochs=3, num_sanity_val_steps=0)
+    loader = DataLoader(images(16), batch_size=8)
+    with pytest.raises(type(error)):
+        runner.fit(PlainModule(), loader, loader)
+
+
+def test_an_interrupted_run_reports_what_it_has(tmp_path):
+    interrupted(tmp_path, RuntimeError("out of memory"))
+    assert results(tmp_path)["sections"][0]["epoch"] == 2
+
+
+def test_a_users_mistake_is_not_reported_on(tmp_path):
+    interrupted(tmp_path, InputError("no"))
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_missing_baseline_stops_the_run_before_training(tmp_path):
+    runner = trainer(Report(baselines={"standard": "nowhere/results.json"}), folder=tmp_path, max_epochs=1)
+    model = PlainModule()
+    with pytest.raises(InputError, match=r"baseline 'standard' of Report: there is no nowhere/results\.json"):
+        runner.fit(model, DataLoader(images(8)), DataLoader(images(8)))
+    assert runner.global_step == 0
+
+
+def test_a_baseline_stands_beside_the_new_figures(model, tmp_path):
+    loader = DataLoader(images(40), batch_size=8)
+    first, second = tmp_path / "first", tmp_path / "second"
+    trainer(Report(), evaluation(), folder=first).validate(model, loader, verbose=False)
+    baseline = {"before": str(first / "report" / "results.json")}
+    trainer(Report(baselines=baseline), evaluation(), folder=second).validate(model, loader, verbose=False)
+    kept = results(second)["baselines"]["before"]["sections"][0]["scalars"]
+    assert kept == results(first)["sections"][0]["scalars"]
+
+
+def test_a_quick_check_writes_nothing(tmp_path):
+    runner = trainer(Report(), evaluation(), folder=tmp_path, fast_dev_run=1)
+    runner.fit(PlainModule(), DataLoader(images(8)), DataLoader(images(8)))
+    assert not (tmp_path / "report").exists()
