@@ -171,7 +171,7 @@ class _MassMoves:
         down, across = height // side, width // side
         draws = noise.uniform(x.new_empty(len(x), 1 + x.shape[1], down, across))
         draws = draws.repeat_interleave(side, dim=2).repeat_interleave(side, dim=3)
-        pattern = _pattern(side, self.order).to(x)
+        pattern = _pattern(side, self.order).to(x.device)
         tiles = torch.where(draws[:, :1] < 0.5, pattern.repeat(down, across), pattern.T.repeat(down, across))
         above, before = (height - down * side) // 2, (width - across * side) // 2
         edges = (before, width - across * side - before, above, height - down * side - above)
@@ -182,6 +182,7 @@ class _MassMoves:
         x = self.ball.center
         draws = noise.uniform(x.new_empty(len(x), len(sides), 5 + x.shape[1])).transpose(0, 1)  # [Q, N, 5 + C]
         self.sides = sides
+        self.patterns = {side: _pattern(side, self.order).to(x.device) for side in set(sides)}
         room = torch.tensor(x.shape[2:] * 2, device=x.device) - torch.tensor(sides, device=x.device)[:, None, None]
         self.corners = _corner(draws[..., :4], room).transpose(1, 2)
         self.upright = draws[..., 4, None, None] < 0.5
@@ -202,7 +203,7 @@ class _MassMoves:
         old = offset.gather(2, first)
         offset = offset.scatter(2, first, 0.0)
         in_both = self._power(old) + self._power(offset.gather(2, second))  # what they share is counted once
-        pattern = _pattern(side, self.order).to(x)
+        pattern = self.patterns[side]
         pattern = torch.where(self.upright[turn], pattern.flatten(), pattern.T.flatten())  # [N, 1, S S]
         new = pattern * self.signs[turn] + old / (self._root(self._power(old)) + _SMALL)
         unspent = (self.ball.eps**self.order - spent**self.order).clamp(min=0)
@@ -233,7 +234,7 @@ class _MassMoves:
 
 
 def _signs(uniform: Tensor) -> Tensor:
-    return torch.where(uniform < 0.5, -1.0, 1.0)
+    return torch.ones_like(uniform).copysign(uniform - 0.5)
 
 
 def _corner(uniform: Tensor, room: Tensor) -> Tensor:
@@ -260,7 +261,7 @@ def _peak(height: int, width: int, order: int) -> Tensor:
     down = (torch.arange(height) - height // 2).abs()
     across = (torch.arange(width) - width // 2).abs()
     ring = torch.maximum(down[:, None], across)
-    added = (torch.arange(max(height, width) // 2 + 1) + 1.0) ** (-4 if order == 1 else -2)
-    height_of_ring = added.flip(0).cumsum(0).flip(0)
-    peak = height_of_ring[ring]
-    return peak / torch.linalg.vector_norm(peak, ord=order) if peak.numel() else peak
+    squares = torch.arange(1, max(height, width) // 2 + 2, dtype=torch.float32)
+    level = (squares ** (-4 if order == 1 else -2)).flip(0).cumsum(0).flip(0)  # of the pixels of a ring
+    peak = level[ring]
+    return peak / torch.linalg.vector_norm(peak, ord=order)

@@ -83,21 +83,21 @@ class Targeted(Attack):
         return self.attack.perturb(goal, noise)
 
     def _reach_each(self, goal: Goal, noise: Noise, likelihood: Tensor) -> None:
-        everyone, x, y = goal.active, goal.x, goal.y
+        everyone = goal.active
         classes = likelihood.argsort(dim=1, descending=True)[:, :-1]  # the label comes last
         for rank in range(classes.shape[1]):
-            if self.shortest is not None:  # the nearest of all classes is wanted, not the first
-                goal.active, goal.x, goal.y = everyone, x, y
+            pursued = goal.active, goal.x, goal.y
             place = torch.searchsorted(everyone, goal.active)
             goal.target = classes[place, rank]
             x_adv = self.attack.perturb(goal, noise.select(place))
             if x_adv is not None and len(goal.active):
                 goal.logits(x_adv)
-            if self.shortest is None:
-                goal.survivors()
-                if not len(goal.active):
-                    break
-        goal.target = None
+            goal.target = None
+            # A minimal-norm attack drops what it has fooled, but a later class may be nearer.
+            goal.active, goal.x, goal.y = pursued
+            goal.survivors()
+            if not len(goal.active):
+                break
 
     def _clean_logits(self, goal: Goal) -> Tensor:
         logits = goal.look(goal.x)[0]
