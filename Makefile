@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-CODE := $(wildcard *.py) callbacks lightning_adv tests
+CODE := $(wildcard *.py) callbacks lightning_adv experiments benchmarks tests
 # One thread a process: two test processes with a pool of threads each would fight over the cores.
 TEST_WORKERS ?= 2
 PIP = $(PY) -m pip -qq --disable-pip-version-check
@@ -51,7 +51,7 @@ format: ready ## Rewrite the code in the project's format
 	@$(PY) -m ruff format $(CODE)
 
 docs-check: ready ## Docstrings of public names, examples in docstrings, links of the documents
-	@$(PYTEST) tests/test_public_api.py tests/test_docs.py
+	@$(PYTEST) tests/test_public_api.py tests/test_docs.py tests/test_doctests.py
 
 wheel: ready ## Build the source distribution and the wheel into dist/
 	@rm -rf dist

@@ -7,7 +7,16 @@ from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
+from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
 
-__all__ = ["AttackEvaluation", "EpochEndEvaluation", "EpochLine", "LastCheckpoint", "Report", "RunRecord"]
+__all__ = [
+    "AttackEvaluation",
+    "CatastrophicOverfittingGuard",
+    "EpochEndEvaluation",
+    "EpochLine",
+    "LastCheckpoint",
+    "Report",
+    "RunRecord",
+]

@@ -1,17 +1,12 @@
-"""The documents keep their promises: examples in docstrings run, links and named files are there."""
+"""The documents keep their promises: links lead somewhere, and the files they name are there."""
 
-import doctest
-import importlib
 import re
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
 
-from tests.source_tree import ROOT, module_name, source_files
+from tests.source_tree import ROOT
 
-EXAMPLES = [path for path in source_files() if ">>> " in path.read_text()]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -30,16 +25,6 @@ def anchors(document: Path) -> set[str]:
     """The anchors that a document's headings make."""
     headings = re.findall(r"^#+ (.+)$", CODE_BLOCK.sub("", document.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize("path", EXAMPLES, ids=module_name)
-def test_the_examples_in_docstrings_run(path):
-    module = importlib.import_module(module_name(path))
-    # torch and nn need no import in an example
-    names = {"torch": torch, "nn": nn}
-    outcome = doctest.testmod(module, extraglobs=names, optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
-    assert outcome.attempted > 0
-    assert outcome.failed == 0
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)

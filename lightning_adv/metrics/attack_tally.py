@@ -5,8 +5,6 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from lightning_adv.attacks import perturbation_norms
-
 __all__ = ["AttackTally", "CleanTally"]
 
 
@@ -36,7 +34,7 @@ class CleanTally(Metric):
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Counts [3, K] (images, clean correct, worst-case correct) and confidences [N], over all ranks."""
-        return self.per_class, dim_zero_cat(self.confidence) if self.confidence else torch.zeros(0)
+        return self.per_class, _joined(self.confidence)
 
 
 class AttackTally(Metric):
@@ -86,11 +84,17 @@ class AttackTally(Metric):
         success = restart >= 0
         self.counts += torch.stack([torch.ones_like(success), success, restart == 0, zero_gradient]).sum(dim=1)
         if len(clean):
-            sizes = torch.stack(list(perturbation_norms(clean, adversarial).values())).double()
+            offset = (adversarial - clean).flatten(1).double()
+            sizes = torch.stack([torch.linalg.vector_norm(offset, ord, dim=1) for ord in (float("inf"), 2, 1)])
             self.sums += torch.where(success, sizes, 0.0).sum(dim=1)
         self.confidence.append(confidence)
 
     def compute(self) -> dict[str, Tensor]:
         """The sums over all ranks, by name: ``correct`` [K], ``sums`` [3], ``counts`` [4], ``confidence`` [N]."""
-        confidence = dim_zero_cat(self.confidence) if self.confidence else torch.zeros(0)
+        confidence = _joined(self.confidence)
         return {"correct": self.correct, "sums": self.sums, "counts": self.counts, "confidence": confidence}
+
+
+def _joined(parts: list[Tensor] | Tensor) -> Tensor:
+    """One vector of the batches' [N], empty for none; gathering the ranks has joined them already."""
+    return torch.zeros(0) if isinstance(parts, list) and not parts else dim_zero_cat(parts)

@@ -26,7 +26,8 @@ from lightning_adv.reports.storage import (
 __all__ = ["write_report"]
 
 LONG_TABLE = 15  # rows; a longer table is folded
-SHARE_NAMES = ("accuracy", "rate", "share")  # endings of metrics that lie in [0, 1] and share one axis
+SHARE_NAMES = ("accuracy", "rate", "share")  # endings of metrics that lie in [0, 1]
+CURVE_NAMES = ("accuracy", "attack_success_rate")  # endings of those worth a curve
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,8 @@ def _write_picture(folder: Path, number: str, picture: Picture) -> PictureFile:
 
 
 def _history(folder: Path, histories: Histories) -> PictureFile | None:
-    """One picture of all accuracies and rates; metrics on other scales are in the table and in ``results.json``."""
-    shares = {name: points for name, points in histories.items() if points and name.endswith(SHARE_NAMES)}
+    """One picture of all accuracies; the other metrics are in the table and in ``results.json``."""
+    shares = {name: points for name, points in histories.items() if points and name.endswith(CURVE_NAMES)}
     if not shares:
         return None
     picture = Picture("history", "Accuracy over epochs", lambda: history_curves(shares))

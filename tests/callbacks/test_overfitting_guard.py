@@ -1,0 +1,86 @@
+"""Catastrophic overfitting ends the training, with the weights of the last good epoch."""
+
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import CatastrophicOverfittingGuard
+from lightning_adv.errors import InputError
+
+
+class Collapsing(LightningModule):
+    """Right about everything until the epoch in which its answer is turned round."""
+
+    def __init__(self, collapses_in: int) -> None:
+        super().__init__()
+        self.collapses_in = collapses_in
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+        with torch.no_grad():
+            self.head[1].weight.copy_(torch.tensor([[-1.0] * 4, [1.0] * 4]))
+        self.bias = nn.Parameter(torch.tensor([2.0, -2.0]))
+
+    def forward(self, x):
+        return self.head(x) + self.bias
+
+    def training_step(self, batch, batch_idx):
+        return 0.0 * self(batch[0]).sum()
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == self.collapses_in:
+            with torch.no_grad():
+                self.head[1].weight.neg_()
+                self.bias.neg_()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fitted(guard: CatastrophicOverfittingGuard, collapses_in: int, folder) -> tuple[Trainer, Collapsing]:
+    x = torch.cat([torch.zeros(8, 1, 2, 2), torch.ones(8, 1, 2, 2)])
+    data = DataLoader(TensorDataset(x, torch.arange(16) // 8), batch_size=16)
+    model = Collapsing(collapses_in)
+    trainer = Trainer(
+        max_epochs=5, callbacks=[guard], accelerator="cpu", logger=False, enable_progress_bar=False,
+        enable_checkpointing=False, enable_model_summary=False, default_root_dir=folder,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    return trainer, model
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
+@pytest.mark.parametrize(("action", "sign"), [("restore", 1.0), ("stop", -1.0)])
+def test_a_collapse_stops_the_training_and_says_so(action, sign, tmp_path):
+    guard = CatastrophicOverfittingGuard(FGSM(eps=0.1), action=action)
+    with pytest.warns(UserWarning, match=r"catastrophic overfitting in epoch 3.*from 100.0% to 0.0%"):
+        trainer, model = fitted(guard, collapses_in=2, folder=tmp_path)
+    assert trainer.current_epoch == 3
+    assert guard.collapsed
+    assert model.head[1].weight[1, 0] == sign
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
+def test_a_steady_training_goes_on_to_its_end(tmp_path):
+    guard = CatastrophicOverfittingGuard(FGSM(eps=0.1))
+    trainer, _ = fitted(guard, collapses_in=99, folder=tmp_path)
+    assert trainer.current_epoch == 5
+    assert not guard.collapsed
+    assert trainer.callback_metrics["train/guard/robust_accuracy"] == 1
+
+
+def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_path):
+    guard = CatastrophicOverfittingGuard(FGSM(eps=0.1))
+    guard.best, guard._good = 0.7, {"weight": torch.ones(2)}
+    torch.save(guard.state_dict(), tmp_path / "state.pt")
+    other = CatastrophicOverfittingGuard(FGSM(eps=0.1))
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert other.best == 0.7
+    assert other._good["weight"].equal(torch.ones(2))
+
+
+@pytest.mark.parametrize(("arguments", "complaint"), [({"drop": 0.0}, "drop must lie"), ({"action": "go"}, "action")])
+def test_refuses_what_cannot_be_meant(arguments, complaint):
+    with pytest.raises(InputError, match=complaint):
+        CatastrophicOverfittingGuard(**arguments)
