@@ -201,6 +201,8 @@ def _indices(trainer: Trainer, loader: DataLoader) -> Tensor:
 
 def _visited(sampler: Iterable) -> Tensor:
     """What a foreign sampler, or batch sampler, yields; its own generator is left as it was."""
+    if isinstance(sampler, DistributedSampler):  # Lightning's wrapper, whose data set is what the foreign one yields
+        sampler = [sampler.dataset[position] for position in range(len(sampler.dataset))]
     generator = getattr(sampler, "generator", None)
     state = generator.get_state() if isinstance(generator, torch.Generator) else None
     parts = [torch.as_tensor(each, dtype=torch.long).flatten() for each in sampler]

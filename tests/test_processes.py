@@ -1,0 +1,318 @@
+"""Real processes: two ranks, a kill in the middle of an epoch, Weights & Biases without a network, a terminal."""
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.callbacks.strangers import images
+from tests.callbacks.terminal import frames
+from tests.callbacks.wandb_file import config as wandb_config
+from tests.callbacks.wandb_file import history as wandb_history
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 200
+"""No run takes half of this; a run that hangs is killed then."""
+
+TWO_RANKS = (
+    "--trainer.devices=2",
+    "--trainer.strategy=DDPStrategy",
+    "--trainer.strategy.process_group_backend=gloo",
+    "--trainer.strategy.timeout=0:01:30",  # a rank that is left alone in a collective ends with an error then
+)
+NO_NOISE = ("--model.objective=CrossEntropy", "--model.objective.label_smoothing=0")
+
+
+def write_images(path: Path, count: int, seed: int) -> None:
+    image, label = images(count, seed).tensors
+    np.savez(path, images=(image * 255).byte().numpy(), labels=label.numpy())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images and a configuration: TRADES on a net with BatchNorm; 1,001 images to validate on, an odd number."""
+    folder = tmp_path_factory.mktemp("processes")
+    write_images(folder / "train.npz", count=107, seed=1)
+    write_images(folder / "val.npz", count=1001, seed=2)
+    pgd = {"class_path": "PGD", "init_args": {"eps": 0.04, "steps": 2}}
+    data = {"root": str(folder), "train": "train.npz", "val": "val.npz", "test": "val.npz", "calibration_size": 11}
+    settings = {
+        "seed_everything": 0,
+        "data": {"class_path": "ArrayData", "init_args": {**data, "batch_size": 8, "eval_batch_size": 128}},
+        "model": {
+            "class_path": "ClassifierModule",
+            "init_args": {
+                "backbone": "preact_resnet18",
+                "backbone_options": {"width": 4},
+                "objective": {"class_path": "TRADES", "init_args": {"attack": pgd}},
+                "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.1, "momentum": 0.9}},
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu",
+            "max_epochs": 2,
+            "num_sanity_val_steps": 0,
+            "callbacks": [
+                {"class_path": "Report"},
+                {"class_path": "AttackEvaluation", "init_args": {"attacks": {"pgd": pgd}, "eps_sweep": [0.02]}},
+                # One image: the other rank has none.
+                {
+                    "class_path": "AttackEvaluation",
+                    "init_args": {"attacks": {"pgd": pgd}, "max_samples": 1, "name": "one", "pictures": "never"},
+                },
+            ],
+        },
+    }
+    (folder / "base.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """One thread, a free port, and nothing that another run left."""
+    left = ("LIGHTNING_ADV", "MASTER_", "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "WANDB_", "PL_", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return kept | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
+
+
+def train(folder: Path, command: str, run: str, *options: str) -> str:
+    """Run train.py as a user does; what it printed."""
+    line = [sys.executable, str(ROOT / "train.py"), command, "--config", "base.yaml", "--run", run, *options]
+    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def results(folder: Path, run: str) -> dict:
+    return json.loads((folder / run / "report" / "results.json").read_text())
+
+
+def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
+    return torch.load(folder / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(folder: Path) -> str:
+    """What two processes printed while they trained with TRADES and BatchNorm; the run is called ``two``."""
+    ranks = ("--trainer.devices=2", "--trainer.strategy=ddp")  # as the README has it
+    return train(folder, "fit", "two", *ranks, "--trainer.callbacks.pictures=never")
+
+
+def test_two_processes_train_with_trades_and_batchnorm(folder, trained_by_two):
+    lines = trained_by_two.splitlines()
+    assert [line.split("  ")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert results(folder, "two")["sections"][0]["data"]["samples"] == 1001
+    assert all(torch.isfinite(value).all() for value in weights(folder, "two").values())
+
+
+def test_validation_by_two_processes_gives_the_metrics_of_one(folder, trained_by_two):
+    checkpoint = "--ckpt_path=two/checkpoints/last.ckpt"
+    train(folder, "validate", "by_one", checkpoint)
+    train(folder, "validate", "by_two", checkpoint, *TWO_RANKS)
+    for one, two in zip(results(folder, "by_one")["sections"], results(folder, "by_two")["sections"], strict=True):
+        assert two["scalars"] == pytest.approx(one["scalars"], abs=1e-6)
+        counts = [name for name, value in one["data"].items() if name.endswith("correct") or "per_class" in name]
+        for name in ("samples", "curves", "curve_samples", *counts):
+            assert two["data"][name] == one["data"][name], name
+        assert two["data"]["attacks"][0]["per_class_correct"] == one["data"]["attacks"][0]["per_class_correct"]
+    samples = [section["data"]["samples"] for section in results(folder, "by_two")["sections"]]
+    assert samples == [1001, 1]
+    assert metrics(folder, "by_two") == pytest.approx(metrics(folder, "by_one"), rel=1e-6)
+
+
+def metrics(folder: Path, run: str) -> dict[str, float]:
+    """The last row of the CSV logger: the model's own metrics, too."""
+    lines = (folder / run / "csv" / "version_0" / "metrics.csv").read_text().splitlines()
+    return {key: float(value) for key, value in zip(lines[0].split(","), lines[-1].split(","), strict=True) if value}
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(folder):
+    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--trainer.callbacks.max_samples=10")
+    train(folder, "fit", "twice", *plain, "--data.batch_size=16")
+    train(folder, "fit", "shared", *plain, "--data.batch_size=8", *TWO_RANKS)
+    torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)
+
+
+STRANGER = """
+import json, sys
+import torch
+import pytorch_lightning as pl
+from datetime import timedelta
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader, SubsetRandomSampler
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import AttackEvaluation
+from tests.callbacks.strangers import images, trained
+
+class Faulty(torch.utils.data.Dataset):
+    def __len__(self):
+        return 75
+    def __getitem__(self, i):
+        image, label = images(75)[i]
+        return image, (label if i != 1 else label + 100)  # rank 1 alone meets it
+
+strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+chosen = AttackEvaluation({"fgsm": FGSM(eps=0.06)})
+trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy if sys.argv[1] != "1" else "auto",
+                     callbacks=[chosen], logger=False, enable_progress_bar=False, enable_model_summary=False)
+dataset = Faulty() if sys.argv[2] == "faulty" else images(75)
+sampler = None if sys.argv[2] == "faulty" else SubsetRandomSampler(range(0, 75, 2))
+trainer.validate(trained(), DataLoader(dataset, batch_size=8, sampler=sampler), verbose=False)
+if trainer.is_global_zero:
+    print(json.dumps(chosen.result.as_dict() | {"world": trainer.world_size}))
+"""
+
+
+def stranger(tmp_path: Path, ranks: int, data: str) -> subprocess.CompletedProcess:
+    script = tmp_path / "stranger.py"
+    script.write_text(STRANGER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    start = torchrun if ranks > 1 else [sys.executable]
+    line = [*start, str(script), str(ranks), data]
+    return subprocess.run(line, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+
+
+def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
+    found = []
+    for ranks in (1, 2):
+        done = stranger(tmp_path, ranks, "subset")
+        assert done.returncode == 0, done.stderr[-4000:]
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    one, two = found
+    assert (one.pop("world"), two.pop("world")) == (1, 2)
+    assert one["samples"] == two["samples"] == 38
+    for name in ("clean_correct", "worst_case_correct", "per_class_samples", "worst_case_per_class"):
+        assert one[name] == two[name]
+
+
+def test_a_mistake_that_one_rank_meets_ends_them_all(tmp_path):
+    done = stranger(tmp_path, 2, "faulty")
+    assert done.returncode != 0
+    assert "is outside [0, 4)" in done.stderr
+
+
+RESUMABLE = (
+    "--model.objective=AdversarialTraining",
+    "--model.objective.attack={class_path: PGD, init_args: {eps: 0.04, steps: 2}}",
+    "--model.backbone_options={width: 4, drop_rate: 0.2}",
+    "--data.augment={class_path: CropFlip, init_args: {padding: 1}}",
+    "--last_checkpoint.every_n_steps=2",
+    "--trainer.callbacks.max_samples=10",
+)
+
+
+def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one(folder):
+    train(folder, "fit", "whole", *RESUMABLE)
+    killed = kill_after(folder, "killed", step=8)  # eleven steps an epoch
+    assert 8 <= killed["global_step"] < 22
+    assert killed["global_step"] != 11
+    train(folder, "fit", "killed", *RESUMABLE, "--ckpt_path=last")
+    whole, resumed = weights(folder, "whole"), weights(folder, "killed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    points = [
+        {key: section["scalars"] for key, section in enumerate(results(folder, run)["sections"])}
+        for run in ("whole", "killed")
+    ]
+    assert points[0] == points[1]
+    assert results(folder, "killed")["history"].keys() == results(folder, "whole")["history"].keys()
+
+
+def kill_after(folder: Path, run: str, step: int) -> dict:
+    """Start a run, kill it when a checkpoint of that step or a later one is there, and give that checkpoint."""
+    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *RESUMABLE]
+    with (folder / "killed.log").open("w") as log:
+        process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=log, stderr=log)
+        try:
+            path, deadline = folder / run / "checkpoints" / "last.ckpt", time.monotonic() + SECONDS
+            while not path.is_file() or torch.load(path, weights_only=True)["global_step"] < step:
+                assert process.poll() is None, "the run ended before it could be killed"
+                assert time.monotonic() < deadline
+                os.sched_yield()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    return torch.load(path, weights_only=True)
+
+
+def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(folder):
+    logger = ("--config", str(ROOT / "configs" / "loggers" / "wandb.yaml"), "--trainer.logger.offline=true")
+    options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", *NO_NOISE)
+    train(folder, "fit", "logged", *options, *logger)
+    (file,) = (folder / "logged").glob("wandb/offline-run-*/*.wandb")
+    history, section = wandb_history(file), results(folder, "logged")["sections"][0]
+    assert history["val/pgd/robust_accuracy"] == [pytest.approx(section["scalars"]["pgd/robust_accuracy"])]
+    assert history["train/loss"][0] > 0
+    for name in ("pgd_examples", "class_accuracy"):
+        ((picture,),) = history[f"val/attacks/{name}/filenames"]
+        assert (file.parent / "files" / picture).read_bytes().startswith(b"\x89PNG")
+    (table,) = history["val/attacks/table_0/path"]
+    stored = json.loads((file.parent / "files" / table).read_text())
+    assert stored["columns"] == section["tables"][0]["columns"]
+    assert [row[0] for row in stored["data"]] == ["none", "pgd"]
+    configuration = wandb_config(file)
+    assert configuration["model"]["init_args"]["backbone"] == "mnist_cnn"
+    assert configuration["seed_everything"] == 0
+    saved = yaml.safe_load((folder / "logged" / "config.yaml").read_text())
+    assert configuration["trainer"]["callbacks"] == saved["trainer"]["callbacks"]
+
+
+def test_a_terminal_shows_one_bar_a_task_and_in_the_end_no_evaluation_bar(folder):
+    options = ("--trainer.max_epochs=2", "--model.backbone=mnist_cnn", *NO_NOISE)
+    screens = frames(in_a_terminal(folder, "shown", *options))
+    for screen in screens:
+        tasks = [line.split()[0] for line in screen if BAR.search(line)]
+        assert len(tasks) == len(set(tasks)), screen
+        assert set(tasks) <= {"Epoch", "Validation", "pgd", "eps"}
+    nested = [line for screen in screens for line in screen if line.startswith("pgd") and BAR.search(line)]
+    assert any(re.search(r" [1-9]\d*/8 ", line) for line in nested)  # 1,001 images in batches of 128
+    last = screens[-1]
+    assert [line.split()[0] for line in last if BAR.search(line)] == ["Epoch"]
+    assert "report: shown/report/index.html" in last
+    assert not any("\x1b" in line or "Traceback" in line for line in last)
+
+
+BAR = re.compile(r"^\w.*[━╸╺]{5,} \d+/")
+
+
+def in_a_terminal(folder: Path, run: str, *options: str) -> str:
+    """Everything that a run writes to a terminal of 150 columns."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
+    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *options]
+    colours = environment() | {"TERM": "xterm-256color"}
+    process = subprocess.Popen(line, cwd=folder, env=colours, stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    written, deadline = bytearray(), time.monotonic() + SECONDS
+    try:
+        while time.monotonic() < deadline:
+            if not select.select([master], [], [], 1.0)[0]:
+                continue
+            try:
+                written += os.read(master, 65536)
+            except OSError:  # the other end is closed
+                break
+        assert process.wait(timeout=SECONDS) == 0, written[-2000:]
+    finally:
+        os.close(master)
+        process.kill()
+    return re.sub(r"\x1b\[[0-9;]*m", "", written.decode(errors="replace"))
