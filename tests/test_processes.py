@@ -147,7 +147,7 @@ def metrics(folder: Path, run: str) -> dict[str, float]:
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(folder):
-    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--trainer.callbacks.max_samples=10")
+    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20")
     train(folder, "fit", "twice", *plain, "--data.batch_size=16")
     train(folder, "fit", "shared", *plain, "--data.batch_size=8", *TWO_RANKS)
     torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)
@@ -216,16 +216,15 @@ RESUMABLE = (
     "--model.objective.attack={class_path: PGD, init_args: {eps: 0.04, steps: 2}}",
     "--model.backbone_options={width: 4, drop_rate: 0.2}",
     "--data.augment={class_path: CropFlip, init_args: {padding: 1}}",
+    "--data.max_val_samples=20",
     "--last_checkpoint.every_n_steps=2",
-    "--trainer.callbacks.max_samples=10",
 )
 
 
 def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one(folder):
     train(folder, "fit", "whole", *RESUMABLE)
-    killed = kill_after(folder, "killed", step=8)  # eleven steps an epoch
-    assert 8 <= killed["global_step"] < 22
-    assert killed["global_step"] != 11
+    killed = kill_after(folder, "killed", step=4)
+    assert 4 <= killed["global_step"] < 24  # two epochs of twelve steps
     train(folder, "fit", "killed", *RESUMABLE, "--ckpt_path=last")
     whole, resumed = weights(folder, "whole"), weights(folder, "killed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -256,7 +255,7 @@ def kill_after(folder: Path, run: str, step: int) -> dict:
 
 def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(folder):
     logger = ("--config", str(ROOT / "configs" / "loggers" / "wandb.yaml"), "--trainer.logger.offline=true")
-    options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", *NO_NOISE)
+    options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", "--data.max_val_samples=40", *NO_NOISE)
     train(folder, "fit", "logged", *options, *logger)
     (file,) = (folder / "logged").glob("wandb/offline-run-*/*.wandb")
     history, section = wandb_history(file), results(folder, "logged")["sections"][0]
