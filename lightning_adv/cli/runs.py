@@ -1,12 +1,13 @@
 """The folder of a run: where its configuration, checkpoints, logs and report go."""
 
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["choose_run_folder", "find_last_checkpoint"]
+__all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder"]
 
 VARIABLE = "LIGHTNING_ADV_RUN_FOLDER"
 """Tells the processes that Lightning launches for other ranks what rank zero chose."""
@@ -15,7 +16,7 @@ ROOT = Path("runs")
 
 
 def choose_run_folder(given: str | None, name: str, resume: bool) -> Path:
-    """The folder of this run, the same for every rank.
+    """The folder of this run, the same for every rank. :func:`leave_run_folder` must follow in the end.
 
     Args:
         given: what the user asked for with ``--run``.
@@ -23,14 +24,27 @@ def choose_run_folder(given: str | None, name: str, resume: bool) -> Path:
         resume: go on with the run in ``given``, or with the newest under ``runs/<name>``.
 
     Raises:
-        InputError: ``given`` holds another run that would be overwritten; or ranks that somebody else started
+        InputError: the folder holds another run that would be overwritten; or ranks that somebody else started
             (torchrun, srun) cannot know a common default.
     """
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE])
     folder = _choose(given, name, resume)
+    if not resume and is_first_rank() and find_last_checkpoint(folder):
+        raise InputError(
+            f"{folder} holds a run already: resume it by --ckpt_path last, or name another folder by --run"
+        )
     os.environ[VARIABLE] = str(folder)
     return folder
+
+
+def leave_run_folder() -> None:
+    """Forget the choice, so that another run in the same process makes its own; nothing empty is left behind."""
+    folder = os.environ.pop(VARIABLE, None)
+    if folder and is_first_rank():
+        with suppress(OSError):  # what holds files is not removed
+            Path(folder).rmdir()
+            Path(folder).parent.rmdir()
 
 
 def find_last_checkpoint(folder: Path) -> Path | None:
@@ -39,14 +53,14 @@ def find_last_checkpoint(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def is_first_rank() -> bool:
+    """Whether this is the process with rank zero, as far as its environment tells."""
+    return int(next((os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)) == 0
+
+
 def _choose(given: str | None, name: str, resume: bool) -> Path:
     if given is not None:
-        folder = Path(given)
-        if not resume and find_last_checkpoint(folder) and _rank() == 0:
-            raise InputError(
-                f"--run {folder} holds a run already: resume it by --ckpt_path last, or name another folder"
-            )
-        return folder
+        return Path(given)
     if resume:
         earlier = sorted((ROOT / name).glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if earlier:
@@ -54,10 +68,21 @@ def _choose(given: str | None, name: str, resume: bool) -> Path:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
         job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if job == "none":
-            raise InputError("processes started by torchrun need a common folder: add --run FOLDER")
+            raise InputError(
+                "processes need a common folder: torchrun ... -- train.py ... --run FOLDER (mind the -- before train.py)"
+            )
         return ROOT / name / job
-    return ROOT / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return _new_folder(ROOT / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
 
 
-def _rank() -> int:
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", os.environ.get("LOCAL_RANK", 0))))
+def _new_folder(wanted: Path) -> Path:
+    """Make ``wanted``, with a number behind it if another process took it in the same second."""
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}_{number}")
+        else:
+            return folder

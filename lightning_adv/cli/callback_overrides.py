@@ -1,0 +1,86 @@
+"""``--trainer.callbacks.NAME=VALUE`` reaches the last callback that has an argument of that name.
+
+The parser alone would hand it to the last callback of the list whether it has such an argument or not.
+"""
+
+import contextlib
+import io
+import json
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from lightning_adv.cli.classes import constructor_defaults
+
+__all__ = ["parse_quietly", "route_callback_overrides"]
+
+LIST = "--trainer.callbacks"
+
+
+def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[str]:
+    """``args`` in which an override that is not meant for the last callback is replaced by the list it results in."""
+    routed: list[str] = []
+    classes: list[str] | None = None  # of the callbacks at this point of the command line
+    rest = list(args)
+    while rest:
+        arg = rest.pop(0)
+        if arg.startswith(f"{LIST}.") and not arg.startswith(f"{LIST}.help"):
+            override = [arg] if "=" in arg or not rest else [arg, rest.pop(0)]
+            classes = _classes(parser, routed) if classes is None else classes
+            taker = _taker(classes, override[0])
+            routed += override if taker is None else _moved(parser, routed, taker, override)
+        else:
+            routed.append(arg)
+            classes = None if arg.startswith((LIST, "--config", "-c")) else classes
+    return routed
+
+
+def parse_quietly(parser: ArgumentParser, args: list[str]) -> Namespace | None:
+    """The configuration of a command in ``args``; None where it is incomplete or wrong."""
+    if not args:
+        return None
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            config = parser.parse_args([arg for arg in args if not arg.startswith("--print_config")])
+    except (ArgumentError, SystemExit):
+        return None
+    return config[config.subcommand]
+
+
+def _taker(classes: list[str], override: str) -> int | None:
+    """Place of the callback that an override is meant for; None where the parser will find it: at the end."""
+    name = override.removeprefix(f"{LIST}.").removeprefix("init_args.").split("=")[0].split(".")[0]
+    takers = [place for place, each in enumerate(classes) if name in constructor_defaults(each)]
+    return takers[-1] if takers and takers[-1] < len(classes) - 1 else None
+
+
+def _moved(parser: ArgumentParser, before: list[str], taker: int, override: list[str]) -> list[str]:
+    """Let the parser override the callback at the end of the list, then put it back."""
+    others = _callbacks(parser, before)
+    at_the_end = [_as_argument([*others[:taker], *others[taker + 1 :], others.pop(taker)]), *override]
+    changed = _callbacks(parser, [*before, *at_the_end])
+    if not changed:  # the value is wrong, and the parser will say so
+        return at_the_end
+    others.insert(taker, changed[-1])
+    return [_as_argument(others)]
+
+
+def _classes(parser: ArgumentParser, args: list[str]) -> list[str]:
+    return [each["class_path"] for each in _callbacks(parser, args)]
+
+
+def _callbacks(parser: ArgumentParser, args: list[str]) -> list[dict]:
+    """The list that ``args`` result in, as plain data."""
+    config = parse_quietly(parser, args)
+    if config is None or not isinstance(config.get("trainer.callbacks"), list):
+        return []
+    return _plain(config["trainer.callbacks"])
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, (Namespace, dict)):
+        return {key: _plain(each) for key, each in (vars(value) if isinstance(value, Namespace) else value).items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _as_argument(callbacks: list[dict]) -> str:
+    return f"{LIST}={json.dumps(callbacks, default=str)}"

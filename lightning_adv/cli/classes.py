@@ -1,0 +1,65 @@
+"""What the command line knows of the classes that a configuration names."""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+
+from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from pytorch_lightning.loggers import Logger
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lightning_adv.attacks import Attack
+from lightning_adv.data import Augmentation
+from lightning_adv.objectives import Objective
+
+__all__ = ["BASES", "class_names", "constructor_defaults", "find_class"]
+
+BASES = (
+    LightningModule,
+    LightningDataModule,
+    Callback,
+    Logger,
+    Optimizer,
+    LRScheduler,
+    Attack,
+    Objective,
+    Augmentation,
+)
+"""Kinds of classes that a configuration names."""
+
+
+def class_names(base: type | None) -> list[str]:
+    """Names of the classes of one kind, or of all kinds, that can be instantiated; sorted."""
+    classes = (cls for each in (BASES if base is None else (base,)) for cls in _concrete(each))
+    return sorted({cls.__name__ for cls in classes if not cls.__name__.startswith("_") and cls not in BASES})
+
+
+def find_class(path: str) -> type | None:
+    """The class of a dotted path, or of a name without module; None if there is none."""
+    module, _, name = path.rpartition(".")
+    if not module:
+        return next((cls for base in BASES for cls in _concrete(base) if cls.__name__ == name), None)
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return None
+    return found if isinstance(found, type) else None
+
+
+def constructor_defaults(path: str) -> dict[str, object]:
+    """Arguments of a class's constructor, those handed on to its bases included, with their defaults."""
+    defaults: dict[str, object] = {}
+    for cls in getattr(find_class(path), "__mro__", ()):
+        own = vars(cls).get("__init__")
+        for name, parameter in inspect.signature(own).parameters.items() if inspect.isfunction(own) else ():
+            if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                defaults.setdefault(name, parameter.default)
+    return defaults
+
+
+def _concrete(base: type) -> Iterator[type]:
+    for cls in base.__subclasses__():
+        yield from _concrete(cls)
+        if not inspect.isabstract(cls):
+            yield cls

@@ -1,0 +1,110 @@
+"""The entry points of ``train.py`` and ``evaluate.py``."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_adv.cli.app import CLI
+from lightning_adv.cli.arguments import check_config_files, config_files, option, without_option
+from lightning_adv.cli.checkpoints import describe_checkpoint
+from lightning_adv.cli.help import EVALUATE, PAGES, TRAIN
+from lightning_adv.cli.loggers import finish_wandb
+from lightning_adv.cli.runs import leave_run_folder
+from lightning_adv.errors import InputError
+
+__all__ = ["evaluate", "quiet", "train"]
+
+KEYWORDS = (None, "last", "null")
+"""Values of ``--ckpt_path`` that are no file."""
+
+REPORT = {"class_path": "Report"}
+
+
+def train(args: list[str] | None = None) -> None:
+    """Entry point of ``train.py``: fit, validate or test.
+
+    Args:
+        args: the command line without the program's name; default ``sys.argv``.
+    """
+    args = sys.argv[1:] if args is None else args
+    _run(args, lambda: _train(args))
+
+
+def evaluate(args: list[str] | None = None, default_config: Path | None = None) -> None:
+    """Entry point of ``evaluate.py``: the evaluation callbacks on a checkpoint or on bare weights.
+
+    Where the user does not say otherwise, the evaluations are those that the model was trained with; where there are
+    none, those of ``default_config``.
+
+    Args:
+        args: the command line without the program's name; default ``sys.argv``.
+        default_config: YAML with the standard evaluations.
+    """
+    args = sys.argv[1:] if args is None else args
+    _run(args, lambda: _evaluate(args, default_config))
+
+
+def _train(args: list[str]) -> None:
+    command, path = next(iter(args), "fit"), option(args, "--ckpt_path")
+    name = Path(next(iter(config_files(args)), "run")).stem
+    base: dict[str, object] = {}
+    if command != "fit" and path not in KEYWORDS:
+        base = describe_checkpoint(path).config
+        name = name if config_files(args) else _origin(Path(path))
+    CLI(args, name if command == "fit" else f"{command}/{name}", {"program": TRAIN, **PAGES}, base)
+
+
+def _evaluate(args: list[str], default_config: Path | None) -> None:
+    pages = {"program": EVALUATE, **PAGES, "test": EVALUATE}
+    if any(arg in ("-h", "--help") or ".help" in arg for arg in args):
+        CLI(["test", *args], "evaluate", pages)
+        return
+    path = option(args, "--ckpt_path")
+    if path is None:
+        raise InputError("evaluate.py needs --ckpt_path FILE: a checkpoint, or bare weights with --model.backbone=NAME")
+    described = describe_checkpoint(path)
+    args = ["test", *(args if described.is_checkpoint else without_option(args, "--ckpt_path"))]
+    evaluations = [REPORT, *described.evaluations] if described.evaluations else _callbacks(default_config)
+    CLI(args, f"evaluate/{_origin(Path(path))}", pages, {**described.config, "trainer": {"callbacks": evaluations}})
+
+
+def _callbacks(config: Path | None) -> list[dict]:
+    return yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"]["callbacks"] if config else []
+
+
+def _origin(path: Path) -> str:
+    """The run that a checkpoint comes from, or the name of the file."""
+    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
+
+
+def _run(args: list[str], command: Callable[[], None]) -> None:
+    """Run a command; print a user's mistake as one line and exit with status 2."""
+    quiet()
+    try:
+        check_config_files(args)
+        command()
+    except (InputError, MisconfigurationException) as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    else:
+        finish_wandb()
+    finally:
+        leave_run_folder()
+
+
+def quiet() -> None:
+    """Silence what a user can do nothing about, and Lightning's small talk."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.trainer", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    # Lightning's outdated calls of jsonargparse, whose warnings are indented paragraphs.
+    warnings.filterwarnings("ignore", message=r"(?s)\n\s+.*deprecat", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", message=".*litlogger.*")
+    warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # evaluations may be exchanged

@@ -1,0 +1,80 @@
+"""What the help pages say before and after the list of options."""
+
+__all__ = ["COMMANDS", "EVALUATE", "PAGES", "TRAIN"]
+
+COMMANDS = {
+    "fit": "train a model; robust accuracy at every epoch end where the configuration asks for it",
+    "validate": "one pass over the validation images",
+    "test": "one pass over the test images",
+}
+
+TRAIN = {
+    "description": "Train and test image classifiers that withstand attacks.",
+    "epilog": """\
+examples:
+  python train.py fit --config configs/demo.yaml
+  python train.py fit --help                        every option, with more examples
+  python train.py fit --model.help ClassifierModule the arguments of a class
+""",
+}
+
+_OVERRIDES = """\
+settings come from configuration files and from the command line; what comes later overrides what comes before:
+  --config configs/cifar10_pgd.yaml                 a whole run; give --config again to add to it
+  --config configs/callbacks/ema.yaml               a callback more (its file says callbacks+:)
+  --config configs/loggers/wandb.yaml               Weights & Biases; --trainer.logger.offline=true without an account
+  --model.backbone=wide_resnet28_10                 any value by its dotted name, as it is nested in the file
+  --model.objective.attack.eps=16/255               lengths are in pixel units of [0, 1], fractions are welcome
+  --model.objective=TRADES --model.objective.beta=3 another class by its name; its arguments follow
+  --trainer.callbacks.attacks.pgd20.steps=50        an argument of the last callback that has it
+  --trainer.callbacks+=ModelSummary                 a callback more by its name
+  --print_config                                    show the outcome instead of running it
+"""
+
+FIT = {
+    "usage": "python train.py fit [--config FILE ...] [--run FOLDER] [--ckpt_path last] [--NAME.NAME VALUE ...]",
+    "description": f"Train a model. All it leaves goes into a folder, runs/<configuration>/<time>.\n\n{_OVERRIDES}",
+    "epilog": """\
+examples:
+  python train.py fit --config configs/demo.yaml
+  python train.py fit --config configs/cifar10_pgd.yaml --trainer.devices=8 --run runs/my_run
+  python train.py fit --config configs/cifar10_pgd.yaml --run runs/my_run --ckpt_path last     (resume it)
+  python train.py fit --config runs/my_run/config.yaml --seed_everything=1                     (repeat it)
+  torchrun --nproc-per-node=8 -- train.py fit --config configs/cifar10_pgd.yaml --run runs/my_run
+""",
+}
+
+_PASS = """\
+Run the trained model of a checkpoint once over the {images} images. Model and data are those of the checkpoint where
+nothing else is said.
+
+examples:
+  python train.py {name} --ckpt_path runs/my_run/checkpoints/last.ckpt
+  python train.py {name} --ckpt_path runs/my_run/checkpoints/last.ckpt --data=MNIST --data.root=data
+"""
+
+EVALUATE = {
+    "usage": "python evaluate.py --ckpt_path FILE [--config FILE ...] [--NAME.NAME VALUE ...]",
+    "description": """\
+Attack a trained classifier on the test images and write a report. Model and data are those of the checkpoint, the
+attacks those it was trained with (else configs/evaluate/standard.yaml), where nothing else is said.""",
+    "epilog": """\
+examples:
+  python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt
+  python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --config configs/evaluate/standard.yaml
+  python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --trainer.callbacks.attacks.pgd20.steps=100
+  python evaluate.py --ckpt_path weights.safetensors --model.backbone=preact_resnet18 --data=CIFAR10
+""",
+}
+
+PAGES = {
+    "fit": FIT,
+    "validate": {
+        "usage": "python train.py validate --ckpt_path FILE [--config FILE ...] [--NAME.NAME VALUE ...]",
+        "description": _PASS.format(images="validation", name="validate"),
+    },
+    "test": {
+        "usage": "python train.py test --ckpt_path FILE [--config FILE ...] [--NAME.NAME VALUE ...]",
+        "description": _PASS.format(images="test", name="test"),
+    },
+}

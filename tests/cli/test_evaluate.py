@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors.torch import save_file
+
+from lightning_adv.cli import evaluate
+from tests.cli.commands import CONFIGS, DEMO, QUICK, Built, Outcome, last_callback, resolved, run
+
+STANDARD = CONFIGS / "evaluate/standard.yaml"
+FEW = ("--trainer.callbacks.max_samples=6", "--trainer.callbacks.eps_sweep=[]")
+WEAK = ("--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",)
+"""Standard's strong attacks cost time and are not what is tested here."""
+
+
+def standard(args: list[str]) -> None:
+    evaluate(args, default_config=STANDARD)
+
+
+def evaluated(args: list[str]) -> tuple[dict, Path]:
+    """The results of ``evaluate.py`` and the folder they are in."""
+    outcome: Outcome = run(args, standard)
+    assert outcome.status == 0, outcome.err
+    (page,) = Path("runs/evaluate").glob("*/*/report/index.html")
+    assert f"report: {page}\n" in outcome.out
+    return json.loads((page.parent / "results.json").read_text()), page.parent.parent
+
+
+def attacks_of(results: dict) -> list[str]:
+    (section,) = results["sections"]
+    return [row["name"] for row in section["data"]["attacks"]]
+
+
+@pytest.fixture
+def checkpoint(trained) -> str:
+    return f"--ckpt_path={trained / 'checkpoints/last.ckpt'}"
+
+
+@pytest.fixture
+def weights(trained) -> dict[str, torch.Tensor]:
+    """The weights of the trained backbone alone."""
+    state = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    return {key.removeprefix("backbone."): value for key, value in state.items() if key.startswith("backbone.")}
+
+
+def test_a_checkpoint_is_attacked_as_it_was_in_training_on_its_own_data(checkpoint, trained):
+    results, folder = evaluated([checkpoint])
+    assert attacks_of(results) == ["fgsm", "pgd20"]
+    assert results["sections"][0]["data"]["samples"] == 6
+    assert results["sections"][0]["stage"] == "test"
+    assert folder.parent.name == trained.name
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["model"]["init_args"]["backbone_options"] == {"width": 4, "hidden": 16}
+    assert config["ckpt_path"] == checkpoint.partition("=")[2]
+
+
+def test_a_configuration_replaces_the_attacks_of_training(checkpoint):
+    results, _ = evaluated([checkpoint, "--config", str(STANDARD), *FEW, *WEAK])
+    assert attacks_of(results) == ["fgsm"]
+
+
+def test_the_standard_suite_can_be_overridden_like_any_configuration(checkpoint):
+    args = [checkpoint, "--config", str(STANDARD), *FEW, "--trainer.callbacks.attacks.pgd20.steps=50"]
+    config = resolved([*args, "--trainer.callbacks.title=Mine"], standard)
+    assert last_callback(config, "AttackEvaluation")["attacks"]["pgd20"]["init_args"]["steps"] == 50
+    assert last_callback(config, "AttackEvaluation")["max_samples"] == 6
+    assert last_callback(config, "Report")["title"] == "Mine"
+
+
+def test_a_fragment_adds_to_the_attacks_of_training(checkpoint):
+    config = resolved([checkpoint, "--config", str(CONFIGS / "callbacks/attack_evaluation.yaml")], standard)
+    names = [each["init_args"].get("name") for each in config["trainer"]["callbacks"]]
+    assert names == [None, "attacks", "standard_attacks"]
+
+
+def test_a_checkpoint_without_evaluations_gets_the_standard_suite(trained):
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    config = yaml.safe_load(content["lightning_adv_config"])
+    config["trainer"]["callbacks"] = {"class_path": "pytorch_lightning.callbacks.ModelSummary"}
+    torch.save({**content, "lightning_adv_config": yaml.safe_dump(config)}, "plain.ckpt")
+    attacks = last_callback(resolved(["--ckpt_path=plain.ckpt"], standard), "AttackEvaluation")["attacks"]
+    *_, evaluation = yaml.safe_load(STANDARD.read_text())["trainer"]["callbacks"]
+    assert list(attacks) == list(evaluation["init_args"]["attacks"])
+
+
+def test_what_belongs_to_training_is_left_out(checkpoint):
+    model = resolved([checkpoint], standard)["model"]["init_args"]
+    assert model["optimizer"] is None
+    assert model["lr_scheduler"] is None
+
+
+def test_other_data_of_the_same_kind_take_the_place_of_those_of_training(checkpoint, weights):
+    size = (20, 1, 28, 28)
+    save_file({"images": torch.rand(size), "labels": torch.arange(20) % 10}, "own.safetensors")
+    results, _ = evaluated([checkpoint, "--data=ArrayData", "--data.root=.", "--data.train=own.safetensors"])
+    assert results["sections"][0]["data"]["samples"] == 4
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_bare_weights_are_evaluated_with_a_backbone_and_data_that_are_named(suffix, weights, checkpoint):
+    save_file(weights, "bare.safetensors") if suffix == "safetensors" else torch.save(weights, "bare.pt")
+    named = ["--model.backbone=mnist_cnn", "--data=MNISTSubset", "--data.max_test_samples=12"]
+    named += ["--model.backbone_options={width: 4, hidden: 16}"]
+    bare, folder = evaluated([f"--ckpt_path=bare.{suffix}", *named, *FEW, *WEAK])
+    assert folder.parent.name == "bare"
+    _, of_checkpoint = run([checkpoint, "--run=with_checkpoint", *FEW, *WEAK], standard), Path("with_checkpoint")
+    expected = json.loads((of_checkpoint / "report/results.json").read_text())
+    assert bare["sections"][0]["data"]["clean_correct"] == expected["sections"][0]["data"]["clean_correct"]
+
+
+def test_bare_weights_of_another_network_are_refused_in_one_line(weights):
+    save_file(weights, "bare.safetensors")
+    outcome = run(["--ckpt_path=bare.safetensors", "--model.backbone=lenet", "--data=MNISTSubset"], standard)
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: ")
+    assert "bare.safetensors does not fit the model" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_best_checkpoints_go_into_the_folder_of_the_run():
+    best = str(CONFIGS / "callbacks/best_checkpoint.yaml")
+    trainer = Built(["fit", "--config", DEMO, "--config", best, *QUICK, "--run=here"]).trainer
+    (callback,) = (each for each in trainer.callbacks if isinstance(each, ModelCheckpoint))
+    assert callback.dirpath == "here/checkpoints"

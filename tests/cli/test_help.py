@@ -1,0 +1,54 @@
+import sys
+
+import pytest
+
+from lightning_adv.cli import evaluate
+from tests.cli.commands import run
+
+HEAVY = ("diffusers", "kornia", "mlxtend", "sklearn", "timm", "wandb", "lightning_adv.models.factory")
+
+
+def test_the_help_says_what_there_is_to_do():
+    page = run(["--help"]).out
+    for command in ("fit", "validate", "test"):
+        assert f"    {command}  " in page
+    assert "train a model" in page
+    assert "python train.py fit --config configs/demo.yaml" in page
+    assert "predict" not in page
+    assert len(page.splitlines()) < 40
+
+
+def test_the_help_of_fit_begins_with_what_a_newcomer_needs():
+    page = run(["fit", "--help"]).out
+    first, *_ = page.split("\n\n")
+    assert first.startswith("usage: python train.py fit [--config FILE ...]")
+    order = ["--model.objective=TRADES", "\noptions:", "\nmodel (", "\ndata (", "\ntrainer (", "\nexamples:"]
+    places = [page.index(each) for each in order]
+    assert places == sorted(places)
+    assert page.index("--run") < page.index("--trainer.accelerator")
+    assert "pytorch_lightning." not in page
+    assert max(map(len, page.splitlines())) <= 125
+
+
+@pytest.mark.parametrize("name", ["ClassifierModule"])
+def test_the_arguments_of_a_class_are_explained(name):
+    page = run(["fit", "--model.help", name]).out
+    assert "--model.backbone BACKBONE" in page
+    assert "file with weights to start from" in page
+
+
+def test_the_help_of_evaluate_is_its_own():
+    page = run(["--help"], evaluate).out
+    assert page.startswith("usage: python evaluate.py --ckpt_path FILE")
+    assert "--model.backbone=preact_resnet18" in page
+    assert "--trainer.callbacks" in page
+
+
+@pytest.mark.slow
+def test_starting_up_imports_nothing_heavy():
+    import subprocess
+
+    code = "import sys, lightning_adv.cli; print(*(m for m in sys.argv[1:] if m in sys.modules))"
+    outcome = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, timeout=120)
+    assert outcome.stderr == ""
+    assert outcome.stdout.split() == []

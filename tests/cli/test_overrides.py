@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pytorch_lightning.cli import LightningCLI
+
+from lightning_adv.cli import CLI
+from tests.cli.commands import CONFIGS, DEMO, QUICK, TINY, Built, last_callback, resolved, run
+
+FIT = ["fit", "--config", DEMO]
+
+
+def objective(config: dict) -> dict:
+    return config["model"]["init_args"]["objective"]["init_args"]
+
+
+def callbacks(config: dict) -> list[str]:
+    return [each["class_path"].rsplit(".", 1)[-1] for each in config["trainer"]["callbacks"]]
+
+
+@pytest.mark.parametrize("eps", ["16/255", "0.0627450980392157"])
+def test_a_nested_length_is_a_number_or_a_fraction(eps):
+    model = Built([*FIT, *QUICK, f"--model.objective.attack.eps={eps}"]).model
+    assert model.objective.attack.eps == pytest.approx(16 / 255)
+
+
+def test_a_value_inside_a_named_attack_is_overridden_and_its_neighbours_stay():
+    attacks = last_callback(resolved([*FIT, "--trainer.callbacks.attacks.pgd20.steps=5"]), "AttackEvaluation")[
+        "attacks"
+    ]
+    assert attacks["pgd20"]["init_args"]["steps"] == 5
+    assert attacks["pgd20"]["init_args"]["eps"] == 0.2
+    assert attacks["fgsm"]["init_args"]["eps"] == 0.2
+
+
+def test_an_objective_is_exchanged_by_its_name_with_arguments_of_its_own():
+    config = resolved([*FIT, "--model.objective=TRADES", "--model.objective.beta=3"])
+    assert config["model"]["init_args"]["objective"]["class_path"] == "lightning_adv.objectives.TRADES"
+    assert objective(config)["beta"] == 3
+
+
+def test_a_later_option_wins_over_an_earlier_one_and_over_files_before_it():
+    Path("more.yaml").write_text("trainer: {max_epochs: 4}\n")
+    assert resolved([*FIT, "--trainer.max_epochs=3", "--config", "more.yaml"])["trainer"]["max_epochs"] == 4
+    assert resolved([*FIT, "--config", "more.yaml", "--trainer.max_epochs=3"])["trainer"]["max_epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        ["--trainer.callbacks.title=Mine"],
+        ["--trainer.callbacks.title", "Mine"],
+        ["--trainer.callbacks.init_args.title=Mine"],
+    ],
+)
+def test_an_override_reaches_the_last_callback_that_has_the_argument(override):
+    config = resolved([*FIT, *override, "--trainer.callbacks.max_samples=7"])
+    assert callbacks(config) == ["Report", "AttackEvaluation"]
+    assert last_callback(config, "Report")["title"] == "Mine"
+    assert last_callback(config, "AttackEvaluation")["max_samples"] == 7
+
+
+def test_overrides_of_several_callbacks_add_up_whatever_their_order():
+    config = resolved(
+        [
+            *FIT,
+            "--trainer.callbacks.max_samples=7",
+            "--trainer.callbacks.title=Mine",
+            "--trainer.callbacks+=ModelSummary",
+            "--trainer.callbacks.attacks.pgd20.steps=3",
+            "--trainer.callbacks.baselines.other=a.json",
+            "--trainer.callbacks.max_depth=2",
+        ]
+    )
+    assert callbacks(config) == ["Report", "AttackEvaluation", "ModelSummary"]
+    assert last_callback(config, "Report")["title"] == "Mine"
+    assert last_callback(config, "Report")["baselines"] == {"other": "a.json"}
+    assert last_callback(config, "AttackEvaluation")["max_samples"] == 7
+    assert last_callback(config, "AttackEvaluation")["attacks"]["pgd20"]["init_args"]["steps"] == 3
+    assert last_callback(config, "ModelSummary")["max_depth"] == 2
+
+
+def test_a_callback_is_added_by_option_and_by_file_and_replaced_without_the_plus():
+    ema = str(CONFIGS / "callbacks/ema.yaml")
+    added = resolved([*FIT, "--config", ema, "--trainer.callbacks+=ModelSummary"])
+    assert callbacks(added) == ["Report", "AttackEvaluation", "EMAWeightAveraging", "ModelSummary"]
+    replaced = resolved([*FIT, "--trainer.callbacks=ModelSummary"])["trainer"]["callbacks"]
+    assert replaced["class_path"] == "pytorch_lightning.callbacks.ModelSummary"
+
+
+def test_a_changed_class_tells_which_arguments_it_keeps_and_which_are_lost():
+    outcome = run([*FIT, *QUICK, "--trainer.fast_dev_run=1", "--model.optimizer=SGD", "--model.objective=TRADES"])
+    assert outcome.status == 0
+    assert "note: model.objective: TRADES keeps attack, warmup_epochs of AdversarialTraining\n" in outcome.err
+    assert "note: model.optimizer: SGD keeps lr of Adam\n" in outcome.err
+
+
+def test_a_changed_class_tells_what_it_cannot_keep():
+    outcome = run([*FIT, *QUICK, "--trainer.fast_dev_run=1", "--model.objective.attack=FGSM"])
+    assert outcome.status == 0
+    assert "note: model.objective.attack: FGSM keeps eps and drops step_size, steps of PGD\n" in outcome.err
+
+
+def test_a_class_that_stays_needs_no_note():
+    outcome = run([*FIT, *QUICK, "--trainer.fast_dev_run=1", "--model.objective.attack.steps=1"])
+    assert outcome.status == 0
+    assert "note" not in outcome.err
+
+
+def test_the_configuration_of_a_run_repeats_it_elsewhere(trained):
+    saved = yaml.safe_load((trained / "config.yaml").read_text())
+    assert saved["run"] is None
+    assert saved["model"]["init_args"]["backbone_options"] == {"width": 4, "hidden": 16}
+    outcome = run(["fit", "--config", trained / "config.yaml", "--run=again"])
+    assert outcome.status == 0, outcome.err
+    assert yaml.safe_load(Path("again/config.yaml").read_text()) == saved
+    first, again = (torch.load(each / "checkpoints/last.ckpt", weights_only=True) for each in (trained, Path("again")))
+    assert all(torch.equal(value, again["state_dict"][key]) for key, value in first["state_dict"].items())
+
+
+def test_what_the_user_types_wins_over_what_a_checkpoint_holds(trained):
+    last = f"--ckpt_path={trained / 'checkpoints/last.ckpt'}"
+    typed = [last, "--model.objective.attack.eps=0.05", "--model.objective.warmup_epochs=0"]
+    fit = Built([*FIT, *TINY, *typed])
+    assert fit.model.objective.attack.eps == 0.05
+    assert fit.model.objective.warmup_epochs == 0
+    assert resolved(["test", *typed])["model"]["init_args"]["objective"]["init_args"]["warmup_epochs"] == 0
+
+
+def test_lightning_still_has_the_method_that_would_let_the_checkpoint_win():
+    assert "_parse_ckpt_path" in vars(LightningCLI), "it was renamed: the override in CLI has no effect any more"
+    assert "_parse_ckpt_path" in vars(CLI)
+
+
+def test_the_model_learns_from_the_data_what_its_images_are():
+    model = Built([*FIT, *QUICK]).model
+    assert model.num_classes == 10
+    assert model.backbone.normalize.mean.item() == pytest.approx(0.1307)
+
+
+def test_checkpoints_are_switched_off_by_lightnings_own_option():
+    outcome = run([*FIT, *TINY, "--trainer.enable_checkpointing=false", "--run=bare"])
+    assert outcome.status == 0, outcome.err
+    assert Path("bare/config.yaml").is_file()
+    assert not Path("bare/checkpoints").exists()

@@ -1,0 +1,134 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lightning_adv.cli.runs import VARIABLE, choose_run_folder, leave_run_folder
+from lightning_adv.errors import InputError
+from tests.cli.commands import DEMO, QUICK, ROOT, TINY, run
+
+FIT = ["fit", "--config", DEMO, *TINY]
+
+
+def finished_run(folder: str) -> Path:
+    checkpoint = Path(folder) / "checkpoints/last.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    return Path(folder)
+
+
+def test_a_run_without_a_name_goes_into_a_folder_of_its_configuration_and_time():
+    outcome = run(FIT)
+    assert outcome.status == 0, outcome.err
+    (folder,) = Path("runs/demo").iterdir()
+    assert f"run folder: {folder}\n" in outcome.err
+    for left in ("config.yaml", "checkpoints/last.ckpt", "report/index.html", "report/results.json"):
+        assert (folder / left).is_file(), left
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert list(folder.glob("csv/*/metrics.csv"))
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
+def test_a_named_folder_that_holds_a_run_is_not_overwritten(trained):
+    before = (trained / "config.yaml").stat().st_mtime_ns
+    outcome = run([*FIT, "--run", trained])
+    assert outcome.status == 2
+    assert outcome.err == (
+        f"error: {trained} holds a run already: resume it by --ckpt_path last, or name another folder by --run\n"
+    )
+    assert (trained / "config.yaml").stat().st_mtime_ns == before
+
+
+def test_last_goes_on_with_the_newest_run_of_the_configuration():
+    assert run(FIT).status == 0
+    outcome = run([*FIT, "--ckpt_path=last", "--trainer.max_epochs=2"])
+    assert outcome.status == 0, outcome.err
+    (folder,) = Path("runs/demo").iterdir()
+    assert "epoch 2/2" in outcome.out
+    assert "epoch 1/2" not in outcome.out
+    assert "ckpt_path: null" in (folder / "config.yaml").read_text()
+
+
+def test_last_starts_from_the_beginning_where_nothing_was_run():
+    outcome = run([*FIT, "--ckpt_path=last", "--run=fresh"])
+    assert outcome.status == 0, outcome.err
+    assert "no checkpoint in fresh yet: starting from the beginning\n" in outcome.err
+    assert "epoch 1/1" in outcome.out
+    assert Path("fresh/checkpoints/last.ckpt").is_file()
+
+
+def test_testing_the_last_checkpoint_of_a_run_leaves_its_report_alone(trained):
+    report = (trained / "report/index.html").read_text()
+    outcome = run(["test", "--config", DEMO, *TINY, "--run", trained, "--ckpt_path=last"])
+    assert outcome.status == 0, outcome.err
+    assert (trained / "test/report/index.html").is_file()
+    assert (trained / "report/index.html").read_text() == report
+
+
+def test_there_is_nothing_to_test_without_a_last_checkpoint():
+    outcome = run(["test", "--config", DEMO, *QUICK, "--run=nowhere", "--ckpt_path=last"])
+    assert outcome.status == 2
+    assert outcome.err == "error: nowhere holds no checkpoints/last.ckpt: there is nothing to test\n"
+
+
+def test_two_runs_of_one_process_have_two_folders_and_leave_no_variable_behind():
+    for _ in range(2):
+        choose_run_folder(None, "demo", resume=False).joinpath("file").touch()
+        assert VARIABLE in os.environ
+        leave_run_folder()
+        assert VARIABLE not in os.environ
+    assert len(list(Path("runs/demo").iterdir())) == 2
+
+
+def test_a_run_that_left_nothing_leaves_no_folder():
+    choose_run_folder(None, "demo", resume=False)
+    leave_run_folder()
+    assert not Path("runs/demo").exists()
+
+
+def test_a_rank_that_lightning_launches_goes_where_the_first_one_went(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "runs/demo/then")
+    assert choose_run_folder("other", "demo", resume=False) == Path("runs/demo/then")
+
+
+@pytest.mark.parametrize("variable", [{"RANK": "1"}, {"SLURM_PROCID": "1"}], ids=["torchrun", "srun"])
+def test_only_the_first_rank_refuses_a_folder_as_the_others_may_come_after_its_first_checkpoint(variable, monkeypatch):
+    folder = finished_run("runs/x")
+    for name, value in variable.items():
+        monkeypatch.setenv(name, value)
+    assert choose_run_folder(str(folder), "demo", resume=False) == folder
+
+
+def test_processes_of_torchrun_need_a_common_folder(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(InputError, match=r"-- train\.py COMMAND --run FOLDER"):
+        choose_run_folder(None, "demo", resume=False)
+
+
+def test_processes_of_a_slurm_job_share_the_folder_of_the_job_which_is_not_overwritten(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    assert choose_run_folder(None, "demo", resume=False) == Path("runs/demo/77")
+    monkeypatch.delenv(VARIABLE)
+    finished_run("runs/demo/77")
+    with pytest.raises(InputError, match="holds a run already"):
+        choose_run_folder(None, "demo", resume=False)
+
+
+def test_the_newest_of_several_runs_is_resumed():
+    for name in ("b", "a"):  # a is newer
+        finished_run(f"runs/demo/{name}")
+        os.utime(f"runs/demo/{name}/checkpoints/last.ckpt", (1 if name == "b" else 2,) * 2)
+    assert choose_run_folder(None, "demo", resume=True) == Path("runs/demo/a")
+
+
+@pytest.mark.slow
+def test_the_script_itself_exits_with_status_2_and_one_line():
+    command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", DEMO, "--trainer.max_epoch=3"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert process.returncode == 2
+    assert process.stderr == "error: there is no option --trainer.max_epoch; did you mean --trainer.max_epochs?\n"
+    assert process.stdout == ""

@@ -1,0 +1,157 @@
+"""Every configuration in configs/ builds what it says, without a network and without data."""
+
+import itertools
+import re
+import shlex
+import socket
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.commands import CONFIGS, DEMO, Built, resolved
+
+WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+CALLBACKS = sorted(path.name for path in CONFIGS.glob("callbacks/*.yaml"))
+LOGGERS = sorted(path.name for path in CONFIGS.glob("loggers/*.yaml"))
+EVALUATIONS = sorted(path.name for path in CONFIGS.glob("evaluate/*.yaml"))
+SWEEPS = sorted(path.name for path in CONFIGS.glob("sweeps/*.yaml"))
+SCRIPTS = sorted(path.name for path in CONFIGS.glob("slurm/*.sh"))
+NAMED = {"demo.yaml", "mnist_pgd.yaml", "cifar10_standard.yaml", "cifar10_pgd.yaml", "cifar10_trades.yaml"}
+
+SLURM = {
+    "SLURM_NNODES": "4",
+    "SLURM_NTASKS_PER_NODE": "8",
+    "SLURM_GPUS_PER_NODE": "8",
+    "SLURM_JOB_NAME": "name",
+    "SLURM_JOB_ID": "1",
+}
+
+
+@pytest.fixture(autouse=True)
+def alone_and_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a configuration must not need a network to be built")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(tmp_path)
+    for label in ("a", "b"):  # class folders are all that ImageFolder reads before setup
+        Path("data/imagenet/train", label).mkdir(parents=True)
+
+
+def title(path: Path) -> str:
+    """The sentence that a file begins with, behind the line that names a script's interpreter."""
+    return next(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#!"))
+
+
+def test_every_file_has_a_kind_and_the_promised_ones_are_there():
+    files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
+    kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
+    known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
+    assert files == known
+    assert set(WHOLE_RUNS) >= NAMED
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.rglob("*.*")), ids=lambda path: path.name)
+def test_a_file_begins_with_one_sentence(path):
+    assert re.fullmatch(r"# [A-Z0-9].+[.:]", title(path))
+    assert max(map(len, path.read_text(encoding="utf-8").splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", WHOLE_RUNS)
+def test_a_run_is_built_with_attacks_that_are_evaluated_last(name):
+    cli = Built(["fit", "--config", CONFIGS / name])
+    assert cli.model.num_classes == cli.datamodule.num_classes
+    names = [type(callback).__name__ for callback in cli.trainer.callbacks]
+    assert names.index("Report") < names.index("AttackEvaluation")
+    *_, last = yaml.safe_load((CONFIGS / name).read_text())["trainer"]["callbacks"]
+    assert last["class_path"] == "AttackEvaluation", "so that --trainer.callbacks.max_samples reaches it"
+    assert cli.trainer.max_epochs
+    optimizer = cli.model.configure_optimizers()["optimizer"]
+    assert sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]) > 10_000
+
+
+@pytest.mark.parametrize(
+    ("name", "eps", "step", "steps"),
+    [
+        ("cifar10_pgd.yaml", 8 / 255, 2 / 255, 10),
+        ("cifar10_trades.yaml", 0.031, 0.007, 10),
+        ("imagenet_fast.yaml", 4 / 255, 5 / 255, 1),
+        ("mnist_pgd.yaml", 0.3, None, None),
+    ],
+)
+def test_a_recipe_trains_on_the_attack_of_its_paper(name, eps, step, steps):
+    attack = Built(["fit", "--config", CONFIGS / name]).model.objective.attack
+    assert attack.eps == pytest.approx(eps)
+    assert step is None or attack.step_size == pytest.approx(step)
+    assert steps is None or attack.steps == steps
+
+
+@pytest.mark.parametrize("name", CALLBACKS)
+def test_a_callback_is_added_to_a_run_that_keeps_its_own(name):
+    own, fragment = yaml.safe_load(Path(DEMO).read_text()), yaml.safe_load((CONFIGS / "callbacks" / name).read_text())
+    callbacks = Built(["fit", "--config", DEMO, "--config", CONFIGS / "callbacks" / name]).trainer.callbacks
+    names = [type(callback).__name__ for callback in callbacks]
+    added = [each["class_path"] for each in fragment["trainer"]["callbacks+"]]
+    for wanted in [each["class_path"] for each in own["trainer"]["callbacks"]] + added:
+        names.remove(wanted)
+
+
+def test_all_callbacks_together_are_one_run():
+    files = itertools.chain(*(("--config", CONFIGS / "callbacks" / name) for name in CALLBACKS))
+    trainer = Built(["fit", "--config", DEMO, *files]).trainer
+    monitored = {each.monitor for each in trainer.callbacks if hasattr(each, "monitor")}
+    assert monitored == {"val/worst_case/robust_accuracy"}
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_logger_replaces_the_default_ones_in_the_same_folder(name):
+    trainer = Built(["fit", "--config", DEMO, "--config", CONFIGS / "loggers" / name, "--run=here"]).trainer
+    (logger,) = trainer.loggers
+    assert Path(logger.save_dir) == Path("here")
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_is_a_report_and_attacks_in_that_order(name):
+    callbacks = Built(["test", "--config", DEMO, "--config", CONFIGS / "evaluate" / name]).trainer.callbacks
+    names = [type(callback).__name__ for callback in callbacks]
+    assert names[:2] == ["Report", "AttackEvaluation"]
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_run_of_a_sweep_is_a_command_that_is_understood(name):
+    sweep = yaml.safe_load((CONFIGS / "sweeps" / name).read_text())
+    assert sweep["metric"]["name"].startswith("val/")
+    names, values = zip(*((key, each["values"]) for key, each in sweep["parameters"].items()), strict=True)
+    for choice in (next(itertools.product(*values)), list(itertools.product(*values))[-1]):
+        args = [f"--{key}={value}" for key, value in zip(names, choice, strict=True)]
+        command = [part for part in sweep["command"] if part != "${args}"] + args
+        assert command[:3] == ["${env}", "${interpreter}", "${program}"]
+        config = resolved(local(command[3:]))
+        for key, value in zip(names, choice, strict=True):
+            assert value_at(config, key) == value
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_command_of_a_job_script_is_understood_and_can_be_repeated_to_resume(name):
+    text = (CONFIGS / "slurm" / name).read_text().replace("\\\n", " ")
+    (command,) = re.findall(r"^srun .*$", text, re.MULTILINE)
+    for variable, value in SLURM.items():
+        command = command.replace(f'"${variable}"', value).replace(f"${variable}", value)
+    args = shlex.split(command)
+    config = resolved(local(args[args.index("train.py") + 1 :]))
+    assert config["ckpt_path"] == "last"
+    assert config["run"] == "runs/name"
+    assert (config["trainer"]["num_nodes"], str(config["trainer"]["devices"])) == (4, "8")
+
+
+def local(args: list[str]) -> list[str]:
+    """The arguments with their configurations as absolute paths."""
+    return [re.sub(r"(^|=)configs/", rf"\g<1>{CONFIGS}/", arg) for arg in args]
+
+
+def value_at(config: dict, key: str) -> object:
+    """The value at a dotted key of the command line, which leaves ``init_args`` out."""
+    for part in key.split("."):
+        config = config["init_args"][part] if "init_args" in config else config[part]
+    return config
