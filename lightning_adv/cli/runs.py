@@ -69,7 +69,7 @@ def _choose(given: str | None, name: str, resume: bool) -> Path:
         job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if job == "none":
             raise InputError(
-                "processes need a common folder: torchrun ... -- train.py ... --run FOLDER (mind the -- before train.py)"
+                "processes need a common folder: torchrun OPTIONS -- train.py COMMAND --run FOLDER (note the --)"
             )
         return ROOT / name / job
     return _new_folder(ROOT / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
