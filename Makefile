@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-CODE := $(wildcard *.py) callbacks lightning_adv experiments benchmarks tests
+CODE := $(wildcard *.py callbacks lightning_adv experiments benchmarks tests)
 # One thread a process: two test processes with a pool of threads each would fight over the cores.
 TEST_WORKERS ?= 2
 PIP = $(PY) -m pip -qq --disable-pip-version-check
