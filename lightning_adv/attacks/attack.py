@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from lightning_adv.attacks.ball import Norm, perturbation_norms
+from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
@@ -113,7 +113,9 @@ class Attack(ABC):
                     goal.survivors()
                 if not len(goal.active):
                     break
-            return self._result(x, goal, first_success)
+            images, logits, success = self._found(goal)
+            first_success = torch.where(success, first_success, -1)
+            return AttackResult(images, logits, success, first_success, goal.zero_gradient)
 
     def craft(
         self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"
@@ -131,7 +133,7 @@ class Attack(ABC):
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
             x_adv = self.perturb(goal, noise)
-            return (goal.best if x_adv is None else x_adv).detach()
+            return (self._found(goal)[0] if x_adv is None else x_adv).detach()
 
     def scaled(self, factor: float) -> "Attack":
         """The same attack with its budget times ``factor`` (warm-up of eps, sweeps).
@@ -157,13 +159,12 @@ class Attack(ABC):
                 parts.append(f"{name}={shown}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
-    def _result(self, x: Tensor, goal: Goal, first_success: Tensor) -> AttackResult:
-        success = goal.success
-        if self.shortest is not None and getattr(self, "eps", None) is not None:
-            # A minimal-norm attack with a budget succeeds where it stays inside.
-            success = success & (perturbation_norms(x, goal.best)[self.shortest] <= self.eps)
-            first_success = torch.where(success, first_success, -1)
-        return AttackResult(goal.best, goal.best_logits, success, first_success, goal.zero_gradient)
+    def _found(self, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, logits and success on record; a minimal-norm attack with a budget succeeds where it stays inside."""
+        eps = getattr(self, "eps", None)
+        if self.shortest is None or eps is None:
+            return goal.best, goal.best_logits, goal.success
+        return goal.within(eps)
 
     def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
         eps = getattr(self, "eps", None) or 0.0

@@ -137,6 +137,7 @@ class _Search:
         self.best_distance = torch.where(lead >= self.wanted, 0.0, torch.inf)
         self.const = zero + attack.initial_const
         self.lower, self.upper, self.descents = zero, zero + torch.inf, zero
+        self.limit = zero + (math.inf if attack.eps is None else attack.eps**2 if attack.norm == "L2" else attack.eps)
         self.blind = zero > 0
         self.over = self.best_distance == 0
         self.start_descent(zero == 0, self.x)
@@ -204,7 +205,7 @@ class _Search:
 
     def note(self, image: Tensor, distance: Tensor, success: Tensor, importance: Tensor) -> None:
         """Keep the nearest success."""
-        nearer = success & (distance < self.best_distance)
+        nearer = success & (distance < self.best_distance) & (distance <= self.limit)
         self.best = torch.where(_like(nearer, image), image, self.best)
         self.best_distance = torch.where(nearer, distance, self.best_distance)
         self.reached = self.reached | success

@@ -20,8 +20,8 @@ __all__ = ["DeepFool"]
 
 DUAL = {"L2": 2, "Linf": 1}
 
-SHORTEST_STEP = 1e-5
-"""In pixel units: an image that stands on the boundary itself must still cross it."""
+SHORTEST_STEP = 1e-4
+"""In units of the norm: crosses the boundary from the boundary itself, and where the box swallows most of each step."""
 
 
 LATER_CANDIDATES = 3

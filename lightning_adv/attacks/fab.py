@@ -22,6 +22,8 @@ __all__ = ["FAB", "step_to_plane"]
 
 STEPS_BETWEEN_DROPS = 10
 FINAL_SEARCH_STEPS = 3
+SHORT_OF_BOUNDARY = 0.99
+"""Share of the way to the interpolated boundary that the final search goes: on the boundary itself nobody is fooled."""
 
 START_RADIUS: dict[Norm, float] = {"Linf": 0.3, "L2": 1.0, "L1": 5.0}
 """Twice the farthest that a random start lies from the image where no eps is given."""
@@ -167,7 +169,7 @@ def _search_between(goal: Goal) -> None:
     behind = margin(goal.best_logits[goal.active], goal.y, goal.target)
     before = goal.logits_and_loss(clean)[1]
     for _ in range(FINAL_SEARCH_STEPS):
-        share = (behind / (behind - before)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1)
+        share = (behind / (behind - before)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).clamp(0, 1) * SHORT_OF_BOUNDARY
         between = fooled + share.view(-1, 1, 1, 1) * (clean - fooled)
         logits, gap = goal.logits_and_loss(between)
         crossed = goal.succeeded(logits)
@@ -177,11 +179,11 @@ def _search_between(goal: Goal) -> None:
 
 
 def step_to_plane(x: Tensor, normal: Tensor, amount: Tensor, norm: Norm) -> Tensor:
-    """The shortest d [N, D] with <normal, d> = amount and x + d in [0, 1], exactly, by one sort.
+    """The shortest d [N, D] with <normal, d> = amount and x + d in [0, 1], exactly.
 
     Every entry moves the way that helps. Linf and L2: by min(t, room) and min(t |normal|, room), where t solves a
-    piecewise linear equation; L1: as far as there is room, the steepest first. Where the box ends before the plane, the
-    corner of the box that is nearest to it.
+    concave, piecewise linear equation: Newton's method reaches it from below in a few rounds, one host sync each. L1:
+    as far as there is room, the steepest first. Where the box ends before the plane, its corner nearest to the plane.
 
     Args:
         x: [N, D] in [0, 1].
@@ -200,12 +202,14 @@ def step_to_plane(x: Tensor, normal: Tensor, amount: Tensor, norm: Norm) -> Tens
         missing = (need - (gain.cumsum(dim=1) - gain)).clamp(min=0) / steepest.clamp(min=_TINY)
         return heading * torch.zeros_like(x).scatter_(1, order, torch.minimum(missing.to(x.dtype), reach))
     pace = torch.ones_like(slope) if norm == "Linf" else slope  # of each entry in t
-    kinks, order = (room / pace.clamp(min=_TINY)).sort(dim=1)  # where an entry meets the box
-    rates = (slope * pace).gather(1, order).double()
-    blocked = torch.cat([torch.zeros_like(rates[:, :1]), (slope * room).gather(1, order).double().cumsum(dim=1)], dim=1)
-    free = torch.cat([rates.flip(1).cumsum(dim=1).flip(1), torch.zeros_like(rates[:, :1])], dim=1)
-    at_kink = blocked[:, :-1] + kinks * free[:, :-1]  # what is gained when t reaches each kink
-    last = (at_kink < need).sum(dim=1, keepdim=True)
-    t = (need - blocked.gather(1, last)) / free.gather(1, last).clamp(min=torch.finfo(torch.float64).tiny)
-    t = torch.where(last < x.shape[1], t, torch.inf).clamp(min=0).to(x.dtype)
-    return heading * torch.minimum((t * pace).nan_to_num(nan=0.0), room)
+    gain, cost = slope * pace, slope * room
+    blocked = room <= 0
+    while True:  # every round blocks the entries that the last t drove into the box; t only grows
+        free = gain.masked_fill(blocked, 0).sum(dim=1, keepdim=True, dtype=torch.float64)
+        spent = cost.masked_fill(~blocked, 0).sum(dim=1, keepdim=True, dtype=torch.float64)
+        t = ((need - spent).clamp(min=0) / free).to(x.dtype)  # 0 / 0 where all are blocked
+        hit = (t * pace >= room) & ~blocked
+        if not hit.any():
+            break
+        blocked |= hit
+    return heading * torch.where(blocked, room, t * pace)

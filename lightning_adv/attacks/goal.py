@@ -55,7 +55,7 @@ class Goal:
         self.keep_best = keep_best
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         if keep_best:
-            self.best = x.clone()
+            self.clean, self.best = x, x.clone()
             self.best_score = torch.full((len(x),), -torch.inf, dtype=torch.float32, device=x.device)
             self.best_logits: Tensor | None = None  # [N, K] once K is known
             self.success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -79,18 +79,28 @@ class Goal:
     def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [N, K] and the gradients [M, N, C, H, W] of M weighted sums of them: one forward, M backwards.
 
+        A model compiled by ``torch.compile`` can run backward only once for a forward, and needs M forwards.
+
         Args:
             x_adv: [N, C, H, W].
             weights: [M, N, K], e.g. a one-hot class minus the one-hot label.
         """
         x_adv = x_adv.detach().requires_grad_(True)
-        every = self._forward(x_adv)
-        logits = every.mean(dim=1)
-        grads = _input_gradients(x_adv, (logits * weights).sum(dim=(1, 2)))
+        try:
+            every, grads = self._weighted_gradients(x_adv, weights)
+        except RuntimeError as error:
+            if "donated" not in str(error):
+                raise
+            parts = [self._weighted_gradients(x_adv, weight) for weight in weights.split(1)]
+            every, grads = parts[0][0], torch.cat([grad for _, grad in parts])
         if self.keep_best:
             self.zero_gradient[self.active] |= (grads.flatten(2) == 0).all(dim=2).any(dim=0)
-            self._record(x_adv.detach(), every.detach(), self._mean_loss(every.detach()))
-        return logits.detach(), grads
+            self._record(x_adv.detach(), every, self._mean_loss(every))
+        return every.mean(dim=1), grads
+
+    def _weighted_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        every = self._forward(x_adv)
+        return every.detach(), _input_gradients(x_adv, (every.mean(dim=1) * weights).sum(dim=(1, 2)))
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """Logits [N, K] at ``x_adv``, without a gradient: one forward."""
@@ -136,6 +146,20 @@ class Goal:
             return None
         self.pursue(keep)
         return keep
+
+    def within(self, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Images, logits and success on record, the clean image where the shortest perturbation is longer than ``eps``.
+
+        One host sync, and a forward of these clean images.
+        """
+        far = self.success & (-self.best_score > eps)
+        rows = far.nonzero().flatten()
+        if not len(rows):
+            return self.best, self.best_logits, self.success
+        with torch.no_grad():
+            logits = _average(self._forward(self.clean[rows]))
+        images = self.best.index_copy(0, rows, self.clean[rows])
+        return images, self.best_logits.index_copy(0, rows, logits), self.success & ~far
 
     def pursue(self, keep: Tensor) -> None:
         """Go on with the samples at the positions ``keep`` among those still pursued."""

@@ -85,11 +85,10 @@ class WorstOf(Attack):
         """Every attack on every sample that ``goal`` pursues: for training, and inside other attacks."""
         everyone = torch.arange(len(goal.x), device=goal.x.device)
         for attack in self.attacks.values():
-            draws = max(attack.draws, goal.draws)
-            keep = attack.judges_itself or attack.shortest is not None
-            own = Goal(goal.model, goal.x, goal.y, goal.target, keep, attack.loss, attack.shortest, draws)
+            own = attack._goal(goal.model, goal.x, goal.y, goal.target, keep_best=attack.judges_itself)
+            own.draws = max(attack.draws, goal.draws)
             x_adv = attack.perturb(own, noise.select(everyone))
-            goal.logits(own.best if keep else x_adv)
+            goal.logits(attack._found(own)[0] if x_adv is None else x_adv)
 
 
 def _named(attacks: list[Attack]) -> dict[str, Attack]:
@@ -103,7 +102,7 @@ def _named(attacks: list[Attack]) -> dict[str, Attack]:
 
 
 def _score(attack: Attack, result: AttackResult, y: Tensor, target: Tensor | None) -> Tensor:
-    """Margin of each result [N], the same measure for every attack; a minimal-norm failure lies outside its budget."""
+    """Margin of each result [N], one measure for all attacks; the failure of a minimal-norm attack is no finding."""
     y, target = y.long(), None if target is None else target.long()
     score = margin(result.logits, y, target)
     return score if attack.shortest is None else torch.where(result.success, score, -torch.inf)
