@@ -35,7 +35,7 @@ def as_eps(value: Budget, norm: str) -> float:
     if norm == "Linf" and eps > 1:
         raise InputError(
             f"eps must lie in [0, 1] for Linf, got {value}: images are in [0, 1], "
-            f"so 8 grey levels are written 8/255 (did you mean {value}/255?)"
+            f"so 8 grey levels are written 8/255 (did you mean {eps:g}/255?)"
         )
     return eps
 

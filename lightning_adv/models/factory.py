@@ -105,7 +105,7 @@ def _check_name(name: str) -> None:
         if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
             raise InputError(f"{architecture} has no weights called {tag!r}: timm has {', '.join(tagged) or 'none'}")
         return
-    close = difflib.get_close_matches(name, [*list_models(), *timm.list_models()], n=4, cutoff=0.5)
+    close = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)  # the project's own among them
     meant = f"did you mean {', '.join(close)}?" if close else f"own networks: {', '.join(list_models())}"
     raise InputError(f"no backbone is called {name!r}: {meant} timm.list_models() lists all names")
 

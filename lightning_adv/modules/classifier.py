@@ -1,6 +1,7 @@
 """The LightningModule that trains a classifier with any objective."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -133,15 +134,19 @@ class ClassifierModule(LightningModule):
         return self(batch[0]).float().softmax(dim=1)
 
     def configure_optimizers(self) -> dict:
-        """The optimiser and scheduler of the constructor."""
-        parameters = self.parameters()
-        if self.make_optimizer is None:
-            optimizer = torch.optim.SGD(parameters, lr=0.1, momentum=0.9, weight_decay=5e-4)
-        else:
-            optimizer = self.make_optimizer(parameters)
-        if self.make_lr_scheduler is None:
-            return {"optimizer": optimizer}
-        scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": self.lr_interval}
+        """The optimiser and scheduler of the constructor.
+
+        Raises:
+            InputError: arguments that they refuse, such as a negative learning rate.
+        """
+        make_optimizer = self.make_optimizer or partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
+        try:
+            optimizer = make_optimizer(self.parameters())
+            if self.make_lr_scheduler is None:
+                return {"optimizer": optimizer}
+            scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": self.lr_interval}
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the optimiser or its scheduler refuses its arguments: {error}") from error
         if isinstance(scheduler["scheduler"], ReduceLROnPlateau):
             scheduler["monitor"] = "val/loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
