@@ -108,6 +108,15 @@ def test_fooled_samples_leave_the_batch_and_later_steps_look_at_the_three_neares
     assert 0 < sizes[-1] < len(x)
 
 
+def test_a_traced_model_whose_backward_runs_only_once_gives_the_same_images():
+    torch.compiler.reset()
+    model, x, y = linear_problem()
+    plain = DeepFool().run(model.float(), x, y)
+    traced = DeepFool().run(torch.compile(model, backend="aot_eager"), x, y)
+    assert torch.equal(plain.success, traced.success)
+    torch.testing.assert_close(traced.images, plain.images, rtol=0, atol=1e-6)
+
+
 @both_norms
 def test_a_batch_of_n_is_n_batches_of_one(norm):
     assert_a_batch_of_n_is_n_batches_of_one(DeepFool(norm=norm))
