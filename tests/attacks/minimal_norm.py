@@ -92,3 +92,4 @@ def assert_a_budget_decides_success_and_is_kept(free: Attack, bounded: Attack) -
     assert distance(x, result.images, bounded.norm).max() <= bounded.eps + 1e-6
     assert torch.equal(result.images[~near], x[~near])
     assert torch.equal(result.logits.argmax(dim=1) != y, near)
+    assert distance(x, bounded.craft(model, x, y), bounded.norm).max() <= bounded.eps + 1e-6
