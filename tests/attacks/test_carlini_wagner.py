@@ -96,6 +96,27 @@ def test_a_confidence_out_of_reach_is_no_success():
     assert torch.equal(result.images, x)
 
 
+def test_a_descent_takes_the_steps_of_adam():
+    model, x, y = tilted_problem(4)
+    seen: list[Tensor] = []
+
+    def forward(images: Tensor) -> Tensor:
+        seen.append(images.detach().clone())
+        return model(images.double())
+
+    CarliniWagner(steps=12, binary_search_steps=1, initial_const=5.0, abort_early=False).run(forward, x, y)
+    w = torch.atanh((2 * x - 1) * (1 - 1e-6)).requires_grad_(True)
+    optimizer = torch.optim.Adam([w], lr=0.01)
+    for step in range(12):
+        image = (torch.tanh(w) + 1) / 2
+        torch.testing.assert_close(seen[step + 1], image.detach(), rtol=0, atol=1e-5)  # the first look is at x itself
+        logits = model(image.double())
+        lead = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1) - logits.gather(1, y[:, None]).squeeze(1)
+        optimizer.zero_grad()
+        ((image - x).square().sum() + 5 * (-lead).clamp(min=0).sum()).backward(inputs=[w])
+        optimizer.step()
+
+
 def test_more_descents_find_nearer_images():
     model, x, y = tilted_problem(8)
     once, often = (CarliniWagner(steps=60, lr=0.05, initial_const=100.0, binary_search_steps=n) for n in (1, 6))
