@@ -45,6 +45,8 @@ LIBRARIES = {
 }
 COLUMNS = ["attack", "library", "still correct", "size", "forwards", "backwards", "seconds", "time ratio"]
 
+COMMAND = ["python", "-m", "benchmarks.attacks"]
+
 Run = Callable[[Counted, Tensor, Tensor], Tensor]
 
 
@@ -67,7 +69,7 @@ def main() -> None:
         "the successes (Linf, L2, or number of changed values for JSMA; for FAB the median). *Forwards*, *backwards*: "
         "per image. *Time ratio*: the peer's seconds over ours; above 1 we are faster."
     )
-    info = run_info(0, "runs/benchmarks", started, finished=datetime.now(UTC))
+    info = run_info(0, "runs/benchmarks", started, finished=datetime.now(UTC), command=COMMAND)
     print(write_page("attacks", "Attacks beside their peers", text, tables, info, "MNIST and CIFAR-10 test images"))
 
 

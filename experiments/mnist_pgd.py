@@ -6,12 +6,12 @@
 import argparse
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from experiments.page import write_page
 from lightning_adv.reports.results import Table
-from lightning_adv.reports.run import run_info
+from lightning_adv.reports.run import Machine, RunInfo
 from lightning_adv.reports.shares import percent_interval
 from lightning_adv.reports.storage import read_results
 
@@ -25,15 +25,17 @@ def main() -> None:
     arguments.add_argument("--root", default="data", help="folder with MNIST/raw")
     arguments.add_argument("--run", default="runs/mnist_pgd", help="folder of the training run")
     given = arguments.parse_args()
-    run, started = Path(given.run), datetime.now(UTC)
+    run = Path(given.run)
     data = f"--data.root={given.root}"
     if not (run / "report" / "results.json").is_file():
         _call("train.py", "fit", "--config", CONFIG, data, f"--run={run}", "--ckpt_path=last")
     evaluated = run / "evaluated"
     checkpoint = run / "checkpoints" / "last.ckpt"
-    _call("evaluate.py", f"--ckpt_path={checkpoint}", "--config", EVALUATION, data, f"--run={evaluated}")
+    if not (evaluated / "report" / "results.json").is_file():
+        _call("evaluate.py", f"--ckpt_path={checkpoint}", "--config", EVALUATION, data, f"--run={evaluated}")
     training = read_results(run / "report" / "results.json")["run"]
-    measured = read_results(evaluated / "report" / "results.json")["sections"][0]["data"]
+    evaluation = read_results(evaluated / "report" / "results.json")
+    measured = evaluation["sections"][0]["data"]
     began, ended = (datetime.fromisoformat(training[key]) for key in ("started", "finished"))
     minutes = (ended - began).total_seconds() / 60
     rows = [["none", "", measured["clean_correct"] / measured["samples"], percent_interval(measured["clean_interval"])]]
@@ -51,7 +53,8 @@ def main() -> None:
         note=f"Training took {minutes:.1f} minutes, the evaluations after every epoch included.",
     )
     text = f"PGD adversarial training with `{CONFIG}`, then `evaluate.py` with `{EVALUATION}` on the checkpoint."
-    info = run_info(0, given.run, started, finished=datetime.now(UTC))
+    facts = {"command": "python -m experiments.mnist_pgd --root data", "finished": evaluation["run"]["finished"]}
+    info = RunInfo(**{**training, **facts, "machine": Machine(**training["machine"])})
     print(write_page("mnist_pgd", "MNIST at eps 0.3 (Linf)", text, [table], info, "MNIST, 54,000 train, 10,000 test"))
 
 
