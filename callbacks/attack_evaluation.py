@@ -87,6 +87,7 @@ class AttackEvaluation(EpochEndEvaluation):
         self._clean = CleanTally(classes).to(model.device)
         self._tallies = {name: AttackTally(classes).to(model.device) for name in self.attacks}
         self._shown: dict[str, list[list[Tensor]]] = {name: [] for name in self.attacks}
+        self._notes: dict[str, None] = {}  # in order, each once
         for batch in self.track(trainer, images, " + ".join(self.attacks)):
             self._attack(model, batch)
         if self.sweep and self._is_last(trainer):
@@ -106,7 +107,7 @@ class AttackEvaluation(EpochEndEvaluation):
         curves = self.sweep.curves(trainer) if self.sweep and self._is_last(trainer) else {}
         return RobustnessResult(
             title="Adversarial attacks",
-            warnings=masking_warnings(self.attacks, rows, curves),
+            warnings=[*masking_warnings(self.attacks, rows, curves), *self._notes],
             samples=sum(samples),
             clean_correct=sum(clean_correct),
             class_names=list(names) if names and len(names) == len(samples) else [str(k) for k in range(len(samples))],
@@ -141,6 +142,7 @@ class AttackEvaluation(EpochEndEvaluation):
                 robust[attacked] = ~result.success
                 attacked_confidence[attacked] = result.logits.softmax(dim=1).amax(dim=1)
                 self._show(name, image, label, logits[attacked], result)
+                self._notes |= dict.fromkeys(f"{name}: {note}" for note in result.notes)
                 parts = (result.images, result.restart, result.zero_gradient)
             else:
                 parts = (image, label.new_zeros(0), torch.zeros_like(correct[:0]))

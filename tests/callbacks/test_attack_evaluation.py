@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -366,3 +367,16 @@ def test_a_model_that_is_never_right_is_evaluated_too():
     assert result.clean_correct == result.worst_case_correct == 0
     assert result.attacks[0].success_rate is None
     assert not any(math.isnan(value) for value in result.scalars().values())
+
+
+class Remarking(FGSM):
+    """Has something to say about every batch."""
+
+    def run(self, *arguments, **options):
+        return dataclasses.replace(super().run(*arguments, **options), notes=("few classes",))
+
+
+def test_what_an_attack_notes_is_a_warning_of_the_report_once(model):
+    evaluation = AttackEvaluation({"remarking": Remarking(eps=0.05)}, batch_size=8)
+    validated(model, evaluation)
+    assert evaluation.result.warnings == ["remarking: few classes"]
