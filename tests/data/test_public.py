@@ -4,36 +4,7 @@ import sys
 import jsonargparse
 import pytest
 
-import lightning_adv.data
 from lightning_adv.data import CropFlip, ImageDataModule
-
-
-def test_the_public_names_are_these():
-    assert lightning_adv.data.__all__ == [
-        "CIFAR10",
-        "CIFAR100",
-        "GTSRB",
-        "MNIST",
-        "ArrayData",
-        "Augmentation",
-        "CropFlip",
-        "EvaluationBatches",
-        "Faces",
-        "FashionMNIST",
-        "ImageBatch",
-        "ImageDataModule",
-        "ImageFolder",
-        "ImageLoader",
-        "InMemoryImages",
-        "IndexedImages",
-        "Kornia",
-        "LazyImages",
-        "MNISTSubset",
-        "Sources",
-        "TrainBatches",
-        "float_images",
-    ]
-    assert all(hasattr(lightning_adv.data, name) for name in lightning_adv.data.__all__)
 
 
 def test_importing_loads_no_package_that_only_some_sets_need():
