@@ -16,7 +16,8 @@ FLOORS = (
     ("modules",),
     ("data",),
     ("objectives", "inspectors", "detectors"),
-    ("attacks", "backdoors", "purifiers"),
+    ("backdoors",),
+    ("attacks", "purifiers"),
     ("models", "metrics"),
     ("errors",),
 )

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_adv.attacks import Attack
+from lightning_adv.backdoors import Trigger
 from lightning_adv.data import Augmentation
 from lightning_adv.objectives import Objective
 
@@ -23,6 +24,7 @@ BASES = (
     Optimizer,
     LRScheduler,
     Attack,
+    Trigger,
     Objective,
     Augmentation,
 )

@@ -1,0 +1,152 @@
+"""The base of all triggers: what a backdoor adds to an image.
+
+A trigger t maps images to triggered images. A cover sample (the noisy sample of concealed backdoor attacks, section 3)
+shows only a random subset S of the trigger's pixels and keeps its label:
+
+    cover(x) = S t(x) + (1 - S) x,    |S| = round(rate |support|)
+"""
+
+import inspect
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks.noise import SampleNoise
+from lightning_adv.errors import InputError
+
+__all__ = ["ImageShape", "PatternTrigger", "Trigger"]
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+class Trigger(ABC):
+    """A pure function from images to images that carry the trigger.
+
+    Images are float [N, C, H, W] in [0, 1], and so is the result, on the same device and in the same dtype. Nothing is
+    drawn at random in a call: what is random in a trigger is drawn once, from its seed.
+
+    Example:
+        >>> class Invert(Trigger):
+        ...     def apply(self, x):
+        ...         return 1 - x
+        >>> Invert()(torch.zeros(1, 1, 2, 2)).flatten()
+        tensor([1., 1., 1., 1.])
+    """
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """The trigger's own equation: triggered images [N, C, H, W] in [0, 1]."""
+
+    def support(self, shape: ImageShape) -> Tensor:
+        """Pixels that the trigger may change, bool [1, H, W]; default all of them."""
+        return torch.ones(1, *shape[1:], dtype=torch.bool)
+
+    def check(self, shape: ImageShape) -> None:
+        """Refuse images of a shape that the trigger does not fit.
+
+        Raises:
+            InputError: with both shapes.
+        """
+        self.support(shape)
+
+    def save(self, path: str | Path, shape: ImageShape) -> None:
+        """Write the trigger for images of this shape to a safetensors file.
+
+        Raises:
+            InputError: a trigger that is not a fixed set of numbers.
+        """
+        raise InputError(f"{type(self).__name__} cannot be saved: it is no mask and pattern, and no perturbation")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Triggered images [N, C, H, W]; differentiable in ``x``.
+
+        Raises:
+            InputError: images of another kind or shape.
+        """
+        self._check_images(x)
+        return self.apply(x)
+
+    def cover(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
+        """Images that show a fresh random subset of the trigger's pixels each; their labels stay as they are.
+
+        Args:
+            x: [N, C, H, W] in [0, 1].
+            rate: share of the trigger's pixels that an image shows, the same number in every image.
+            seed: of the subsets.
+            index: [N] the images' numbers in their source; an image's subset is a function of seed and number alone.
+
+        Raises:
+            InputError: a rate outside [0, 1], images of another kind or shape.
+        """
+        if not 0 <= rate <= 1:
+            raise InputError(f"sampling rate must lie in [0, 1], got {rate}")
+        self._check_images(x)
+        return torch.where(self._subsets(x, rate, seed, index), self.apply(x), x)
+
+    def _subsets(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
+        """Bool [N, 1, H, W]: a random choice of round(rate * |support|) pixels of the support for every image."""
+        pixels = self.support(tuple(x.shape[1:])).flatten().nonzero().flatten().to(x.device)
+        chance = SampleNoise(seed, index).uniform(x[:, :1]).flatten(1)[:, pixels]
+        chosen = pixels[chance.argsort(dim=1, stable=True)[:, : round(rate * len(pixels))]]
+        subsets = torch.zeros(len(x), x.shape[2] * x.shape[3], dtype=torch.bool, device=x.device)
+        return subsets.scatter_(1, chosen, True).view(len(x), 1, *x.shape[2:])
+
+    def _check_images(self, x: Tensor) -> None:
+        if x.dim() != 4 or not x.is_floating_point():
+            raise InputError(
+                f"a trigger needs images, float [N, C, H, W] in [0, 1], got {x.dtype} of shape {tuple(x.shape)}; "
+                "uint8 images are divided by 255 first"
+            )
+        self.check(tuple(x.shape[1:]))
+
+    def __repr__(self) -> str:
+        """Class and arguments in one line; tensors are left out."""
+        parts = []
+        for name in inspect.signature(type(self).__init__).parameters:
+            value = getattr(self, name, None)
+            if name != "self" and value is not None and not isinstance(value, Tensor):
+                parts.append(f"{name}={value}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class PatternTrigger(Trigger):
+    """A trigger that is a mask m and a pattern p.
+
+        t(x) = (1 - m) x + m p
+
+    A subclass defines :meth:`mask_and_pattern`.
+
+    Example:
+        >>> class Grey(PatternTrigger):
+        ...     def mask_and_pattern(self, shape):
+        ...         return torch.full((1, *shape[1:]), 0.5), torch.full(shape, 0.5)
+        >>> Grey()(torch.ones(1, 1, 1, 2)).flatten()
+        tensor([0.7500, 0.7500])
+    """
+
+    @abstractmethod
+    def mask_and_pattern(self, shape: ImageShape) -> tuple[Tensor, Tensor]:
+        """Mask [1, H, W] and pattern [C, H, W], float32 in [0, 1] on the CPU, for images of this shape.
+
+        Raises:
+            InputError: a trigger that does not fit such images.
+        """
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(1 - m) x + m p."""
+        mask, pattern = (part.to(x) for part in self.mask_and_pattern(tuple(x.shape[1:])))
+        return (1 - mask) * x + mask * pattern
+
+    def support(self, shape: ImageShape) -> Tensor:
+        """Pixels where the mask is above 0, bool [1, H, W]; refuses images that mask or pattern do not fit."""
+        return self.mask_and_pattern(shape)[0] > 0
+
+    def save(self, path: str | Path, shape: ImageShape) -> None:
+        """Write mask and pattern as a file of one trigger, which ``MaskedPattern(path)`` reads."""
+        from lightning_adv.backdoors.masked_pattern import save_triggers
+
+        mask, pattern = self.mask_and_pattern(shape)
+        save_triggers(path, mask[None], pattern[None], torch.zeros(1, dtype=torch.long), {"trigger": repr(self)})

@@ -1,0 +1,1 @@
+"""Tests of the triggers and of the choice of poisoned images."""
