@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_adv.attacks import Attack
 from lightning_adv.backdoors import Trigger
 from lightning_adv.data import Augmentation
+from lightning_adv.inspectors import Inspector
 from lightning_adv.objectives import Objective
 
 __all__ = ["BASES", "class_names", "constructor_defaults", "find_class"]
@@ -25,6 +26,7 @@ BASES = (
     LRScheduler,
     Attack,
     Trigger,
+    Inspector,
     Objective,
     Augmentation,
 )

@@ -1,0 +1,123 @@
+"""The base of all inspectors: what holds for every search for hidden triggers in a trained model."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks.trace import Classifier, leaves_no_trace
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors.outliers import find_outliers
+from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search
+from lightning_adv.inspectors.suspect import CleanImages, Suspect
+
+__all__ = ["Images", "Inspector"]
+
+Images = Tensor | Iterable[Tensor | Sequence[Tensor]]
+"""Clean images [N, C, H, W], or batches of them: tensors or (image, label, ...)."""
+
+
+class Inspector(ABC):
+    """Looks for a backdoor in a classifier: a trigger for each class, then the outlier among their norms.
+
+    A subclass is its hyperparameters and :meth:`reconstruct`. What holds for every inspector: any module from images in
+    [0, 1] to logits will do; it is in eval mode, its weights are frozen, it computes in float32, and it is left, like
+    the global RNG, as it was, also after an exception; the result is a function of model, images and seed.
+
+    Args:
+        threshold: of the anomaly index, for the paper's verdict.
+        alpha: level of the verdict that is corrected for the number of classes.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: numbers that cannot be meant.
+
+    Example:
+        >>> class WholeImage(Inspector):
+        ...     def reconstruct(self, suspect, images, classes):
+        ...         mask, white = torch.ones(1, 2, 2), torch.ones_like(images.image[0])
+        ...         return [ClassTrigger(k, mask, white, float(k), 1.0, "converged", 1) for k in classes]
+        >>> WholeImage()(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(8, 1, 2, 2)).norms
+        [0.0, 1.0, 2.0]
+    """
+
+    joint: ClassVar[bool] = False
+    """Whether the classes are searched for together, so that they cannot be shared out to processes."""
+
+    double_mad: ClassVar[bool] = False
+    """Whether the outlier rule is the double MAD."""
+
+    def __init__(self, threshold: float = 2.0, alpha: float = 0.05, seed: int = 0) -> None:
+        if threshold <= 0 or not 0 < alpha < 1:
+            raise InputError(f"threshold must be above 0 and alpha in (0, 1), got {threshold} and {alpha}")
+        self.threshold, self.alpha, self.seed = threshold, alpha, seed
+
+    @abstractmethod
+    def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
+        """The paper's algorithm: a trigger for each of these classes."""
+
+    def __call__(self, model: Classifier, images: Images) -> InspectionReport:
+        """Inspect all classes.
+
+        Args:
+            model: images [N, C, H, W] in [0, 1] to logits [N, K].
+            images: clean images, float in [0, 1] (uint8 is divided by 255), of one size.
+
+        Raises:
+            InputError: no images, values outside [0, 1], labels that the model does not know, a class that has no clean
+                image of another class to be triggered.
+        """
+        return self.judge([self.search(model, images)])
+
+    def search(self, model: Classifier, images: Images, rank: int = 0, ranks: int = 1) -> Search:
+        """The part of one of several processes: classes ``rank``, ``rank + ranks``, ...; arguments as in calling.
+
+        Every process gets the same images. A joint inspector works on rank 0 only.
+        """
+        with leaves_no_trace(model):
+            clean = CleanImages.of(images, model)
+            suspect = Suspect(model)
+            classes = suspect.classes(clean.image[:1])
+            warnings = clean.check(classes)
+            mine = range(classes if rank == 0 else 0) if self.joint else range(rank, classes, ranks)
+            # The trainer's autocast stops here: triggers are searched for in float32.
+            with torch.autocast(clean.image.device.type, enabled=False):
+                triggers = self.reconstruct(suspect, clean, mine) if len(mine) else []
+        return Search(tuple(triggers), suspect.launches, suspect.image_passes, tuple(warnings))
+
+    def judge(self, parts: Sequence[Search]) -> InspectionReport:
+        """Put the parts of all processes together and find the outliers."""
+        triggers = sorted((trigger for part in parts for trigger in part.triggers), key=lambda each: each.label)
+        outliers = find_outliers(
+            [trigger.norm for trigger in triggers],
+            double=self.double_mad,
+            threshold=self.threshold,
+            alpha=self.alpha,
+        )
+        warnings = list(dict.fromkeys(text for part in parts for text in part.warnings))
+        failed = [trigger.label for trigger in triggers if trigger.status == "never succeeded"]
+        if failed:
+            warnings.append(
+                f"no trigger was found for class{'es' if len(failed) > 1 else ''} {_listed(failed)}: counted as larger "
+                "than every norm found, their last masks are not used"
+            )
+        return InspectionReport(
+            inspector=repr(self),
+            triggers=tuple(triggers),
+            outliers=outliers,
+            launches=sum(part.launches for part in parts),
+            image_passes=sum(part.image_passes for part in parts),
+            warnings=(*warnings, *outliers.warnings),
+        )
+
+    def __repr__(self) -> str:
+        """Class and hyperparameters in one line."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+
+
+def _listed(labels: Sequence[int], shown: int = 10) -> str:
+    return ", ".join(map(str, labels[:shown])) + (", ..." if len(labels) > shown else "")

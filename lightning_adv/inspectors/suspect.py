@@ -1,0 +1,158 @@
+"""The model under inspection, with its passes counted, and the clean images that it is inspected with."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_adv.attacks.trace import Classifier, forward_float32
+from lightning_adv.errors import InputError
+
+__all__ = ["CleanImages", "Suspect", "hits", "shuffled_minibatches"]
+
+
+class Suspect:
+    """A classifier whose forwards are counted.
+
+    Args:
+        model: images [N, C, H, W] to logits [N, K].
+
+    Example:
+        >>> suspect = Suspect(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)))
+        >>> suspect(torch.rand(2, 1, 2, 2)).shape, suspect.launches, suspect.image_passes
+        (torch.Size([2, 3]), 1, 2)
+    """
+
+    def __init__(self, model: Classifier) -> None:
+        self.model = model
+        self.launches = self.image_passes = 0
+
+    def __call__(self, x: Tensor, bf16: bool = False) -> Tensor:
+        """Logits [N, K] in float32; ``bf16`` runs the forward under autocast to bfloat16."""
+        self.launches += 1
+        self.image_passes += len(x)
+        with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
+            return forward_float32(self.model, x)
+
+    def classes(self, x: Tensor) -> int:
+        """Number of classes, from one forward.
+
+        Raises:
+            InputError: a forward that does not give logits.
+        """
+        with torch.no_grad():
+            logits = self(x)
+        if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+            raise InputError(
+                f"the model's forward must map {len(x)} images [N, C, H, W] to as many rows of logits [N, K], K >= 2, "
+                f"got shape {tuple(logits.shape)}"
+            )
+        return logits.shape[1]
+
+    @torch.no_grad()
+    def success_rate(self, x: Tensor, mask: Tensor, pattern: Tensor, label: int, batch_size: int = 512) -> float:
+        """Share of images [N, C, H, W] that (1 - mask) x + mask pattern sends to the class."""
+        parts = x.split(batch_size)
+        return int(sum(hits(self(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
+
+
+def hits(logits: Tensor, label: int | Tensor) -> Tensor:
+    """[...] whether logits [..., K] predict the class; those with a NaN predict none."""
+    return (logits.argmax(dim=-1) == label) & ~logits.isnan().any(dim=-1)
+
+
+@dataclass(frozen=True)
+class CleanImages:
+    """Clean images on the model's device.
+
+    Args:
+        image: [N, C, H, W] float32 in [0, 1].
+        label: [N] int64, None where they have none.
+
+    Example:
+        >>> CleanImages.of([(torch.zeros(2, 1, 2, 2), torch.tensor([0, 1]))], lambda x: x).label
+        tensor([0, 1])
+    """
+
+    image: Tensor
+    label: Tensor | None = None
+
+    @classmethod
+    def of(cls, images: Tensor | Iterable[Tensor | Sequence[Tensor]], model: Classifier) -> "CleanImages":
+        """Collect a tensor or batches; uint8 is divided by 255.
+
+        Raises:
+            InputError: nothing there, or no images in [0, 1].
+        """
+        batches = [images] if isinstance(images, Tensor) else list(images)
+        pairs = [_image_and_label(batch) for batch in batches]
+        if not sum(len(image) for image, _ in pairs):
+            raise InputError("an inspection needs clean images, and there are none")
+        device = (
+            next(iter(model.parameters()), pairs[0][0]).device if isinstance(model, nn.Module) else pairs[0][0].device
+        )
+        # Copies made here can take part in gradients, which tensors of inference mode cannot.
+        image = torch.cat([_floats(each).to(device, copy=True) for each, _ in pairs])
+        low, high = torch.stack(torch.aminmax(image)).tolist()
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; normalise inside the model, not in the data"
+            )
+        labelled = all(label is not None for _, label in pairs)
+        return cls(
+            image, torch.cat([label.to(device, torch.int64, copy=True) for _, label in pairs]) if labelled else None
+        )
+
+    def check(self, classes: int) -> list[str]:
+        """Warnings about classes that have no image.
+
+        Raises:
+            InputError: labels that the model does not know; images of one class only.
+        """
+        if self.label is None:
+            return []
+        low, high = torch.stack(torch.aminmax(self.label)).tolist()
+        if low < 0 or high >= classes:
+            raise InputError(
+                f"label {low if low < 0 else high} is outside [0, {classes}): the model has {classes} logits"
+            )
+        present = set(self.label.unique().tolist())
+        if len(present) == 1:
+            raise InputError(
+                f"all {len(self.label)} clean images are of class {low}: the trigger of a class needs images of other "
+                "classes to turn; give images of every class"
+            )
+        missing = [str(label) for label in range(classes) if label not in present]
+        if not missing:
+            return []
+        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+        return [f"{len(missing)} of {classes} classes have no clean image ({shown}): no trigger is tried on them"]
+
+
+def shuffled_minibatches(images: Tensor, batch_size: int, seed: int) -> Iterator[Tensor]:
+    """Endless minibatches [B, C, H, W]: one permutation after another, seeded, the same on every device."""
+    generator = torch.Generator().manual_seed(seed)
+    waiting = torch.zeros(0, dtype=torch.long)
+    while True:
+        while len(waiting) < batch_size:
+            waiting = torch.cat([waiting, torch.randperm(len(images), generator=generator)])
+        chosen, waiting = waiting[:batch_size], waiting[batch_size:]
+        yield images[chosen.to(images.device)]
+
+
+def _image_and_label(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    image, label = (batch, None) if isinstance(batch, Tensor) else (batch[0], batch[1] if len(batch) > 1 else None)
+    if not isinstance(image, Tensor) or image.dim() != 4:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(f"clean images must be tensors [N, C, H, W] or batches (image, label, ...) of them, got {got}")
+    if label is not None and (label.shape != image.shape[:1] or label.is_floating_point()):
+        raise InputError(
+            f"labels must be {len(image)} integers, one an image, got {label.dtype} of shape {tuple(label.shape)}"
+        )
+    return image.detach(), label
+
+
+def _floats(image: Tensor) -> Tensor:
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
