@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lightning_adv.attacks import Attack
 from lightning_adv.backdoors import Trigger
 from lightning_adv.data import Augmentation
+from lightning_adv.detectors import Detector
 from lightning_adv.inspectors import Inspector
 from lightning_adv.objectives import Objective
 
@@ -28,6 +29,7 @@ BASES = (
     Trigger,
     Inspector,
     Objective,
+    Detector,
     Augmentation,
 )
 """Kinds of classes that a configuration names."""

@@ -1,0 +1,23 @@
+"""Detectors: which images are not what they seem. ``detector.score(model, x)``, higher is more suspicious."""
+
+from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
+from lightning_adv.detectors.label_change_rate import LabelChangeRate, SequentialVerdict
+from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMutation, UniformMutation
+from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
+from lightning_adv.detectors.sprt import SPRT, FixedSizeTest
+
+__all__ = [
+    "SPRT",
+    "Detector",
+    "FixedSizeTest",
+    "GaussianMutation",
+    "LabelChangeRate",
+    "LabelOracle",
+    "LabelledImages",
+    "Mutation",
+    "PaperMutation",
+    "SequentialVerdict",
+    "UniformMutation",
+    "Verdict",
+    "predicted_labels",
+]

@@ -1,0 +1,226 @@
+"""The base of all detectors: everything that is not the detector's own measure."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from lightning_adv.attacks import leaves_no_trace
+from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
+from lightning_adv.errors import InputError
+
+__all__ = ["Detector", "LabelledImages", "Verdict"]
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A batch that a detector learns from.
+
+    Args:
+        image: [N, C, H, W] float32 in [0, 1].
+        label: [N] int64.
+        index: [N] int64, the images' numbers in their data set.
+    """
+
+    image: Tensor
+    label: Tensor
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a detector says of images.
+
+    Args:
+        suspicious: [N] bool, the image should be rejected.
+        score: [N], the higher the more suspicious.
+    """
+
+    suspicious: Tensor
+    score: Tensor
+
+
+class Detector(ABC):
+    """Tells adversarial images from normal ones by looking at them and at what the model makes of them.
+
+    A subclass is its hyperparameters, :meth:`measure` and, where it needs data, :meth:`learn`. What holds for every
+    detector: images are float in [0, 1], N x C x H x W; the model, its modes and the global RNG are as before; a
+    sample's score does not depend on its batch, because random numbers come from (seed, index, draw).
+
+    Attributes:
+        threshold: an image whose score lies above it is suspicious; None until :meth:`calibrate` or a value is given.
+
+    Example:
+        >>> class Darkness(Detector):
+        ...     def measure(self, model, x, index):
+        ...         return 1 - x.flatten(1).mean(dim=1, keepdim=True)
+        >>> Darkness().score(nn.Flatten(), torch.ones(2, 1, 2, 2))
+        tensor([0., 0.])
+    """
+
+    threshold: float | None = None
+
+    @abstractmethod
+    def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
+        """Measures of images [N, F], each the higher the more suspicious: no checks, the model is in eval mode."""
+
+    def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
+        """Take what the detector needs from clean images; nothing by default."""
+        return
+
+    def combine(self, measures: Tensor) -> Tensor:
+        """One score [N] from the measures [N, F]: their mean."""
+        return measures.mean(dim=1)
+
+    def fit(self, model: LabelOracle, loader: Iterable) -> Self:
+        """Learn from clean images; returns the detector.
+
+        Args:
+            model: the classifier to be watched.
+            loader: batches ``(image, label, ...)``, images in [0, 1] or uint8.
+        """
+        with _watching(model):
+            self.learn(model, _labelled(model, loader))
+        return self
+
+    def score(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Tensor:
+        """[N] scores, the higher the more suspicious.
+
+        Args:
+            model: images to logits; to labels alone where the detector is content with them.
+            x: images [N, C, H, W], float in [0, 1].
+            index: [N] the samples' numbers in their data set (random numbers are keyed by them); default 0 .. N - 1.
+
+        Raises:
+            InputError: images outside [0, 1], a detector that has not been fitted, a model that does not suit it.
+        """
+        return self.combine(self.measures(model, x, index=index))
+
+    def measures(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Tensor:
+        """The measures [N, F] that the score is made of; arguments and errors as in :meth:`score`."""
+        with self.watching(model, x, index) as (x, index):
+            return self.measure(model, x, index)
+
+    def decide(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Verdict:
+        """Which images are suspicious; arguments and errors as in :meth:`score`.
+
+        Raises:
+            InputError: no threshold is known.
+        """
+        threshold = self.known_threshold()
+        score = self.score(model, x, index=index)
+        return Verdict(score > threshold, score)
+
+    def calibrate(self, model: LabelOracle, loader: Iterable, false_positive_rate: float = 0.05) -> Self:
+        """Set the threshold so that this share of the clean images that the model gets right lies above; returns self.
+
+        Args:
+            model: the classifier to be watched.
+            loader: batches ``(image, label, ...)`` of clean images that nothing was fitted on.
+            false_positive_rate: in [0, 1).
+        """
+        self.threshold = upper_quantile(self.clean_scores(model, loader), false_positive_rate)
+        return self
+
+    def clean_scores(self, model: LabelOracle, loader: Iterable) -> Tensor:
+        """[M] scores of those images of a loader that the model classifies as labelled.
+
+        Raises:
+            InputError: there is none.
+        """
+        scores = []
+        with _watching(model):
+            for batch in _labelled(model, loader):
+                right = predicted_labels(model, batch.image) == batch.label
+                if right.any():
+                    scores.append(self.combine(self.measure(model, batch.image[right], batch.index[right])))
+        if not scores:
+            raise InputError("calibration needs clean images that the model classifies correctly, and found none")
+        return torch.cat(scores)
+
+    @contextmanager
+    def watching(self, model: LabelOracle, x: Tensor, index: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and indices checked, the model in eval mode and without gradients; afterwards all is as before."""
+        index = checked_index(x, index)
+        with _watching(model):
+            yield _owned(x), index
+
+    def known_threshold(self) -> float:
+        """The threshold.
+
+        Raises:
+            InputError: there is none yet.
+        """
+        if self.threshold is None:
+            raise InputError(
+                f"{type(self).__name__} has no threshold yet: call calibrate(model, loader) with clean images, "
+                "or set .threshold"
+            )
+        return self.threshold
+
+
+def upper_quantile(scores: Tensor, share_above: float) -> float:
+    """The smallest of the scores [M] above which at most this share of them lies.
+
+    Raises:
+        InputError: a share outside [0, 1).
+    """
+    if not 0 <= share_above < 1:
+        raise InputError(f"a false positive rate must lie in [0, 1), got {share_above}")
+    above = int(share_above * len(scores) + 1e-9)
+    return scores.sort(descending=True).values[above].item()
+
+
+def checked_index(x: Tensor, index: Tensor | None) -> Tensor:
+    """The samples' numbers [N], default 0 .. N - 1.
+
+    Raises:
+        InputError: images that are no float tensor N x C x H x W in [0, 1], or another number of indices.
+    """
+    if x.dim() != 4 or not x.is_floating_point() or len(x) == 0:
+        raise InputError(
+            f"images must be a float tensor N x C x H x W with N >= 1, got {x.dtype} of shape {tuple(x.shape)}"
+        )
+    low, high = torch.stack(torch.aminmax(x)).tolist()  # one host sync for both
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: normalise inside the model, not in the datamodule"
+        )
+    index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device, torch.int64)
+    if index.shape != (len(x),):
+        raise InputError(f"index must be {len(x)} integers, one an image, got shape {tuple(index.shape)}")
+    return index
+
+
+@contextmanager
+def _watching(model: LabelOracle) -> Iterator[None]:
+    """The model in eval mode, without gradients; afterwards as before."""
+    with leaves_no_trace(model), torch.no_grad():
+        yield
+
+
+def _owned(x: Tensor) -> Tensor:
+    return x.detach().to(torch.float32, copy=True)  # a tensor of inference mode could not be used in hooks
+
+
+def _labelled(model: LabelOracle, loader: Iterable) -> Iterator[LabelledImages]:
+    """Batches of a loader on the model's device; a third entry of N integers is taken for the images' numbers."""
+    parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    seen = 0
+    for batch in loader:
+        if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
+            raise InputError(f"a detector learns from batches (image, label, ...), got {type(batch).__name__}")
+        image, label, *rest = batch
+        device = image.device if parameter is None else parameter.device
+        image = (image.float() / 255 if image.dtype == torch.uint8 else image).to(device)
+        numbers = torch.arange(seen, seen + len(image))
+        if rest and isinstance(rest[0], Tensor) and rest[0].shape == (len(image),) and not rest[0].is_floating_point():
+            numbers = rest[0]
+        yield LabelledImages(_owned(image), label.to(device, torch.int64), checked_index(image, numbers))
+        seen += len(image)
+    if not seen:
+        raise InputError("a detector cannot learn from a loader without images")

@@ -1,0 +1,94 @@
+"""Mutations stay in their region and in [0, 1], have the law they claim, and belong to (seed, sample, draw)."""
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from lightning_adv.detectors import GaussianMutation, PaperMutation, UniformMutation
+from lightning_adv.detectors.mutation import mutation_noise
+from lightning_adv.errors import InputError
+
+OPERATORS = [PaperMutation(5), UniformMutation(0.1), UniformMutation(0.5, "L2"), GaussianMutation(0.1)]
+
+
+def grey(count: int, channels: int = 1, side: int = 8) -> Tensor:
+    return torch.full((count, channels, side, side), 0.5)
+
+
+def mutated(operator, x: Tensor, seed: int = 0) -> Tensor:
+    index = torch.arange(len(x))
+    return operator(x, mutation_noise(seed, index, torch.zeros_like(index)))
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda each: type(each).__name__)
+def test_a_mutation_is_an_image(operator):
+    for x in (torch.zeros(50, 3, 5, 7), torch.ones(50, 3, 5, 7)):
+        out = mutated(operator, x)
+        assert out.shape == x.shape
+        assert 0 <= out.min() <= out.max() <= 1
+        assert out.dtype == torch.float32
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda each: type(each).__name__)
+def test_a_mutation_belongs_to_its_seed_sample_and_draw_and_to_nothing_else(operator):
+    x = torch.rand(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    index, draw = torch.tensor([5, 5, 9, 9]), torch.tensor([0, 1, 0, 1])
+    whole = operator(x, mutation_noise(0, index, draw))
+    for i in range(4):
+        alone = operator(x[i : i + 1], mutation_noise(0, index[i : i + 1], draw[i : i + 1]))
+        assert torch.allclose(alone, whole[i : i + 1], atol=1e-7)
+    same = torch.full((200, 2, 6, 6), 0.5)
+    numbers, zero = torch.arange(200), torch.zeros(200, dtype=torch.int64)
+    one = operator(same, mutation_noise(0, numbers, zero))
+    for other in ((1, numbers, zero), (0, numbers + 200, zero), (0, numbers, zero + 1)):
+        assert (operator(same, mutation_noise(*other)) != one).flatten(1).any(dim=1).float().mean() > 0.7
+
+
+def test_the_papers_operator_is_light_occlusion_or_blackout_a_third_each():
+    change = mutated(PaperMutation(10), grey(6000)) - 0.5
+    touched = (change.abs() > 1e-9).flatten(1).sum(dim=1)
+    light, patch = touched == 64, (touched > 0) & (touched < 64)
+    black = patch & (change.flatten(1).amin(dim=1) < -0.4)
+    assert light.float().mean().item() == pytest.approx(1 / 3, abs=0.02)
+    assert black.float().mean().item() == pytest.approx(1 / 6, abs=0.02)  # the other half of the blackouts does nothing
+    assert (patch & ~black).float().mean().item() == pytest.approx(1 / 3, abs=0.02)
+    assert (touched == 0).float().mean().item() == pytest.approx(1 / 6, abs=0.02)
+
+
+def test_the_papers_rectangle_has_sides_of_one_to_three_and_lies_anywhere_inside():
+    change = (mutated(PaperMutation(1), grey(6000)) - 0.5)[:, 0]
+    patch = ((change.abs() > 1e-9).flatten(1).sum(dim=1) > 0) & ((change.abs() > 1e-9).flatten(1).sum(dim=1) < 64)
+    touched = change[patch].abs() > 1e-9
+    heights, widths = touched.any(dim=2).sum(dim=1), touched.any(dim=1).sum(dim=1)
+    for sides in (heights, widths):
+        assert stats.chisquare(torch.bincount(sides, minlength=4)[1:].numpy()).pvalue > 0.001
+    assert touched.any(dim=0).all(), "every pixel is reached"
+
+
+@pytest.mark.parametrize("region", [1, 5, 10])
+def test_the_papers_noise_is_bounded_by_its_region(region):
+    change = (mutated(PaperMutation(region), grey(3000)) - 0.5).flatten(1)
+    small = change[change.amin(dim=1) > -0.4]
+    assert small.abs().max().item() <= region * 0.005 + 1e-6
+    assert small.abs().max().item() > 0.7 * region * 0.005
+
+
+def test_the_balls_are_filled_uniformly():
+    cube = (mutated(UniformMutation(0.1), grey(500)) - 0.5).flatten()
+    assert stats.kstest(cube[:5000].numpy(), "uniform", (-0.1, 0.2)).pvalue > 0.001
+    ball = (mutated(UniformMutation(0.3, "L2"), grey(4000)) - 0.5).flatten(1).norm(dim=1) / 0.3
+    assert stats.kstest((ball**64).numpy(), "uniform").pvalue > 0.001
+
+
+def test_gaussian_noise_has_its_standard_deviation():
+    change = mutated(GaussianMutation(0.05), grey(500)) - 0.5
+    assert change.std().item() == pytest.approx(0.05, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: PaperMutation(0), lambda: UniformMutation("0/255"), lambda: GaussianMutation(-1)]
+)
+def test_a_region_without_extent_is_refused(make):
+    with pytest.raises(InputError, match="must be positive"):
+        make()
