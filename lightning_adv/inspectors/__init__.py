@@ -1,5 +1,6 @@
 """Inspectors look for a backdoor in a trained model. ``inspector(model, images) -> InspectionReport``."""
 
+from lightning_adv.inspectors.deep_inspect import DeepInspect
 from lightning_adv.inspectors.inspector import Inspector
 from lightning_adv.inspectors.neural_cleanse import NeuralCleanse
 from lightning_adv.inspectors.outliers import Outliers, anomaly_indices, find_outliers
@@ -7,6 +8,7 @@ from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Sear
 
 __all__ = [
     "ClassTrigger",
+    "DeepInspect",
     "InspectionReport",
     "Inspector",
     "NeuralCleanse",
