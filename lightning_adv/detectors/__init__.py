@@ -1,7 +1,10 @@
 """Detectors: which images are not what they seem. ``detector.score(model, x)``, higher is more suspicious."""
 
 from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
+from lightning_adv.detectors.kernel_density import KernelDensity
 from lightning_adv.detectors.label_change_rate import LabelChangeRate, SequentialVerdict
+from lightning_adv.detectors.local_intrinsic_dimensionality import LocalIntrinsicDimensionality
+from lightning_adv.detectors.model_uncertainty import ModelUncertainty
 from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMutation, UniformMutation
 from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest
@@ -11,9 +14,12 @@ __all__ = [
     "Detector",
     "FixedSizeTest",
     "GaussianMutation",
+    "KernelDensity",
     "LabelChangeRate",
     "LabelOracle",
     "LabelledImages",
+    "LocalIntrinsicDimensionality",
+    "ModelUncertainty",
     "Mutation",
     "PaperMutation",
     "SequentialVerdict",

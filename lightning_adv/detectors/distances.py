@@ -1,0 +1,76 @@
+"""Distances to many reference points, in pieces: the N x M matrix is never held."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+__all__ = ["class_log_densities", "nearest_distances"]
+
+PIECE = 2**22
+"""Distances held at once: 16 MiB in float32."""
+
+
+def nearest_distances(queries: Tensor, reference: Tensor, k: int) -> Tensor:
+    """[N, k] Euclidean distances of each query [N, D] to its k nearest references [M, D], ascending.
+
+    References equal to the query (at distance 0) do not count: they are the query itself. A query with fewer than k
+    others has its farthest one repeated.
+    """
+    parts = []
+    for rows in _rows(queries, reference):
+        best = torch.full((len(rows), 0), torch.inf, device=rows.device)
+        at = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
+        for start, squares in _squares(rows, reference):
+            best = torch.cat([best, squares], dim=1)
+            at = torch.cat([at, (start + torch.arange(squares.shape[1], device=rows.device)).expand(len(rows), -1)], 1)
+            best, chosen = best.topk(min(k + 1, best.shape[1]), dim=1, largest=False)
+            at = at.gather(1, chosen)
+        # The expanded square loses digits where points are near: measure the few that remain once more.
+        exact = torch.stack([(rows - reference[column]).norm(dim=1) for column in at.unbind(1)], dim=1)
+        exact = torch.where(exact > 0, exact, torch.inf).sort(dim=1).values[:, :k]
+        farthest = torch.where(exact.isinf(), 0.0, exact).amax(dim=1, keepdim=True)
+        exact = torch.where(exact.isinf(), farthest, exact)
+        missing = k - exact.shape[1]
+        parts.append(torch.cat([exact, farthest.expand(-1, missing)], dim=1) if missing > 0 else exact)
+    return torch.cat(parts)
+
+
+def class_log_densities(queries: Tensor, reference: Tensor, label: Tensor, classes: int, bandwidth: Tensor) -> Tensor:
+    """Log of the mean Gaussian kernel over the references of each class, at each bandwidth: [H, N, K].
+
+        log 1/|X_c| sum_{z in X_c} exp(-|q - z|^2 / (2 h^2)),  without the constant (2 pi h^2)^(-D/2)
+
+    Args:
+        queries: [N, D].
+        reference: [M, D], sorted by class.
+        label: [M] their classes, ascending.
+        classes: K; one without references has -inf.
+        bandwidth: [H].
+    """
+    ends = torch.bincount(label, minlength=classes).cumsum(0).tolist()
+    scale = (-0.5 / bandwidth.square())[:, None, None]
+    parts = []
+    for rows in _rows(queries, reference):
+        columns, start = [], 0
+        for end in ends:
+            total = torch.full((len(bandwidth), len(rows)), -torch.inf, device=rows.device)
+            for _, squares in _squares(rows, reference[start:end]):
+                total = torch.logaddexp(total, torch.logsumexp(scale * squares, dim=2))
+            columns.append(total - torch.tensor(float(max(end - start, 1)), device=rows.device).log())
+            start = end
+        parts.append(torch.stack(columns, dim=2))
+    return torch.cat(parts, dim=1)
+
+
+def _rows(queries: Tensor, reference: Tensor) -> Iterator[Tensor]:
+    return iter(queries.split(max(1, min(256, PIECE // max(1, queries.shape[1])))))
+
+
+def _squares(rows: Tensor, reference: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Number of the first reference of each piece, and squared distances [N, m]."""
+    own = rows.square().sum(dim=1, keepdim=True)
+    size = max(1, PIECE // len(rows))
+    for start in range(0, len(reference), size):
+        piece = reference[start : start + size]
+        yield start, (own + piece.square().sum(dim=1) - 2 * rows @ piece.T).clamp_min(0)

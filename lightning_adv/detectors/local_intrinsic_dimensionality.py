@@ -1,0 +1,95 @@
+"""Local intrinsic dimensionality (Ma et al., Characterizing Adversarial Subspaces Using LID, 2018).
+
+LID(x) = -( 1/k sum_{i=1..k} log r_i(x) / r_k(x) )^-1,  r_i the distance to the i-th nearest clean image in a layer
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks import SampleNoise
+from lightning_adv.detectors.detector import Detector, LabelledImages
+from lightning_adv.detectors.distances import nearest_distances
+from lightning_adv.detectors.features import activations, as_module, weight_layers
+from lightning_adv.detectors.oracle import LabelOracle
+from lightning_adv.errors import InputError
+
+__all__ = ["LocalIntrinsicDimensionality", "lid_of_distances"]
+
+LARGEST = 1e6
+"""LID of a point whose neighbours are all at one distance, where the estimate is infinite."""
+
+
+class LocalIntrinsicDimensionality(Detector):
+    """Images around which the clean images fill many dimensions, measured in every layer.
+
+    ``measure`` gives one LID a layer (what ``DetectorEnsemble`` weighs, as the paper does), ``score`` their mean. The
+    paper takes the neighbours from the 100 images of a minibatch; here they come from a fixed choice of the clean
+    images, so that a score does not depend on the batch.
+
+    Args:
+        layers: whose outputs are the features; default all convolutions and linear layers.
+        k: neighbours; 20 in the paper.
+        reference_samples: clean images that neighbours are looked for among, a seeded choice; None for all.
+        seed: of the choice.
+
+    Raises:
+        InputError: k below 2, no more references than k; in ``fit`` a layer that does not exist (lists the names).
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> clean = [(torch.rand(40, 1, 2, 2), torch.arange(40) % 2)]
+        >>> LocalIntrinsicDimensionality(k=5).fit(model, clean).measures(model, torch.rand(3, 1, 2, 2)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self, layers: Sequence[str] | None = None, k: int = 20, reference_samples: int | None = 2000, seed: int = 0
+    ) -> None:
+        if k < 2 or (reference_samples is not None and reference_samples <= k):
+            raise InputError(f"k must be at least 2 and below reference_samples, got {k}, {reference_samples}")
+        if layers is not None and not layers:
+            raise InputError("layers is empty: name at least one, or leave it out for all")
+        self.layers = None if layers is None else list(layers)
+        self.k, self.reference_samples, self.seed = k, reference_samples, seed
+        self.reference: list[Tensor] | None = None
+
+    def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
+        """Keep the features of a choice of the clean images."""
+        net = as_module(model, "LocalIntrinsicDimensionality")
+        names = self.layers or weight_layers(net)
+        kept: list[Tensor] = []
+        priority = torch.zeros(0)
+        for batch in batches:
+            new, _ = activations(net, batch.image, names)
+            own = SampleNoise(self.seed, batch.index).uniform(batch.image.new_empty(len(batch.image), 1))[:, 0]
+            priority = torch.cat([priority.to(own), own])
+            kept = [torch.cat(pair) for pair in zip(kept, new, strict=True)] if kept else new
+            if self.reference_samples is not None and len(priority) > self.reference_samples:
+                priority, chosen = priority.topk(self.reference_samples, largest=False)
+                kept = [each[chosen] for each in kept]
+        if len(priority) <= self.k:
+            raise InputError(
+                f"LocalIntrinsicDimensionality with k={self.k} needs more clean images, got {len(priority)}"
+            )
+        self.centres = [each.mean(dim=0) for each in kept]
+        self.reference = [each - centre for each, centre in zip(kept, self.centres, strict=True)]
+        self.names = names
+
+    def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
+        """LID in every layer [N, L]."""
+        if self.reference is None:
+            raise InputError("LocalIntrinsicDimensionality has no clean images yet: call fit(model, loader) first")
+        features, _ = activations(as_module(model, "LocalIntrinsicDimensionality"), x, self.names)
+        layers = zip(features, self.centres, self.reference, strict=True)
+        return torch.stack(
+            [lid_of_distances(nearest_distances(own - centre, clean, self.k)) for own, centre, clean in layers], dim=1
+        )
+
+
+def lid_of_distances(distances: Tensor) -> Tensor:
+    """Maximum likelihood estimate of the dimension [N] from ascending distances [N, k] (Amsaleg et al., 2015)."""
+    distances = distances.double()
+    mean = (distances / distances[:, -1:]).clamp_min(torch.finfo(torch.float64).tiny).log().mean(dim=1)
+    return (-1 / mean.clamp_max(-1 / LARGEST)).float()

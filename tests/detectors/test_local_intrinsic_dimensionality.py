@@ -1,0 +1,83 @@
+"""LID estimates the dimension that points fill, layer by layer, from a fixed choice of clean images."""
+
+import pytest
+import torch
+
+from lightning_adv.detectors import LocalIntrinsicDimensionality
+from lightning_adv.detectors.distances import nearest_distances
+from lightning_adv.detectors.local_intrinsic_dimensionality import lid_of_distances
+from lightning_adv.errors import InputError
+from tests.detectors.problems import blobs, learnt, loader
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 5])
+def test_the_estimate_is_the_dimension_of_the_cube_that_points_fill(dimension):
+    generator = torch.Generator().manual_seed(0)
+    cloud = torch.rand(4000, dimension, generator=generator)
+    inner = 0.4 + 0.2 * torch.rand(300, dimension, generator=generator)
+    plane = torch.nn.functional.pad(inner, (0, 8)), torch.nn.functional.pad(cloud, (0, 8))
+    assert lid_of_distances(nearest_distances(*plane, 40)).mean().item() == pytest.approx(dimension, rel=0.12)
+
+
+def test_the_estimate_is_the_formula():
+    r = torch.tensor([[1.0, 2.0, 4.0]])
+    expected = -1 / ((torch.log(torch.tensor(1 / 4)) + torch.log(torch.tensor(2 / 4)) + 0) / 3)
+    assert lid_of_distances(r).item() == pytest.approx(expected.item())
+
+
+def test_the_nearest_are_found_exactly_and_a_point_is_not_its_own_neighbour():
+    points = torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    expected = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist").sort(dim=1).values[:, 1:6]
+    assert torch.allclose(nearest_distances(points, points, 5), expected, atol=1e-6)
+
+
+def test_equal_distances_have_a_finite_dimension():
+    assert lid_of_distances(torch.ones(2, 20)).tolist() == pytest.approx([1e6, 1e6])
+
+
+def test_every_layer_has_its_measure_and_the_score_is_their_mean():
+    model, x = learnt(), blobs(7, seed=3)[0]
+    detector = LocalIntrinsicDimensionality(k=10).fit(model, loader())
+    measures = detector.measures(model, x)
+    assert measures.shape == (7, 3)  # conv, hidden, logits
+    assert torch.allclose(measures.mean(dim=1), detector.score(model, x))
+    one = LocalIntrinsicDimensionality(["hidden"], k=10).fit(model, loader()).measures(model, x)
+    assert torch.allclose(one[:, 0], measures[:, 1], rtol=1e-4)
+
+
+def test_the_choice_of_references_does_not_depend_on_batches():
+    model, x = learnt(), blobs(7, seed=3)[0]
+    few = [
+        LocalIntrinsicDimensionality(k=5, reference_samples=30).fit(model, loader(batch_size=size)).score(model, x)
+        for size in (7, 90)
+    ]
+    assert torch.allclose(*few, rtol=1e-4)
+    other = LocalIntrinsicDimensionality(k=5, reference_samples=30, seed=1).fit(model, loader()).score(model, x)
+    assert not torch.allclose(few[0], other)
+
+
+def test_a_score_does_not_depend_on_the_batch():
+    model, x = learnt(), blobs(9, seed=3)[0]
+    detector = LocalIntrinsicDimensionality(k=10).fit(model, loader())
+    alone = torch.cat([detector.score(model, each) for each in x.split(1)])
+    assert torch.allclose(alone, detector.score(model, x), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("detector", "said"),
+    [
+        (lambda: LocalIntrinsicDimensionality(["convolution"]), "no layer 'convolution'.*conv, hidden, dropout"),
+        (lambda: LocalIntrinsicDimensionality(k=90), "needs more clean images, got 90"),
+        (lambda: LocalIntrinsicDimensionality(k=1), "k must be at least 2"),
+        (lambda: LocalIntrinsicDimensionality(k=20, reference_samples=20), "below reference_samples"),
+        (lambda: LocalIntrinsicDimensionality([]), "layers is empty"),
+    ],
+)
+def test_what_cannot_work_is_refused(detector, said):
+    with pytest.raises(InputError, match=said):
+        detector().fit(learnt(), loader())
+
+
+def test_it_must_be_fitted_first():
+    with pytest.raises(InputError, match="call fit"):
+        LocalIntrinsicDimensionality().score(learnt(), blobs(2)[0])
