@@ -11,6 +11,7 @@ from lightning_adv.data.imagefolder import ImageFolder
 from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
+from lightning_adv.data.poisoned import PoisonedDataModule
 from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Kornia",
     "LazyImages",
     "MNISTSubset",
+    "PoisonedDataModule",
     "Sources",
     "TrainBatches",
     "float_images",

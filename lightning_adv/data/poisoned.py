@@ -1,0 +1,299 @@
+"""Any image data with a backdoor in its training images (BadNets, Gu et al., 2017; concealed backdoors)."""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+
+from lightning_adv.backdoors import PoisonPlan, Target, Trigger, backdoor_labels, check_target
+from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.datamodule import ImageDataModule
+from lightning_adv.data.images import IndexedImages
+from lightning_adv.data.loader import ImageLoader
+from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of
+from lightning_adv.errors import InputError
+
+__all__ = ["PoisonedDataModule"]
+
+MANIFEST = "poison_manifest.json"
+
+
+class PoisonedDataModule(LightningDataModule):
+    """Another datamodule whose training images are poisoned by plan; everything else of it stays as it is.
+
+    Validation, test and calibration images stay clean: ``BackdoorEvaluation`` triggers images itself. The plan is a
+    function of the labels and ``seed``: the same on every rank, for every number of workers and after a resume. It is
+    written as ``poison_manifest.json`` into the run's folder (the trainer's ``default_root_dir``), and a checkpoint refuses to go on with another one.
+
+    This project's datamodules are poisoned batch by batch on the device, before ``augment``; pictures of an
+    ``ImageFolder`` after their random crop, because a trigger has the size of what the model sees. Of any other
+    datamodule, the data set behind its training loader must be map-style and give ``(image, label, ...)`` with float
+    images [C, H, W] in [0, 1]; it is poisoned image by image where it is loaded.
+
+    Args:
+        data: the clean data.
+        trigger: what poisoned images carry.
+        target: the class that it leads to; "all_to_all" is the one after the image's own.
+        poisoned: images with trigger and changed label, a number, or a float in [0, 1]: a share of the training images.
+        cover: images with a part of the trigger and their own label, a number, or a share of those not poisoned.
+        sampling_rate: share of the trigger's pixels that a cover image shows, drawn anew for every image.
+        poison_target_class: also poison images that are of the target class already.
+        seed: of the choice of images and of the parts that cover images show.
+
+    Raises:
+        InputError: before training starts: a target that is no class, a trigger of another shape than the images, more
+            images than there are, a share or rate outside [0, 1], a checkpoint of another plan or trigger.
+
+    Example:
+        >>> from lightning_adv.backdoors import Patch
+        >>> from lightning_adv.data import MNISTSubset
+        >>> data = PoisonedDataModule(MNISTSubset(), Patch(size=3), target=2, poisoned=0.1)
+        >>> len(data.plan.poisoned), data.num_classes
+        (300, 10)
+    """
+
+    def __init__(
+        self,
+        data: LightningDataModule,
+        trigger: Trigger,
+        target: Target,
+        poisoned: int | float,
+        cover: int | float = 0,
+        sampling_rate: float = 0.6,
+        poison_target_class: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.data = data  # first: what this class lacks is looked up there
+        super().__init__()
+        self.trigger, self.target, self.poisoned, self.cover = trigger, target, poisoned, cover
+        self.sampling_rate, self.poison_target_class, self.seed = sampling_rate, poison_target_class, seed
+        self._plan: PoisonPlan | None = None
+        self._shape: tuple[int, ...] = ()  # of an image; known with the plan
+        self._roles: Tensor | None = None
+        self._resumed: dict[str, str] | None = None
+        self._check_against_data()
+
+    def __getattr__(self, name: str) -> object:
+        """What the clean data has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
+        if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer; Lightning sets it, and the clean data needs it too."""
+        return self.data.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self.data.trainer = trainer
+
+    @property
+    def plan(self) -> PoisonPlan:
+        """Which images are poisoned and which are cover images."""
+        self._draw_once()
+        return self._plan
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of what the trigger makes of a grey image of this data: tells triggers apart."""
+        self._draw_once()
+        levels = (self.trigger(torch.full((1, *self._shape), 0.5)) * 255).round().byte()
+        return hashlib.blake2b(levels.numpy().tobytes(), digest_size=8).hexdigest()
+
+    def prepare_data(self) -> None:
+        """As the clean data does it."""
+        self.data.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set the clean data up."""
+        self.data.setup(stage)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """As the clean data does it."""
+        self.data.teardown(stage)
+
+    def train_dataloader(self) -> DataLoader:
+        """The clean data's loader, with the same order of images, over poisoned ones."""
+        self._refuse_another_plan()
+        self._write_manifest()
+        loader = self.data.train_dataloader()
+        if isinstance(loader, ImageLoader):
+            self._roles = self.plan.roles()
+            return self.data.training_loader(MarkedImages(loader.dataset))
+        return _over(PoisonedPairs(_dataset(loader), self.plan, self.trigger), loader)
+
+    def val_dataloader(self) -> object:
+        """The clean data's."""
+        return self._clean_loader("val_dataloader")
+
+    def test_dataloader(self) -> object:
+        """The clean data's."""
+        return self._clean_loader("test_dataloader")
+
+    def predict_dataloader(self) -> object:
+        """The clean data's."""
+        return self._clean_loader("predict_dataloader")
+
+    def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """As the clean data does it."""
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
+
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
+        """As the clean data does it."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """Training images of this project's loaders are poisoned, then what the clean data does follows."""
+        if isinstance(batch, MarkedBatch):
+            batch = self._poison(batch)
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+    def state_dict(self) -> dict[str, object]:
+        """What a resumed run must have in common with this one, and the clean data's state."""
+        return {"plan": self.plan.hash, "trigger": self.fingerprint, "data": self.data.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Remember what a resumed run must have in common with the checkpoint's."""
+        self._resumed = {key: state_dict[key] for key in ("plan", "trigger")}
+        self.data.load_state_dict(state_dict["data"])
+
+    def _poison(self, batch: MarkedBatch) -> ImageBatch:
+        """One pass over the batch on its device, without a host sync."""
+        if self._roles.device != batch.index.device:
+            self._roles = self._roles.to(batch.index.device)
+        plan, image = self.plan, float_images(batch.image)
+        role = self._roles[batch.index.clamp(max=len(self._roles) - 1)]
+        is_poisoned, is_cover = role == 1, role == 2
+        chosen = torch.where(is_poisoned.view(-1, 1, 1, 1), self.trigger(image), image)
+        if len(plan.cover):
+            partly = self.trigger.cover(image, plan.sampling_rate, plan.seed, batch.index)
+            chosen = torch.where(is_cover.view(-1, 1, 1, 1), partly, chosen)
+        led = backdoor_labels(batch.label, plan.target, plan.num_classes)
+        return ImageBatch(chosen, torch.where(is_poisoned, led, batch.label), batch.index)
+
+    def _draw_once(self) -> None:
+        if self._plan is not None:
+            return
+        with isolate_rng():  # a stranger's data set may draw random numbers to give an item
+            images = self._training_images()
+            label, index = labels_of(images)
+            self._shape = tuple(_first_image(images).shape)
+        self.trigger.check(self._shape)
+        self._plan = PoisonPlan.draw(
+            label,
+            index,
+            self._number_of_classes(label),
+            self.target,
+            self.poisoned,
+            self.cover,
+            self.sampling_rate,
+            self.seed,
+            self.poison_target_class,
+        )
+
+    def _training_images(self) -> Dataset:
+        """The clean training images: of this project's datamodules by name, else those behind the training loader."""
+        if isinstance(self.data, ImageDataModule):
+            if not self.data.datasets:
+                self.data.setup("fit")
+            return self.data.datasets["train"]
+        return _dataset(self.data.train_dataloader())
+
+    def _number_of_classes(self, label: Tensor) -> int:
+        return int(getattr(self.data, "num_classes", 0)) or int(label.max()) + 1
+
+    def _check_against_data(self) -> None:
+        """What can be refused before any data is read."""
+        told = {name: getattr(self.data, name, None) for name in ("num_classes", "in_channels", "image_size")}
+        if told["num_classes"]:
+            check_target(self.target, told["num_classes"])
+        if told["in_channels"] and told["image_size"]:
+            self.trigger.check((told["in_channels"], *told["image_size"]))
+        if not 0 <= self.sampling_rate <= 1:
+            raise InputError(f"sampling_rate must lie in [0, 1], got {self.sampling_rate}")
+
+    def _refuse_another_plan(self) -> None:
+        if self._resumed is None:
+            return
+        own = {"plan": self.plan.hash, "trigger": self.fingerprint}
+        different = [key for key in own if own[key] != self._resumed[key]]
+        if different:
+            raise InputError(
+                f"the checkpoint was trained with another {' and another '.join(different)} of poisoning "
+                f"({', '.join(f'{key} {self._resumed[key]}, now {own[key]}' for key in different)}): keep the data, "
+                "trigger, target, poisoned, cover, sampling_rate and seed of the run, or start a new one"
+            )
+
+    def _write_manifest(self) -> None:
+        trainer = self.trainer
+        if trainer is None or not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        manifest = self.plan.as_dict() | {"trigger": repr(self.trigger), "fingerprint": self.fingerprint}
+        (folder / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+
+    def _clean_loader(self, name: str) -> object:
+        if is_overridden(name, self.data, LightningDataModule):
+            return getattr(self.data, name)()
+        warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # there is none
+        return []
+
+
+def _dataset(loader: object) -> Dataset:
+    """The data set of a stranger's training loader."""
+    dataset = getattr(loader, "dataset", None)
+    if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+        raise InputError(
+            f"poisoning needs one training loader over a map-style data set of (image, label), got "
+            f"{type(loader).__name__} over {type(dataset).__name__}"
+        )
+    if loader.batch_size is None and loader.batch_sampler is None and not isinstance(dataset, IndexedImages):
+        raise InputError("poisoning needs images one by one, and the data set of this loader (batch_size=None) batches")
+    return dataset
+
+
+def _first_image(images: Dataset) -> Tensor:
+    item = images[0]
+    image = float_images(item.image[0]) if isinstance(item, ImageBatch) else item[0]
+    if not isinstance(image, Tensor) or image.dim() != 3 or not image.is_floating_point():
+        what = f"{image.dtype} of shape {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(
+            f"poisoning needs images as float tensors [C, H, W] in [0, 1], the training data gives {what}; end its "
+            "transform with ToTensor"
+        )
+    low, high = image.aminmax()
+    if low < 0 or high > 1:
+        raise InputError(
+            f"images must lie in [0, 1] to be poisoned, got [{low:.3g}, {high:.3g}]; normalise inside the model, not "
+            "in the data set"
+        )
+    return image
+
+
+def _over(dataset: Dataset, loader: DataLoader) -> DataLoader:
+    """A loader like another one over other items at the same places; Lightning can replace its sampler for ranks."""
+    batches = {"batch_sampler": loader.batch_sampler}
+    if loader.batch_size is not None:
+        batches = {"batch_size": loader.batch_size, "sampler": loader.sampler, "drop_last": loader.drop_last}
+    return DataLoader(
+        dataset,
+        **batches,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )

@@ -1,0 +1,139 @@
+"""Training images under a poison plan: marked for the device, or poisoned one by one where they are loaded."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset, TensorDataset
+
+from lightning_adv.backdoors import PoisonPlan, Trigger, backdoor_labels
+from lightning_adv.data.batch import ImageBatch
+from lightning_adv.data.images import IndexedImages, Positions
+from lightning_adv.errors import InputError
+
+__all__ = ["MarkedBatch", "MarkedImages", "PoisonedPairs", "labels_of"]
+
+
+class MarkedBatch(ImageBatch):
+    """A batch of training images that a plan is yet to be carried out on; those of evaluations have no such mark."""
+
+
+class MarkedImages(IndexedImages):
+    """The same images, in batches that are marked for poisoning.
+
+    Args:
+        images: the clean training images.
+    """
+
+    def __init__(self, images: IndexedImages) -> None:
+        super().__init__(images.labels)
+        self.images, self.loads_files = images, images.loads_files
+        self.index = images.index
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the clean images, int64 [N]."""
+        return self.images.labels
+
+    def __getitem__(self, positions: Positions) -> MarkedBatch:
+        """The images at these positions as one marked batch."""
+        return MarkedBatch(*self.images[positions])
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the clean images the epoch."""
+        self.images.set_epoch(epoch)
+
+    def for_evaluation(self) -> IndexedImages:
+        """The clean images, as an evaluation sees them."""
+        return self.images.for_evaluation()
+
+    def select(self, positions: Sequence[int] | Tensor) -> "MarkedImages":
+        """The images at these positions."""
+        return MarkedImages(self.images.select(positions))
+
+    def _load(self, index: Tensor) -> Tensor:
+        return self.images._load(index)
+
+
+class PoisonedPairs(Dataset):
+    """Items ``(image, label, ...)`` of any data set, poisoned by plan; an item is a list if it was one.
+
+    Args:
+        dataset: gives float images [C, H, W] in [0, 1] and labels.
+        plan: numbers of the images in ``dataset``.
+        trigger: what poisoned and cover images carry.
+    """
+
+    def __init__(self, dataset: Dataset, plan: PoisonPlan, trigger: Trigger) -> None:
+        self.dataset, self.plan, self.trigger = dataset, plan, trigger
+        self._roles = plan.roles()
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, position: int) -> tuple:
+        """The item at a position, poisoned if the plan says so."""
+        item = self.dataset[position]
+        role = int(self._roles[min(position, len(self._roles) - 1)])
+        if role == 0:
+            return item
+        image, label, *rest = item
+        if role == 2:
+            number = torch.tensor([position])
+            partly = self.trigger.cover(image[None], self.plan.sampling_rate, self.plan.seed, number)
+            return _like(item, [partly[0], label, *rest])
+        led = backdoor_labels(torch.as_tensor(label).view(1), self.plan.target, self.plan.num_classes)[0]
+        led = led if isinstance(label, Tensor) else int(led)
+        return _like(item, [self.trigger(image[None])[0], led, *rest])
+
+
+def _like(item: tuple | list, parts: list) -> tuple | list:
+    """The parts as what the item is: a tuple, a named tuple or a list."""
+    return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
+
+
+def labels_of(images: Dataset) -> tuple[Tensor, Tensor]:
+    """Labels and numbers of all images of a data set, both int64 [N].
+
+    Read from where torch and torchvision keep them, else item by item, which loads every image once.
+
+    Raises:
+        InputError: items that are not ``(image, label, ...)`` with an integer label.
+    """
+    if isinstance(images, IndexedImages):
+        return images.labels, images.index
+    label = _kept_labels(images)
+    if label is None or len(label) != len(images):
+        label = _labels_one_by_one(images)
+    return label, torch.arange(len(images))
+
+
+def _kept_labels(images: Dataset) -> Tensor | None:
+    if isinstance(images, Subset):
+        inner = _kept_labels(images.dataset)
+        return None if inner is None else inner[torch.as_tensor(images.indices, dtype=torch.long)]
+    kept = images.tensors[1] if isinstance(images, TensorDataset) and len(images.tensors) > 1 else None
+    if kept is None and getattr(images, "target_transform", None) is None:
+        kept = getattr(images, "targets", None)
+    try:
+        label = None if kept is None else torch.as_tensor(kept)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    if label is None or label.dim() != 1 or label.is_floating_point():
+        return None
+    return label.long().cpu()
+
+
+def _labels_one_by_one(images: Dataset) -> Tensor:
+    labels = []
+    for position in range(len(images)):
+        item = images[position]
+        if not isinstance(item, (tuple, list)) or len(item) < 2:
+            raise InputError(
+                f"poisoning needs items (image, label, ...), the training data gives {type(item).__name__}"
+            )
+        label = torch.as_tensor(item[1])
+        if label.numel() != 1 or label.is_floating_point():
+            raise InputError(f"poisoning needs one integer label an image, got {label.dtype} {tuple(label.shape)}")
+        labels.append(int(label))
+    return torch.tensor(labels)
