@@ -4,6 +4,7 @@ Import this package as ``lightning_adv.callbacks``.
 """
 
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
+from lightning_adv.callbacks.backdoor_evaluation import BackdoorEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
@@ -13,6 +14,7 @@ from lightning_adv.callbacks.run_record import RunRecord
 
 __all__ = [
     "AttackEvaluation",
+    "BackdoorEvaluation",
     "CatastrophicOverfittingGuard",
     "EpochEndEvaluation",
     "EpochLine",
