@@ -1,17 +1,22 @@
 """Detectors: which images are not what they seem. ``detector.score(model, x)``, higher is more suspicious."""
 
 from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
+from lightning_adv.detectors.ensemble import DetectorEnsemble, LogisticRegression
 from lightning_adv.detectors.kernel_density import KernelDensity
 from lightning_adv.detectors.label_change_rate import LabelChangeRate, SequentialVerdict
 from lightning_adv.detectors.local_intrinsic_dimensionality import LocalIntrinsicDimensionality
 from lightning_adv.detectors.model_uncertainty import ModelUncertainty
 from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMutation, UniformMutation
 from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
+from lightning_adv.detectors.runtime_monitor import RuntimeMonitor
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest
+from lightning_adv.detectors.strip import STRIP
 
 __all__ = [
     "SPRT",
+    "STRIP",
     "Detector",
+    "DetectorEnsemble",
     "FixedSizeTest",
     "GaussianMutation",
     "KernelDensity",
@@ -19,9 +24,11 @@ __all__ = [
     "LabelOracle",
     "LabelledImages",
     "LocalIntrinsicDimensionality",
+    "LogisticRegression",
     "ModelUncertainty",
     "Mutation",
     "PaperMutation",
+    "RuntimeMonitor",
     "SequentialVerdict",
     "UniformMutation",
     "Verdict",

@@ -1,7 +1,7 @@
 """The base of all detectors: everything that is not the detector's own measure."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -148,6 +148,14 @@ class Detector(ABC):
         index = checked_index(x, index)
         with _watching(model):
             yield _owned(x), index
+
+    def map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
+        """Replace every tensor that the detector holds (to move it to another device)."""
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(self, name, change(value))
+            elif isinstance(value, list) and value and all(isinstance(each, Tensor) for each in value):
+                setattr(self, name, [change(each) for each in value])
 
     def known_threshold(self) -> float:
         """The threshold.

@@ -1,6 +1,7 @@
 """Distances to many reference points, in pieces: the N x M matrix is never held."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ def nearest_distances(queries: Tensor, reference: Tensor, k: int) -> Tensor:
     return torch.cat(parts)
 
 
-def class_log_densities(queries: Tensor, reference: Tensor, label: Tensor, classes: int, bandwidth: Tensor) -> Tensor:
+def class_log_densities(queries: Tensor, reference: Tensor, counts: Sequence[int], bandwidth: Tensor) -> Tensor:
     """Log of the mean Gaussian kernel over the references of each class, at each bandwidth: [H, N, K].
 
         log 1/|X_c| sum_{z in X_c} exp(-|q - z|^2 / (2 h^2)),  without the constant (2 pi h^2)^(-D/2)
@@ -44,21 +45,19 @@ def class_log_densities(queries: Tensor, reference: Tensor, label: Tensor, class
     Args:
         queries: [N, D].
         reference: [M, D], sorted by class.
-        label: [M] their classes, ascending.
-        classes: K; one without references has -inf.
+        counts: K numbers of references, one a class; a class without any has -inf.
         bandwidth: [H].
     """
-    ends = torch.bincount(label, minlength=classes).cumsum(0).tolist()
     scale = (-0.5 / bandwidth.square())[:, None, None]
     parts = []
     for rows in _rows(queries, reference):
         columns, start = [], 0
-        for end in ends:
+        for count in counts:
             total = torch.full((len(bandwidth), len(rows)), -torch.inf, device=rows.device)
-            for _, squares in _squares(rows, reference[start:end]):
+            for _, squares in _squares(rows, reference[start : start + count]):
                 total = torch.logaddexp(total, torch.logsumexp(scale * squares, dim=2))
-            columns.append(total - torch.tensor(float(max(end - start, 1)), device=rows.device).log())
-            start = end
+            columns.append(total - math.log(max(count, 1)))
+            start += count
         parts.append(torch.stack(columns, dim=2))
     return torch.cat(parts, dim=1)
 

@@ -63,8 +63,9 @@ class KernelDensity(Detector):
         order = label.argsort(stable=True)
         features = torch.cat(features)[order]
         self.centre = features.mean(dim=0)  # squared distances keep more digits near the origin
-        self.reference, self.label = features - self.centre, label[order]
-        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, self.label)
+        self.reference = features - self.centre
+        self.counts = torch.bincount(label, minlength=self.classes).tolist()
+        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label[order])
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Minus the log density under the predicted class [N, 1]."""
@@ -73,7 +74,7 @@ class KernelDensity(Detector):
         (feature,), logits = activations(as_module(model, "KernelDensity"), x, [self.layer])
         width = feature.new_tensor([self.chosen_bandwidth])
         queries = feature - self.centre
-        density = class_log_densities(queries, self.reference, self.label, self.classes, width)[0]
+        density = class_log_densities(queries, self.reference, self.counts, width)[0]
         return -density.gather(1, logits.argmax(dim=1, keepdim=True))
 
 
@@ -93,7 +94,8 @@ def cross_validated_bandwidth(features: Tensor, label: Tensor) -> float:
     likelihood = torch.zeros(len(widths), dtype=torch.float64, device=features.device)
     for held_out in range(FOLDS):
         out = fold == held_out
-        density = class_log_densities(features[out], features[~out], label[~out], int(label.max()) + 1, widths)
+        counts = torch.bincount(label[~out], minlength=int(label.max()) + 1).tolist()
+        density = class_log_densities(features[out], features[~out], counts, widths)
         own = density.gather(2, label[out].expand(len(widths), -1)[:, :, None])[:, :, 0]  # [H, N]
         likelihood += own.double().clamp_min(-1e30).sum(dim=1)  # a class may lie in one fold alone
     likelihood -= len(label) * features.shape[1] * widths.double().log()

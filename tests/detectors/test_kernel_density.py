@@ -48,10 +48,10 @@ def test_the_bandwidth_is_that_of_highest_held_out_likelihood():
 def test_pieces_do_not_change_the_result(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     queries, reference = torch.randn(30, 5, generator=generator), torch.randn(200, 5, generator=generator)
-    label, width = torch.arange(4).repeat_interleave(50), torch.tensor([0.5, 2.0])
-    whole = class_log_densities(queries, reference, label, 4, width), nearest_distances(queries, reference, 7)
+    counts, width = [50, 80, 0, 70], torch.tensor([0.5, 2.0])
+    whole = class_log_densities(queries, reference, counts, width), nearest_distances(queries, reference, 7)
     monkeypatch.setattr(distances_module, "PIECE", 64)
-    pieces = class_log_densities(queries, reference, label, 4, width), nearest_distances(queries, reference, 7)
+    pieces = class_log_densities(queries, reference, counts, width), nearest_distances(queries, reference, 7)
     for one, other in zip(whole, pieces, strict=True):
         assert torch.allclose(one, other, atol=1e-5)
 
@@ -69,7 +69,7 @@ def test_no_matrix_of_queries_by_references_is_held(monkeypatch):
     monkeypatch.setattr(distances_module, "_squares", watched)
     queries, reference = torch.rand(300, 2), torch.rand(60_000, 2)
     nearest_distances(queries, reference, 5)
-    class_log_densities(queries, reference, torch.zeros(60_000, dtype=torch.int64), 1, torch.ones(1))
+    class_log_densities(queries, reference, [60_000], torch.ones(1))
     assert 0 < largest <= distances_module.PIECE < len(queries) * len(reference)
 
 

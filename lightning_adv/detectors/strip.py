@@ -1,0 +1,97 @@
+"""STRIP (Gao et al., A Defence Against Trojan Attacks on Deep Neural Networks, 2019).
+
+score(x) = -1/N sum_n H( softmax f( clamp(x + o_n) ) ),  o_n clean images, H the entropy over the classes
+
+A trigger decides the class whatever lies over it: the entropy of a triggered input stays low.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from lightning_adv.attacks import SampleNoise
+from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.detectors.detector import Detector, LabelledImages, upper_quantile
+from lightning_adv.detectors.features import as_module
+from lightning_adv.detectors.oracle import LabelOracle
+from lightning_adv.errors import InputError
+
+__all__ = ["STRIP"]
+
+
+class STRIP(Detector):
+    """Tells inputs with a backdoor's trigger: their prediction survives other images laid over them.
+
+    ``fit`` keeps one half of the clean images to lay over inputs and sets the threshold on the other half.
+
+    Args:
+        overlays: N, clean images laid over each input; 64 to 100.
+        false_rejection_rate: share of clean inputs that ``decide`` rejects, in [0, 1).
+        weight: of the overlay; 1 adds it in full, as the paper does.
+        pool: most clean images kept to choose overlays from, by chance for each input.
+        batch_size: superimposed images in one forward.
+        seed: of the choice of overlays.
+
+    Raises:
+        InputError: a number below 1, a rate or weight out of range.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> strip = STRIP(overlays=8).fit(model, [(torch.rand(40, 1, 2, 2), torch.arange(40) % 3)])
+        >>> strip.decide(model, torch.rand(5, 1, 2, 2)).suspicious.shape
+        torch.Size([5])
+    """
+
+    def __init__(
+        self,
+        overlays: int = 64,
+        false_rejection_rate: float = 0.01,
+        weight: float = 1.0,
+        pool: int = 1000,
+        batch_size: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        for name, value in {"overlays": overlays, "pool": pool, "batch_size": batch_size}.items():
+            if value < 1:
+                raise InputError(f"{name} must be at least 1, got {value}")
+        if not 0 <= false_rejection_rate < 1:
+            raise InputError(f"false_rejection_rate must lie in [0, 1), got {false_rejection_rate}")
+        if not 0 < weight <= 1:
+            raise InputError(f"weight must lie in (0, 1], got {weight}")
+        self.overlays, self.false_rejection_rate, self.weight = overlays, false_rejection_rate, weight
+        self.pool, self.batch_size, self.seed = pool, batch_size, seed
+        self.images: Tensor | None = None
+
+    def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
+        """Keep every other clean image as an overlay and set the threshold on the rest."""
+        as_module(model, "STRIP")
+        kept, image, index = [], [], []
+        for batch in batches:
+            kept.append(batch.image[0::2])
+            image.append(batch.image[1::2])
+            index.append(batch.index[1::2])
+        pool, held_out = torch.cat(kept), torch.cat(image)
+        if not len(held_out):
+            raise InputError("STRIP needs at least two clean images, got one")
+        keys = SampleNoise(self.seed, torch.arange(len(pool), device=pool.device)).uniform(pool.new_empty(len(pool), 1))
+        self.images = pool[keys[:, 0].argsort()[: self.pool]]
+        parts = zip(held_out.split(self.batch_size), torch.cat(index).split(self.batch_size), strict=True)
+        scores = torch.cat([self.combine(self.measure(model, *part)) for part in parts])
+        self.threshold = upper_quantile(scores, self.false_rejection_rate)
+
+    def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
+        """Minus the mean entropy of the superimposed images [N, 1], in nats."""
+        if self.images is None:
+            raise InputError("STRIP has no clean images to lay over inputs yet: call fit(model, loader) first")
+        uniform = SampleNoise(self.seed, index).uniform(x.new_empty(len(x), self.overlays))
+        chosen = (uniform * len(self.images)).long()  # [N, overlays]
+        total = torch.zeros(len(x), device=x.device)
+        at_once = max(1, self.batch_size // len(x))
+        for columns in chosen.split(at_once, dim=1):
+            under = x.repeat_interleave(columns.shape[1], dim=0)
+            mixed = (under + self.weight * self.images[columns.flatten()]).clamp(0, 1)
+            log_p = forward_float32(model, mixed).log_softmax(dim=1)
+            entropy = -(log_p.exp() * log_p).sum(dim=1)  # over the classes of each superimposed image
+            total = total + entropy.view(len(x), -1).sum(dim=1)
+        return -(total / self.overlays)[:, None]
