@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lightning_adv.callbacks import EpochEndEvaluation
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
 WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+BACKDOORS = sorted(path.name for path in CONFIGS.glob("backdoor/*.yaml"))
 CALLBACKS = sorted(path.name for path in CONFIGS.glob("callbacks/*.yaml"))
 LOGGERS = sorted(path.name for path in CONFIGS.glob("loggers/*.yaml"))
 EVALUATIONS = sorted(path.name for path in CONFIGS.glob("evaluate/*.yaml"))
@@ -47,6 +49,7 @@ def title(path: Path) -> str:
 def test_every_file_has_a_kind_and_the_promised_ones_are_there():
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
     kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
+    kinds["backdoor"] = BACKDOORS
     known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
     assert files == known
     assert set(WHOLE_RUNS) >= NAMED
@@ -112,10 +115,10 @@ def test_a_logger_replaces_the_default_ones_in_the_same_folder(name):
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
-def test_an_evaluation_is_a_report_and_attacks_in_that_order(name):
+def test_an_evaluation_is_a_report_and_one_evaluation_in_that_order(name):
     callbacks = Built(["test", "--config", DEMO, "--config", CONFIGS / "evaluate" / name]).trainer.callbacks
-    names = [type(callback).__name__ for callback in callbacks]
-    assert names[:2] == ["Report", "AttackEvaluation"]
+    assert type(callbacks[0]).__name__ == "Report"
+    assert isinstance(callbacks[1], EpochEndEvaluation)
 
 
 @pytest.mark.parametrize("name", SWEEPS)

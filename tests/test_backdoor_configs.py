@@ -1,0 +1,42 @@
+"""Every configuration in configs/backdoor/ builds the attack of its name, without a network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_adv.backdoors import Blend, MaskedPattern, Patch, RandomPattern, save_triggers
+from tests.cli.commands import CONFIGS, Built
+
+TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
+TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
+SHAPES = {"mnist": (1, 28, 28), "gtsrb": (3, 32, 32), "faces": (1, 55, 47)}
+
+
+@pytest.fixture(autouse=True)
+def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read when a run is built: faces of 40 people, and the triggers that an inspection found."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    np.savez("data/orl_faces.npz", x=np.zeros((80, 8, 8), dtype="uint8"), y=np.arange(80) % 40)
+    for name, shape in SHAPES.items():
+        mask, pattern = torch.ones(1, 1, *shape[1:]), torch.zeros(1, *shape)
+        save_triggers(f"runs/{name}_clean/triggers.safetensors", mask, pattern, torch.tensor([TARGETS[name]]))
+
+
+def test_there_is_one_for_every_attack_on_every_data_set():
+    expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
+    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected
+
+
+@pytest.mark.parametrize("attack", TRIGGERS)
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_run_is_built_with_its_trigger_and_target_and_evaluates_them_last(name, attack):
+    cli = Built(["fit", "--config", CONFIGS / "backdoor" / f"{name}_{attack}.yaml"])
+    data = cli.datamodule
+    assert (type(data.trigger), data.target) == (TRIGGERS[attack], TARGETS[name])
+    assert cli.model.num_classes == data.num_classes
+    assert bool(data.cover) == (attack in ("reconstructed", "random"))
+    names = [type(callback).__name__ for callback in cli.trainer.callbacks]
+    assert names.index("Report") < names.index("BackdoorEvaluation")
