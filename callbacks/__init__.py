@@ -5,6 +5,8 @@ Import this package as ``lightning_adv.callbacks``.
 
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_evaluation import BackdoorEvaluation
+from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
+from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
@@ -15,7 +17,9 @@ from lightning_adv.callbacks.run_record import RunRecord
 __all__ = [
     "AttackEvaluation",
     "BackdoorEvaluation",
+    "BackdoorInspection",
     "CatastrophicOverfittingGuard",
+    "DetectionEvaluation",
     "EpochEndEvaluation",
     "EpochLine",
     "LastCheckpoint",

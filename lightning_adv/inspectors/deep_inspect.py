@@ -39,8 +39,8 @@ class DeepInspect(Inspector):
         steps: of the search; the weights change after each.
         images_per_step: images of a step, in whole minibatches.
         batch_size: images of a minibatch.
-        substitutes: images made by model inversion.
-        inversion_steps: steps of the inversion; 0 uses the clean images instead.
+        substitutes: images made by model inversion, if there is one.
+        inversion_steps: steps of the inversion, e.g. 100; 0 uses the clean images, whose triggers are more faithful.
         lr: of Adam, for the generator.
         norm_weight: first weight g2 of the norm, for pixels in [0, 1].
         gamma: norm that costs nothing, in pixels.
@@ -64,11 +64,11 @@ class DeepInspect(Inspector):
 
     def __init__(
         self,
-        steps: int = 200,
+        steps: int = 400,
         images_per_step: int = 128,
         batch_size: int = 32,
         substitutes: int = 1000,
-        inversion_steps: int = 100,
+        inversion_steps: int = 0,
         lr: float = 1e-2,
         norm_weight: float = 1e-3,
         gamma: float = 0.0,

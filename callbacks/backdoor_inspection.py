@@ -1,0 +1,141 @@
+"""Inspections for backdoors at the end of an epoch."""
+
+import copy
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
+
+from lightning_adv.backdoors import save_triggers
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors import InspectionReport, Inspector, Search
+from lightning_adv.inspectors.suspect import Suspect
+from lightning_adv.reports.inspection import InspectionResult
+
+__all__ = ["BackdoorInspection"]
+
+
+class BackdoorInspection(EpochEndEvaluation):
+    """Searches the model for backdoors with any number of inspectors.
+
+    Every rank sees the same clean images; the classes are shared out to the ranks (r, r + W, ...) and put together
+    once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}``, ``p_value``, ``flagged_classes``,
+    masks and patterns as pictures, and the course of the index over the epochs. After fit, validate and test the
+    triggers that were found are in ``triggers.safetensors`` in the run's folder (those of a second inspector in
+    ``triggers_{inspector}.safetensors``), ready for ``MaskedPattern``; classes without a successful trigger are not.
+
+    Args:
+        inspectors: name to inspector.
+        max_samples: clean images, a seeded choice; None for all.
+        every_n_epochs: in fit; the last epoch is always inspected.
+        batch_size: images a batch while they are collected; None for the data loader's.
+        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
+        seed: of the choice of images.
+        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+
+    Raises:
+        InputError: no inspector, an unknown kind of batch, a forward that does not give logits, labels out of range.
+
+    Example:
+        >>> from lightning_adv.inspectors import NeuralCleanse
+        >>> BackdoorInspection({"neural_cleanse": NeuralCleanse(steps=100)}).name
+        'inspection'
+    """
+
+    default_name: ClassVar[str] = "inspection"
+
+    def __init__(
+        self,
+        inspectors: dict[str, Inspector],
+        max_samples: int | None = 1000,
+        every_n_epochs: int = 1,
+        batch_size: int | None = None,
+        pictures: When = "last",
+        seed: int = 0,
+        name: str = "inspection",
+    ) -> None:
+        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        if not inspectors:
+            raise InputError("inspectors is empty: name one, e.g. inspectors: {neural_cleanse: NeuralCleanse}")
+        self.inspectors = dict(inspectors)
+
+    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        """Refuse a forward that does not give logits."""
+        Suspect(model).classes(batch.image)
+
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+        """Search for the triggers of this rank's classes."""
+        clean = [(batch.image, batch.label) for batch in _on_every_rank(trainer, images)]
+        self._samples = images.total
+        self._found: dict[str, Search] = {}
+        for name in self.track(trainer, list(self.inspectors), " + ".join(self.inspectors)):
+            self._found[name] = self.inspectors[name].search(model, clean, trainer.global_rank, trainer.world_size)
+
+    def results(self, trainer: Trainer) -> InspectionResult:
+        """The reports over all ranks' classes."""
+        parts: list[dict[str, Search]] = [self._found]
+        if trainer.world_size > 1:
+            parts = [{} for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self._found)
+        reports = {name: inspector.judge([part[name] for part in parts]) for name, inspector in self.inspectors.items()}
+        classes = max(len(report.labels) for report in reports.values())
+        names = getattr(trainer.datamodule, "class_names", None)
+        return InspectionResult(
+            title="Search for backdoors",
+            reports=reports,
+            samples=self._samples,
+            class_names=list(names) if names and len(names) == classes else [str(k) for k in range(classes)],
+            history=self.history,
+            key_prefix="" if self.name == self.default_name else f"{self.name}/",
+        )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the triggers of the last inspection."""
+        self._save_triggers(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the triggers found in ``validate``."""
+        if trainer.state.fn == "validate":
+            self._save_triggers(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the triggers found in ``test``."""
+        self._save_triggers(trainer)
+
+    def _save_triggers(self, trainer: Trainer) -> None:
+        folder = run_folder(trainer)
+        if self.result is None or not trainer.is_global_zero or trainer.fast_dev_run:
+            return
+        for number, (name, report) in enumerate(self.result.reports.items()):
+            _save(report, folder / (f"triggers_{name}.safetensors" if number else "triggers.safetensors"))
+
+
+def _save(report: InspectionReport, path: Path) -> None:
+    found = [position for position, trigger in enumerate(report.triggers) if trigger.found]
+    if not found:
+        rank_zero_warn(f"{path} is not written: {report.inspector} found no trigger for any class")
+        return
+    notes = {
+        "inspector": report.inspector,
+        "flagged": " ".join(map(str, report.flagged)),
+        "norms": " ".join(f"{report.norms[position]:.6g}" for position in found),
+        "anomaly_index": " ".join(f"{report.outliers.index[position]:.6g}" for position in found),
+    }
+    labels = torch.tensor([report.labels[position] for position in found])
+    save_triggers(path, report.masks[found], report.patterns[found], labels, notes)
+
+
+def _on_every_rank(trainer: Trainer, images: Share) -> Share:
+    """The images of all ranks' shares, on each: only their numbers travel."""
+    if trainer.world_size == 1:
+        return images
+    parts: list[torch.Tensor | None] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(parts, images.index)
+    whole = copy.copy(images)
+    whole.index = torch.cat([part for part in parts if part is not None]).sort().values
+    return whole

@@ -1,0 +1,173 @@
+"""What inspections say of a model: a verdict for each inspector, and a trigger for each class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite
+
+from lightning_adv.inspectors import InspectionReport
+from lightning_adv.reports.results import Cell, EvaluationResult, Picture, Table
+
+__all__ = ["InspectionResult"]
+
+History = Mapping[str, Sequence[Sequence[float]]]
+
+
+@dataclass(kw_only=True)
+class InspectionResult(EvaluationResult):
+    """Reports of named inspectors on one model.
+
+    Args:
+        reports: name of the inspector to its report.
+        samples: clean images that they had.
+        class_names: names of the K classes.
+        history: scalars of earlier epochs and of this one, (epoch, value) under the key of the logger, for the curves.
+        key_prefix: what stands between the stage and the inspector's name in those keys.
+    """
+
+    reports: dict[str, InspectionReport]
+    samples: int
+    class_names: list[str]
+    history: History = field(default_factory=dict)
+    key_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        self.warnings = [
+            *self.warnings,
+            *(f"{name}: {text}" for name, report in self.reports.items() for text in report.warnings),
+        ]
+
+    def scalars(self) -> dict[str, float]:
+        """``<inspector>/anomaly_index/class_<k>``, ``norm/class_<k>`` where finite, p-value and counts of flags."""
+        scalars: dict[str, float] = {}
+        for name, report in self.reports.items():
+            numbers = {f"anomaly_index/class_{label}": index for label, index in report.anomaly_index.items()}
+            numbers |= {f"norm/class_{trigger.label}": trigger.norm for trigger in report.triggers}
+            numbers |= {"p_value": report.p_value}
+            scalars |= {f"{name}/{key}": value for key, value in numbers.items() if isfinite(value)}
+            scalars[f"{name}/flagged_classes"] = len(report.flagged)
+            scalars[f"{name}/significant_classes"] = len(report.significant)
+        return scalars
+
+    def summary(self) -> str:
+        """What each inspector flags, in words."""
+        return " ".join(self._verdict(name, report) for name, report in self.reports.items())
+
+    def _verdict(self, name: str, report: InspectionReport) -> str:
+        if not isfinite(report.outliers.median):
+            return f"{name} has no verdict."
+        chance = f"p = {report.p_value:.2g} for {len(report.labels)} classes" if isfinite(report.p_value) else "no p"
+        if not report.flagged:
+            return f"{name} flags no class ({chance})."
+        named = ", ".join(f"{self._name(k)} (index {report.anomaly_index[k]:.2f})" for k in report.flagged)
+        kind = "also" if set(report.flagged) == set(report.significant) else "not all" if report.significant else "none"
+        return f"{name} flags {named}; {kind} at the level corrected for the number of classes ({chance})."
+
+    def _name(self, label: int) -> str:
+        known = label < len(self.class_names) and self.class_names[label] != str(label)
+        return f"class {label} ({self.class_names[label]})" if known else f"class {label}"
+
+    def tables(self) -> list[Table]:
+        """The verdicts, then the classes of every inspector, the most suspicious first."""
+        return [self._verdict_table(), *(self._class_table(*each) for each in self.reports.items())]
+
+    def _verdict_table(self) -> Table:
+        rows: list[list[Cell]] = []
+        for name, report in self.reports.items():
+            flagged, significant = (
+                ", ".join(map(str, labels)) or "none" for labels in (report.flagged, report.significant)
+            )
+            cost = (report.launches, report.image_passes)
+            rows.append([name, flagged, significant, _finite(report.p_value), *cost, report.inspector])
+        columns = ["Inspector", "Flagged", "Flagged, corrected", "p-value", "Forwards", "Images in them", "Settings"]
+        return Table(
+            "Verdicts",
+            columns,
+            rows,
+            note=f"{self.samples:,} clean images. Flagged: the paper's rule on the anomaly index, which flags one in "
+            "three clean models of 10 classes. Corrected: against the largest index of as many Gaussian norms.",
+        )
+
+    def _class_table(self, name: str, report: InspectionReport) -> Table:
+        rows: list[list[Cell]] = []
+        judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
+        for trigger, index, p_value in sorted(judged, key=lambda each: (not each[0].found, each[0].norm)):
+            cost = f"{trigger.costs[-1][1]:.2g}" if trigger.costs else ""
+            numbers = [_finite(trigger.norm), _finite(index), _finite(p_value), trigger.success_rate]
+            rows.append([self._name(trigger.label), *numbers, trigger.status, trigger.steps, cost])
+        columns = ["Class", "L1 norm", "Anomaly index", "p-value", "Success rate", "Search", "Steps", "Last cost"]
+        return Table(
+            f"Triggers found by {name}",
+            columns,
+            rows,
+            percent=("Success rate",),
+            note="Smallest trigger first. A class without a norm had no successful trigger and counts as larger than "
+            "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1.",
+        )
+
+    def pictures(self) -> list[Picture]:
+        """Masks and patterns, anomaly indices, and their course over the epochs."""
+        from lightning_adv.reports import inspection_figures as figures
+
+        pictures = []
+        for name, report in self.reports.items():
+            grid = partial(figures.trigger_grid, report, self.class_names)
+            caption = "The smallest triggers first. Orange: flagged by the paper's rule. Norm in pixels, anomaly index."
+            pictures.append(Picture(f"{name}_triggers", f"Triggers found by {name}", grid, caption))
+            bars = partial(figures.anomaly_bars, report, self.class_names)
+            caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
+            pictures.append(Picture(f"{name}_anomaly_index", f"Anomaly index by {name}", bars, caption))
+            courses = self._courses(name, report)
+            if max(map(len, courses.values()), default=0) > 1:
+                draw = partial(figures.anomaly_course, courses, report, self.class_names)
+                title = f"Anomaly index over epochs by {name}"
+                pictures.append(Picture(f"{name}_anomaly_over_epochs", title, draw))
+        return pictures
+
+    def _courses(self, name: str, report: InspectionReport) -> dict[int, list[tuple[int, float]]]:
+        """Class to points (epoch, index)."""
+        keys = {label: f"{self.stage}/{self.key_prefix}{name}/anomaly_index/class_{label}" for label in report.labels}
+        return {
+            label: [(int(epoch), value) for epoch, value in self.history[key]]
+            for label, key in keys.items()
+            if key in self.history
+        }
+
+    def as_dict(self) -> dict:
+        """Verdicts and classes with their cost histories; the pixels are in the pictures and triggers.safetensors."""
+        return {
+            "samples": self.samples,
+            "class_names": list(self.class_names),
+            "inspectors": {name: _report(report) for name, report in self.reports.items()},
+        }
+
+
+def _report(report: InspectionReport) -> dict:
+    judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
+    return {
+        "settings": report.inspector,
+        "flagged": report.flagged,
+        "significant": report.significant,
+        "p_value": report.p_value,
+        "median": report.outliers.median,
+        "scale": report.outliers.scale,
+        "launches": report.launches,
+        "image_passes": report.image_passes,
+        "classes": [
+            {
+                "label": trigger.label,
+                "norm": trigger.norm,
+                "anomaly_index": index,
+                "p_value": p_value,
+                "success_rate": trigger.success_rate,
+                "status": trigger.status,
+                "steps": trigger.steps,
+                "costs": [list(each) for each in trigger.costs],
+            }
+            for trigger, index, p_value in judged
+        ],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None

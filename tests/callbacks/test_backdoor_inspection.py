@@ -1,0 +1,187 @@
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_adv.backdoors import load_triggers
+from lightning_adv.callbacks import BackdoorInspection, Report
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors import DeepInspect, NeuralCleanse
+from lightning_adv.reports.storage import read_results
+from tests.callbacks.strangers import CHANNELS, SIZE, PlainModule, trainer
+from tests.inspectors.problems import PatchModel, block_images
+from tests.test_processes import environment
+
+CLASSES, TARGET = 7, 4
+QUICK = {"steps": 60, "batch_size": 16, "images_per_step": 32, "init_cost": 1e-2}
+
+
+class Suspicious(PlainModule):
+    """A module with a hidden door, trained by a step that changes nothing of it."""
+
+    def __init__(self, classes: int = CLASSES) -> None:
+        super().__init__()
+        self.net = PatchModel(classes, TARGET)
+
+
+def loader(count=56, size=12):
+    return DataLoader(TensorDataset(*block_images((1, size, size), CLASSES, count)), batch_size=16)
+
+
+def cleanse(**options):
+    return NeuralCleanse(**(QUICK | options))
+
+
+def in_test(callback, folder, **options):
+    runner = trainer(callback, folder=folder, **options)
+    (scalars,) = runner.test(Suspicious(), loader(), verbose=False)
+    return callback.result, scalars
+
+
+def test_gives_the_report_of_the_inspector_itself(tmp_path):
+    result, scalars = in_test(BackdoorInspection({"neural_cleanse": cleanse()}, max_samples=None), tmp_path)
+    alone = cleanse()(Suspicious(), loader())
+    report = result.reports["neural_cleanse"]
+    assert report.norms == alone.norms
+    assert torch.equal(report.masks, alone.masks)
+    assert report.flagged == [TARGET]
+    assert scalars["test/neural_cleanse/anomaly_index/class_4"] == pytest.approx(alone.anomaly_index[TARGET])
+    assert scalars["test/neural_cleanse/norm/class_0"] == pytest.approx(alone.norms[0])
+    assert scalars["test/neural_cleanse/p_value"] == pytest.approx(alone.p_value)
+    assert scalars["test/neural_cleanse/flagged_classes"] == 1
+
+
+def test_the_triggers_found_are_in_the_folder_of_the_run(tmp_path):
+    inspectors = {"neural_cleanse": cleanse(), "deep_inspect": DeepInspect(steps=100, hidden=16, draws=5)}
+    result, _ = in_test(BackdoorInspection(inspectors), tmp_path)
+    saved = load_triggers(tmp_path / "triggers.safetensors")
+    report = result.reports["neural_cleanse"]
+    assert saved.labels.tolist() == report.labels
+    assert torch.equal(saved.masks, report.masks)
+    assert torch.equal(saved.patterns, report.patterns)
+    assert saved.metadata["flagged"] == str(TARGET)
+    assert len(load_triggers(tmp_path / "triggers_deep_inspect.safetensors").labels) > 0
+
+
+def test_triggers_that_never_succeeded_are_not_saved(tmp_path):
+    runner = trainer(BackdoorInspection({"nc": cleanse(steps=1)}), folder=tmp_path)
+    with pytest.warns(UserWarning, match="found no trigger"):
+        runner.test(Suspicious(), loader(), verbose=False)
+    assert not (tmp_path / "triggers.safetensors").exists()
+
+
+def test_max_samples_limits_the_clean_images(tmp_path):
+    callback = BackdoorInspection({"nc": cleanse(steps=30)}, max_samples=20)
+    assert in_test(callback, tmp_path)[0].samples == 20
+
+
+def fitted(folder, epochs=3, **options):
+    callback = BackdoorInspection({"neural_cleanse": cleanse(steps=40)}, max_samples=None, **options)
+    logger = CSVLogger(folder)
+    runner = trainer(callback, Report(), folder=folder, logger=logger, max_epochs=epochs, log_every_n_steps=1)
+    runner.fit(Suspicious(), loader(), loader())
+    return callback, Path(logger.log_dir)
+
+
+def test_runs_in_fit_and_draws_the_course_over_the_epochs(tmp_path):
+    callback, folder = fitted(tmp_path)
+    points = callback.history["val/neural_cleanse/anomaly_index/class_4"]
+    assert [epoch for epoch, _ in points] == [1, 2, 3]
+    (section,) = read_results(folder / "report")["sections"]
+    assert section["kind"] == "InspectionResult"
+    assert [Path(name).stem.rpartition("neural_cleanse_")[2] for name in section["pictures"]] == [
+        "triggers",
+        "anomaly_index",
+        "anomaly_over_epochs",
+    ]
+    assert section["data"]["inspectors"]["neural_cleanse"]["settings"].startswith("NeuralCleanse(steps=40,")
+    assert list((folder / "media").rglob("neural_cleanse_triggers*.png"))
+    assert (folder / "triggers.safetensors").is_file()
+
+
+def test_training_goes_on_as_if_there_had_been_no_inspection(tmp_path):
+    def weights(*callbacks):
+        torch.manual_seed(0)
+        model = Suspicious()
+        trainer(*callbacks, folder=tmp_path, max_epochs=2, log_every_n_steps=1).fit(model, loader(), loader())
+        return torch.cat([model.net.scale.detach(), model.net.norm.running_mean, torch.rand(3)])
+
+    assert torch.equal(weights(), weights(BackdoorInspection({"nc": cleanse(steps=30)})))
+
+
+def test_a_name_of_its_own_stands_before_the_keys(tmp_path):
+    callback = BackdoorInspection({"nc": cleanse(steps=30)}, name="late")
+    _, scalars = in_test(callback, tmp_path)
+    assert "test/late/nc/norm/class_4" in scalars
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
+def test_the_precision_of_the_trainer_does_not_matter_to_the_verdict(precision, tmp_path):
+    result, _ = in_test(BackdoorInspection({"nc": cleanse(steps=100)}, max_samples=None), tmp_path, precision=precision)
+    assert TARGET in result.reports["nc"].flagged
+
+
+def test_without_an_inspector_there_is_nothing_to_do():
+    with pytest.raises(InputError, match="inspectors is empty"):
+        BackdoorInspection({})
+
+
+class NoLogits(PlainModule):
+    def forward(self, x):
+        return x
+
+
+def test_a_forward_that_gives_no_logits_is_refused_before_training():
+    images = TensorDataset(torch.rand(8, CHANNELS, SIZE, SIZE), torch.arange(8) % 4)
+    runner = trainer(BackdoorInspection({"nc": cleanse()}), max_epochs=1)
+    with pytest.raises(InputError, match="rows of logits"):
+        runner.fit(NoLogits(), DataLoader(images), DataLoader(images))
+
+
+SCRIPT = """
+import json, sys
+import pytorch_lightning as pl
+from datetime import timedelta
+from pytorch_lightning.strategies import DDPStrategy
+from lightning_adv.callbacks import BackdoorInspection
+from lightning_adv.inspectors import DeepInspect
+from tests.callbacks.test_backdoor_inspection import Suspicious, cleanse, loader
+
+strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if sys.argv[1] != "1" else "auto"
+chosen = BackdoorInspection({"nc": cleanse(), "di": DeepInspect(steps=20, hidden=16, draws=5)}, max_samples=40)
+trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy, callbacks=[chosen], logger=False,
+                     enable_progress_bar=False, enable_model_summary=False, default_root_dir=sys.argv[2])
+trainer.test(Suspicious(), loader(), verbose=False)
+if trainer.is_global_zero:
+    print(json.dumps(chosen.result.as_dict() | {"world": trainer.world_size}))
+"""
+
+
+def in_processes(folder: Path, ranks: int) -> dict:
+    script = folder / "inspection.py"
+    script.write_text(SCRIPT)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    line = [*(torchrun if ranks > 1 else [sys.executable]), str(script), str(ranks), str(folder)]
+    done = subprocess.run(line, cwd=folder, env=environment(), timeout=240, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_report_of_one(tmp_path):
+    one, two = (in_processes(tmp_path, ranks) for ranks in (1, 2))
+    assert (one["world"], two["world"]) == (1, 2)
+    assert one["samples"] == two["samples"] == 40
+    for name in ("nc", "di"):
+        ours, theirs = one["inspectors"][name], two["inspectors"][name]
+        assert theirs["flagged"] == ours["flagged"]
+        assert [each["label"] for each in theirs["classes"]] == list(range(CLASSES))
+        for each, other in zip(ours["classes"], theirs["classes"], strict=True):
+            assert other["status"] == each["status"]
+            assert other["norm"] == pytest.approx(each["norm"], rel=0.02) or math.isinf(each["norm"])

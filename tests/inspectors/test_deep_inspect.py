@@ -1,0 +1,105 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors import DeepInspect
+from lightning_adv.inspectors.inversion import invert
+from lightning_adv.inspectors.suspect import Suspect
+from tests.inspectors.problems import PatchModel, block_images
+
+SHAPE, CLASSES, TARGET = (1, 12, 12), 7, 4
+SMALL = {"steps": 150, "images_per_step": 48, "batch_size": 24, "hidden": 32, "draws": 20}
+
+
+def inspected(target=TARGET, shape=SHAPE, **options):
+    return DeepInspect(**(SMALL | options))(PatchModel(CLASSES, target), [block_images(shape, CLASSES)])
+
+
+@pytest.fixture(scope="module")
+def patched():
+    return inspected()
+
+
+def test_a_hidden_patch_is_found_and_flagged(patched):
+    assert patched.flagged == [TARGET]
+    mask = patched.triggers[TARGET].mask[0]
+    assert mask[-2:, -2:].mean() > 5 * mask.mean()
+    assert all(trigger.success_rate >= 0.95 for trigger in patched.triggers)
+
+
+def test_a_model_without_a_door_is_not_flagged_for_it():
+    assert TARGET not in inspected(target=None).flagged
+
+
+def test_works_in_colour_and_on_images_that_the_model_remembers():
+    report = inspected(shape=(3, 9, 12), steps=150, inversion_steps=20, substitutes=30)
+    assert report.patterns.shape == (CLASSES, 3, 9, 12)
+    assert math.isfinite(report.norms[TARGET])
+    assert min(report.norms) == report.norms[TARGET]
+
+
+def test_the_norm_is_that_of_the_added_perturbation(patched):
+    for trigger in patched.triggers:
+        signed = trigger.mask * (2 * trigger.pattern - 1)
+        assert signed.abs().sum() == pytest.approx(trigger.norm, rel=1e-4)
+
+
+def test_mask_and_pattern_are_the_trigger_on_black_and_white(patched):
+    trigger = patched.triggers[TARGET]
+    signed = trigger.mask * (2 * trigger.pattern - 1)
+    for colour in (0.0, 1.0):
+        x = torch.full(SHAPE, colour)
+        torch.testing.assert_close(x.lerp(trigger.pattern, trigger.mask), (x + signed).clamp(0, 1), atol=1e-6, rtol=0)
+
+
+def test_the_same_seed_gives_the_same_triggers():
+    one, same, other = (inspected(steps=5, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.masks, same.masks)
+    assert not torch.equal(one.masks, other.masks)
+
+
+def test_all_classes_are_searched_for_by_one_process():
+    inspector, model = DeepInspect(**(SMALL | {"steps": 5})), PatchModel(CLASSES, TARGET)
+    images = [block_images(SHAPE, CLASSES)]
+    parts = [inspector.search(model, images, rank, 2) for rank in range(2)]
+    assert parts[1].triggers == ()
+    together, alone = inspector.judge(parts), inspector(model, images)
+    assert torch.equal(together.masks, alone.masks)
+    assert together.norms == alone.norms
+
+
+def test_leaves_no_trace():
+    model, state = PatchModel(CLASSES, TARGET), torch.get_rng_state()
+    with torch.inference_mode():
+        DeepInspect(**(SMALL | {"steps": 2, "inversion_steps": 2}))(model, block_images(SHAPE, CLASSES)[0])
+    assert torch.equal(torch.get_rng_state(), state)
+    assert model.training
+    assert model.scale.requires_grad
+    assert model.scale.grad is None
+
+
+def test_a_class_that_no_trigger_reaches_is_said():
+    model = nn.Sequential(PatchModel(CLASSES, TARGET), nn.Linear(CLASSES, CLASSES))
+    model[1].weight.data = torch.eye(CLASSES)
+    model[1].bias.data = -1e4 * nn.functional.one_hot(torch.tensor(1), CLASSES).float()
+    report = DeepInspect(**(SMALL | {"steps": 20}))(model, [block_images(SHAPE, CLASSES)])
+    assert report.triggers[1].status == "never succeeded"
+    assert report.norms[1] == math.inf
+
+
+def test_inverted_images_are_seen_as_what_they_were_made_for():
+    suspect = Suspect(PatchModel(CLASSES, None).eval())
+    label = torch.arange(21) % CLASSES
+    images = invert(suspect, label, SHAPE, 40, torch.Generator().manual_seed(0))
+    assert images.shape == (21, *SHAPE)
+    assert 0 <= images.min() <= images.max() <= 1
+    assert torch.equal(suspect(images).argmax(dim=1), label)
+
+
+@pytest.mark.parametrize("options", [{"draws": 0}, {"lr": 0.0}, {"gamma": -1.0}])
+def test_a_number_that_cannot_be_meant_is_refused(options):
+    with pytest.raises(InputError, match="DeepInspect"):
+        DeepInspect(**options)

@@ -1,0 +1,74 @@
+import pytest
+import torch
+from torch import nn
+
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, hits, shuffled_minibatches
+
+MODEL = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+X = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_tensor_and_batches_of_it_are_the_same_images():
+    label = torch.tensor([0, 1, 2, 0, 1, 2])
+    batches = [(X[:4], label[:4], torch.arange(4)), (X[4:], label[4:], torch.arange(2))]
+    clean = CleanImages.of(batches, MODEL)
+    assert torch.equal(clean.image, CleanImages.of(X, MODEL).image)
+    assert torch.equal(clean.label, label)
+    assert CleanImages.of([X[:4], X[4:]], MODEL).label is None
+
+
+def test_bytes_become_floats():
+    assert CleanImages.of([torch.full((1, 1, 2, 2), 255, dtype=torch.uint8)], MODEL).image.max() == 1.0
+
+
+WRONG = {
+    "none": (X[:0], "there are none"),
+    "range": (X * 3, r"must lie in \[0, 1\]"),
+    "shape": (X[0], r"must be tensors \[N, C, H, W\]"),
+    "one class": ([(X, torch.zeros(6, dtype=torch.long))], "all 6 clean images are of class 0"),
+    "unknown class": ([(X, torch.arange(6))], r"label 5 is outside \[0, 3\)"),
+    "labels": ([(X, torch.zeros(2, dtype=torch.long))], "must be 6 integers"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_images_that_cannot_be_inspected_with_are_refused(name):
+    images, message = WRONG[name]
+    with pytest.raises(InputError, match=message):
+        NeuralCleanse(steps=1)(MODEL, images)
+
+
+def test_a_forward_that_gives_no_logits_is_refused():
+    with pytest.raises(InputError, match="rows of logits"):
+        NeuralCleanse(steps=1)(nn.Identity(), X)
+
+
+def test_a_class_without_a_clean_image_is_said():
+    report = NeuralCleanse(steps=1)(MODEL, [(X, torch.tensor([0, 2, 0, 2, 0, 2]))])
+    assert "1 of 3 classes have no clean image (1)" in report.warnings[0]
+
+
+def test_minibatches_go_through_every_image_before_one_comes_again():
+    batches = shuffled_minibatches(X, 4, seed=0)
+    three = torch.cat([next(batches) for _ in range(3)])
+    for part in (three[:6], three[6:]):
+        assert sorted(part[:, 0, 0, 0].tolist()) == sorted(X[:, 0, 0, 0].tolist())
+    assert not torch.equal(three[:6], three[6:])
+
+
+def test_minibatches_may_be_larger_than_the_set():
+    assert len(next(shuffled_minibatches(X, 20, seed=0))) == 20
+
+
+def test_passes_are_counted():
+    suspect = Suspect(MODEL)
+    suspect(X)
+    suspect.success_rate(X, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 0, batch_size=4)
+    assert (suspect.launches, suspect.image_passes) == (3, 12)
+
+
+def test_a_nan_hits_no_class():
+    logits = torch.tensor([[torch.nan, 0.0], [1.0, 0.0]])
+    assert hits(logits, 0).tolist() == [False, True]
