@@ -72,6 +72,10 @@ class Detector(ABC):
         """Take what the detector needs from clean images; nothing by default."""
         return
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse, on one image and before anything is learnt, a model that does not suit the detector."""
+        self.measure(model, x, index)
+
     def combine(self, measures: Tensor) -> Tensor:
         """One score [N] from the measures [N, F]: their mean."""
         return measures.mean(dim=1)

@@ -121,6 +121,11 @@ class DetectorEnsemble(Detector):
         self.threshold = 0.0
         return self
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse what a member refuses."""
+        for detector in self.detectors.values():
+            detector.check(model, x, index)
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """The members' measures side by side [N, F]."""
         parts = [detector.measure(model, x, index).double() for detector in self.detectors.values()]

@@ -67,6 +67,10 @@ class KernelDensity(Detector):
         self.counts = torch.bincount(label, minlength=self.classes).tolist()
         self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label[order])
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse a model without that layer."""
+        activations(as_module(model, "KernelDensity"), x, [self.layer])
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Minus the log density under the predicted class [N, 1]."""
         if self.reference is None:

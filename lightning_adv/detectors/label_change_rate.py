@@ -132,6 +132,10 @@ class LabelChangeRate(Detector):
             )
         return p0, p1
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse a model that says neither labels nor logits."""
+        predicted_labels(model, x)
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Label change rates [N, 1]."""
         own = predicted_labels(model, x)

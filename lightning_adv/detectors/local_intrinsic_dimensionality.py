@@ -77,6 +77,11 @@ class LocalIntrinsicDimensionality(Detector):
         self.reference = [each - centre for each, centre in zip(kept, self.centres, strict=True)]
         self.names = names
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse a model without these layers."""
+        net = as_module(model, "LocalIntrinsicDimensionality")
+        activations(net, x, self.layers or weight_layers(net))
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """LID in every layer [N, L]."""
         if self.reference is None:

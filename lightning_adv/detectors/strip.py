@@ -80,6 +80,10 @@ class STRIP(Detector):
         scores = torch.cat([self.combine(self.measure(model, *part)) for part in parts])
         self.threshold = upper_quantile(scores, self.false_rejection_rate)
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse a model that gives no logits."""
+        forward_float32(as_module(model, "STRIP"), x)
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Minus the mean entropy of the superimposed images [N, 1], in nats."""
         if self.images is None:

@@ -1,0 +1,278 @@
+"""Detectors against attacks at the end of an epoch."""
+
+from typing import ClassVar
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import CombinedLoader
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_adv.attacks import Attack, SampleNoise
+from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
+from lightning_adv.errors import InputError
+from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
+from lightning_adv.reports.detection import DetectionResult, DetectionRow, TransferRow
+
+__all__ = ["DetectionEvaluation"]
+
+NORMAL, WRONG = "normal", "wrongly_labelled"
+EXTRA = 4
+"""Columns before the measures: number of the sample, suspicious (NaN: not judged yet), mutations, undecided."""
+
+CALIBRATION = 4
+"""One clean training image in so many is kept from fitting, for thresholds."""
+
+FEWEST = 5
+"""Samples of each kind that a regression is fitted on."""
+
+
+class DetectionEvaluation(EpochEndEvaluation):
+    """How well detectors tell adversarial images from normal ones, attack by attack.
+
+    Normal are the images that the model classifies correctly, adversarial the successes of each attack on them;
+    images that the model gets wrong by itself are a kind of their own, ``wrongly_labelled``. Detectors are fitted on
+    clean training images; thresholds that are not given are set on further ones. Half of the evaluated images, chosen
+    by their number, serve to fit the regressions of ensembles and of the transfer matrix; all figures are of the other
+    half.
+
+    Logs ``{stage}/{detector}/mean_auroc`` and, for each attack, ``{stage}/{detector}/{attack}/auroc``, ``precision``,
+    ``recall``, ``accuracy`` and ``mutations``.
+
+    Args:
+        detectors: name to detector.
+        attacks: name to attack.
+        fit_samples: clean training images for fitting and thresholds, a seeded choice.
+        false_positive_rate: that thresholds are set for, in [0, 1).
+        max_samples: images over all ranks, a seeded choice; None for all.
+        every_n_epochs: in fit; the last epoch is always evaluated.
+        batch_size: images a batch on one rank; None for the data loader's.
+        pictures: log pictures and tables "last", "always" or "never".
+        seed: of the choices of images.
+        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+
+    Raises:
+        InputError: no detector, no attack, a name that is taken, no training images, no normal or no adversarial one.
+
+    Example:
+        >>> from lightning_adv.attacks import FGSM
+        >>> from lightning_adv.detectors import KernelDensity
+        >>> DetectionEvaluation({"kd": KernelDensity()}, {"fgsm": FGSM(eps=0.3)}, max_samples=500).name
+        'detection'
+    """
+
+    default_name: ClassVar[str] = "detection"
+
+    def __init__(
+        self,
+        detectors: dict[str, Detector],
+        attacks: dict[str, Attack],
+        fit_samples: int = 2000,
+        false_positive_rate: float = 0.05,
+        max_samples: int | None = None,
+        every_n_epochs: int = 1,
+        batch_size: int | None = None,
+        pictures: When = "last",
+        seed: int = 0,
+        name: str = "detection",
+    ) -> None:
+        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        if not detectors or not attacks:
+            raise InputError("a detection evaluation needs at least one detector and one attack")
+        if taken := {NORMAL, WRONG} & set(attacks):
+            raise InputError(f"an attack cannot be named {', '.join(taken)}: that is a kind of clean images")
+        if fit_samples < 2 * CALIBRATION:
+            raise InputError(f"fit_samples must be at least {2 * CALIBRATION}, got {fit_samples}")
+        if not 0 <= false_positive_rate < 1:
+            raise InputError(f"false_positive_rate must lie in [0, 1), got {false_positive_rate}")
+        self.detectors, self.attacks = dict(detectors), dict(attacks)
+        self.fit_samples, self.false_positive_rate = fit_samples, false_positive_rate
+        self._sets_threshold = {name: each.threshold is None for name, each in detectors.items()}
+
+    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        """Refuse a model that a detector cannot look at."""
+        for detector in self.detectors.values():
+            detector.check(model, batch.image, batch.index)
+
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+        """Fit the detectors, attack this rank's images and measure them."""
+        self._fit(trainer, model)
+        first = images.first()
+        self._tables: dict[str, dict[str, SampleTable]] = {}
+        for name, detector in self.detectors.items():
+            width = EXTRA + detector.measures(model, first.image, index=first.index).shape[1]
+            tables = {kind: SampleTable(width).to(model.device) for kind in (NORMAL, *self.attacks, WRONG)}
+            for table in tables.values():  # a rank without such samples takes part in gathering them
+                table.update(torch.zeros(0, width, device=model.device))
+            self._tables[name] = tables
+        for batch in self.track(trainer, images, "detection"):
+            with torch.no_grad():
+                correct = forward_float32(model, batch.image).argmax(dim=1) == batch.label
+            self._measure(NORMAL, model, batch.image[correct], batch.index[correct])
+            self._measure(WRONG, model, batch.image[~correct], batch.index[~correct])
+            if correct.any():
+                self._attack(model, EvaluationBatch(batch.image[correct], batch.label[correct], batch.index[correct]))
+
+    def results(self, trainer: Trainer) -> DetectionResult:
+        """Figures over all ranks."""
+        rows, transfer = [], []
+        curves: dict[str, dict] = {}
+        scores: dict[str, dict] = {}
+        for name, detector in self.detectors.items():
+            kinds = {kind: table.compute().cpu() for kind, table in self._tables[name].items()}
+            parts = {kind: _halves(samples) for kind, samples in kinds.items()}
+            if not len(parts[NORMAL][1]):
+                raise InputError("no image among the held-out ones is classified correctly: nothing is normal")
+            for attack in (*self.attacks, WRONG):
+                if not len(parts[attack][1]):
+                    continue
+                judged = _judged(detector, parts[NORMAL], parts[attack])
+                if judged is None:
+                    continue
+                rows.append(_row(name, attack, *judged))
+                normal, adversarial = (samples[:, -1] for samples in judged)
+                curves.setdefault(attack, {})[name] = roc_points(normal, adversarial)
+                scores.setdefault(name, {NORMAL: normal.tolist()})[attack] = adversarial.tolist()
+            transfer += _transfer(name, parts, list(self.attacks))
+        if not rows:
+            raise InputError("no attack succeeded on any of these images: there is nothing to detect; raise its budget")
+        missing = [attack for attack in self.attacks if attack not in curves]
+        return DetectionResult(
+            title="Detection",
+            warnings=[f"{attack} has too few successes to be detected" for attack in missing],
+            rows=rows,
+            descriptions={name: type(detector).__name__ for name, detector in self.detectors.items()},
+            transfer=transfer,
+            curves=curves,
+            scores=scores,
+        )
+
+    def _fit(self, trainer: Trainer, model: LightningModule) -> None:
+        """Fit and calibrate on the same training images on every rank."""
+        share = _Everywhere(trainer, _training_loader(trainer), self.fit_samples, self.batch_size, self.seed)
+        batches = [(batch.image, batch.label, batch.index) for batch in share]
+        held_out = [torch.arange(len(batch[1]), device=model.device) % CALIBRATION == 0 for batch in batches]
+        fitted, kept = (
+            [
+                tuple(part[chosen] for part in batch)
+                for batch, chosen in zip(batches, which, strict=True)
+                if chosen.any()
+            ]
+            for which in ([~each for each in held_out], held_out)
+        )
+        for name, detector in self.detectors.items():
+            detector.fit(model, fitted)
+            if self._sets_threshold[name] and not isinstance(detector, DetectorEnsemble):
+                detector.calibrate(model, kept, self.false_positive_rate)
+
+    def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        for name, attack in self.attacks.items():
+            found = attack.run(model, batch.image, batch.label, index=batch.index)
+            self._measure(name, model, found.images[found.success], batch.index[found.success])
+
+    def _measure(self, kind: str, model: LightningModule, image: Tensor, index: Tensor) -> None:
+        if not len(image):
+            return
+        for name, detector in self.detectors.items():
+            measures = detector.measures(model, image, index=index).double()
+            extra = measures.new_full((len(image), EXTRA), torch.nan)
+            extra[:, 0] = index
+            if isinstance(detector, LabelChangeRate):
+                verdict = detector.decide(model, image, index=index)
+                extra[:, 1:] = torch.stack([verdict.suspicious, verdict.mutations, verdict.undecided], dim=1)
+            elif not isinstance(detector, DetectorEnsemble):
+                extra[:, 1] = detector.combine(measures) > detector.known_threshold()
+            self._tables[name][kind].update(torch.cat([extra, measures], dim=1))
+
+
+class _Everywhere(Share):
+    """A choice of images that every rank sees in full."""
+
+    def _choose(self, limit: int) -> None:
+        order = torch.randperm(len(self._candidates), generator=torch.Generator().manual_seed(self.seed))
+        self.index = self._candidates[order[:limit]]
+        self.total = len(self.index)
+
+
+def _training_loader(trainer: Trainer) -> DataLoader:
+    """The trainer's training images; outside of fit those of its datamodule."""
+    loaders = trainer.train_dataloader
+    if loaders is None and trainer.datamodule is not None:
+        loaders = trainer.datamodule.train_dataloader()
+    flat = CombinedLoader(loaders).flattened if loaders is not None else []
+    if not flat:
+        raise InputError(
+            "detectors learn from clean training images, and this trainer has none: run it with a datamodule that has "
+            "a train_dataloader"
+        )
+    return flat[0]
+
+
+def _halves(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples to fit regressions on and held-out ones, by their number: an image and its adversarial ones together."""
+    index = samples[:, 0].long()
+    fitted = SampleNoise(0, index).uniform(torch.zeros(len(index), 1))[:, 0] < 0.5
+    return samples[fitted], samples[~fitted]
+
+
+def _judged(
+    detector: Detector, normal: tuple[Tensor, Tensor], adversarial: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor] | None:
+    """Held-out samples of both kinds as columns (number, suspicious, mutations, undecided, score)."""
+    combine, threshold = detector.combine, None
+    if isinstance(detector, DetectorEnsemble):
+        if min(len(normal[0]), len(adversarial[0])) < FEWEST:
+            return None
+        combine = LogisticRegression.fit(normal[0][:, EXTRA:], adversarial[0][:, EXTRA:], detector.strength)
+        threshold = 0.0
+    judged = []
+    for samples in (normal[1], adversarial[1]):
+        score = combine(samples[:, EXTRA:])
+        extra = samples[:, :EXTRA].clone()
+        if threshold is not None:
+            extra[:, 1] = score > threshold
+        judged.append(torch.cat([extra, score[:, None]], dim=1))
+    return judged[0], judged[1]
+
+
+def _row(detector: str, attack: str, normal: Tensor, adversarial: Tensor) -> DetectionRow:
+    area = auroc(normal[:, -1], adversarial[:, -1])
+    both = torch.cat([normal, adversarial])
+    sequential = not bool(both[:, 2].isnan().any())
+    return DetectionRow(
+        detector=detector,
+        attack=attack,
+        normal=len(normal),
+        adversarial=len(adversarial),
+        false_positives=int(normal[:, 1].sum()),
+        true_positives=int(adversarial[:, 1].sum()),
+        auroc=area,
+        interval=auroc_interval(area, len(normal), len(adversarial)),
+        normal_score=normal[:, -1].mean().item(),
+        adversarial_score=adversarial[:, -1].mean().item(),
+        mutations=both[:, 2].mean().item() if sequential else None,
+        undecided=int(both[:, 3].sum()) if sequential else None,
+    )
+
+
+def _transfer(name: str, parts: dict[str, tuple[Tensor, Tensor]], attacks: list[str]) -> list[TransferRow]:
+    normal = [half[:, EXTRA:] for half in parts[NORMAL]]
+    rows = []
+    for source in attacks:
+        fitted_on = parts[source][0][:, EXTRA:]
+        if min(len(normal[0]), len(fitted_on)) < FEWEST:
+            continue
+        regression = LogisticRegression.fit(normal[0], fitted_on)
+        clean = regression(normal[1])
+        areas, accuracies = {}, {}
+        for target in (*attacks, WRONG):
+            tested_on = parts[target][1][:, EXTRA:]
+            if len(tested_on):
+                odds = regression(tested_on)
+                areas[target] = auroc(clean, odds)
+                accuracies[target] = float(((odds > 0).double().mean() + (clean <= 0).double().mean()) / 2)
+        rows.append(TransferRow(name, source, areas, accuracies))
+    return rows
