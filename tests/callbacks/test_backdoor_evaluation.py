@@ -1,0 +1,183 @@
+import json
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_adv.backdoors import Patch, Trigger
+from lightning_adv.callbacks import BackdoorEvaluation
+from lightning_adv.data import MNISTSubset, PoisonedDataModule
+from lightning_adv.errors import InputError
+from lightning_adv.modules import ClassifierModule
+from tests.callbacks.strangers import CLASSES, PlainModule, images, quarter, trainer
+
+COUNT, TARGET = 75, 3
+
+
+class BrightQuarter(Trigger):
+    """Brightens the quarter of one class, which leads many images to it: a backdoor that a clean model has."""
+
+    def __init__(self, label: int = TARGET) -> None:
+        self.label = label
+
+    def apply(self, x: Tensor) -> Tensor:
+        return (x + 0.25 * quarter(torch.full((len(x),), self.label)).to(x)).clamp(0, 1)
+
+
+def validated(model, evaluation, dataset=None, **options):
+    loader = DataLoader(dataset or images(COUNT), batch_size=16)
+    trainer(evaluation, **options).validate(model, loader, verbose=False)
+    return evaluation.result
+
+
+def counted_by_hand(model, target):
+    """Images led to the target and clean correct ones by label, image by image."""
+    counts = {"samples": [0] * CLASSES, "clean": [0] * CLASSES, "led": [0] * CLASSES}
+    model.eval()
+    for x, y in images(COUNT):
+        goal = (int(y) + 1) % CLASSES if target == "all_to_all" else target
+        with torch.no_grad():
+            clean, triggered = (int(model(each[None]).argmax()) for each in (x, BrightQuarter()(x[None])[0]))
+        counts["samples"][int(y)] += 1
+        counts["clean"][int(y)] += clean == int(y)
+        counts["led"][int(y)] += triggered == goal
+    return counts
+
+
+@pytest.mark.parametrize("target", [TARGET, 0, "all_to_all"])
+def test_counts_what_a_hand_written_loop_counts(model, target):
+    by_hand = counted_by_hand(model, target)
+    result = validated(model, BackdoorEvaluation(BrightQuarter(), target))
+    assert result.per_class_samples == by_hand["samples"]
+    assert result.per_class_clean_correct == by_hand["clean"]
+    assert result.per_class_led == by_hand["led"]
+    sources = [k for k in range(CLASSES) if k != target]
+    led, samples = (sum(by_hand[name][k] for k in sources) for name in ("led", "samples"))
+    assert result.scalars()["attack_success_rate"] == led / samples
+    assert result.scalars()["attack_success_rate_all_classes"] == sum(by_hand["led"]) / COUNT
+    assert target != TARGET or 0 < led < samples
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, COUNT])
+def test_results_do_not_depend_on_the_batch_size(model, batch_size):
+    one = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, batch_size=batch_size, examples=3))
+    two = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, examples=3))
+    assert one.scalars() == two.scalars()
+    assert torch.equal(one.examples.labels, two.examples.labels)
+    assert len(one.examples) == 3
+    assert (one.examples.labels != TARGET).all()
+
+
+def test_logs_under_its_name_and_keeps_a_history(model):
+    evaluation = BackdoorEvaluation(BrightQuarter(), TARGET)
+    runner = trainer(evaluation, max_epochs=2)
+    runner.fit(model, DataLoader(images(32), batch_size=16), DataLoader(images(COUNT), batch_size=16))
+    logged = float(runner.callback_metrics["val/backdoor/attack_success_rate"])
+    assert logged == pytest.approx(evaluation.result.attack_success_rate)
+    assert [epoch for epoch, _ in evaluation.history["val/backdoor/clean_accuracy"]] == [1, 2]
+
+
+def test_training_goes_on_as_if_there_were_no_evaluation():
+    def weights(*callbacks):
+        torch.manual_seed(3)
+        plain = PlainModule()
+        train = DataLoader(images(64), batch_size=8, shuffle=True)
+        trainer(*callbacks, max_epochs=2).fit(plain, train, DataLoader(images(30), batch_size=8))
+        return plain.state_dict()
+
+    without, evaluated = weights(), weights(BackdoorEvaluation(BrightQuarter(), TARGET))
+    assert all(torch.equal(without[key], evaluated[key]) for key in without)
+
+
+def test_images_of_the_target_class_alone_give_no_headline(model):
+    of_target = TensorDataset(images(8).tensors[0], torch.full((8,), TARGET))
+    result = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET), of_target)
+    assert result.attack_success_rate is None
+    assert "attack_success_rate" not in result.scalars()
+    assert "nothing can be said" in result.summary()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "has no trigger"),
+        ({"trigger": BrightQuarter()}, "has no target"),
+        ({"trigger": BrightQuarter(), "target": CLASSES}, r"target 4 is outside \[0, 4\)"),
+        ({"trigger": Patch(size=20), "target": 0}, "20 x 20 pixels"),
+    ],
+)
+def test_a_trigger_or_target_that_does_not_fit_is_refused_before_the_first_step(arguments, message):
+    plain = PlainModule()
+    runner = trainer(BackdoorEvaluation(**arguments), max_epochs=1, num_sanity_val_steps=0)
+    with pytest.raises(InputError, match=message):
+        runner.fit(plain, DataLoader(images(16), batch_size=8), DataLoader(images(16), batch_size=8))
+    assert runner.global_step == 0
+
+
+def test_a_badnets_patch_on_real_digits_leads_nine_of_ten_to_its_target():
+    data = PoisonedDataModule(
+        MNISTSubset(batch_size=50, eval_batch_size=250), Patch(size=3, margin=1), target=2, poisoned=0.1
+    )
+    torch.manual_seed(0)
+    module = ClassifierModule(
+        "mnist_cnn",
+        optimizer=partial(torch.optim.Adam, lr=0.002),
+        num_classes=10,
+        in_channels=1,
+        image_size=(28, 28),
+        mean=data.mean,
+        std=data.std,
+    )
+    evaluation = BackdoorEvaluation()
+    runner = trainer(evaluation, max_epochs=3, num_sanity_val_steps=0)
+    runner.fit(module, datamodule=data)
+    runner.test(module, datamodule=data, verbose=False)
+    scalars = evaluation.result.scalars()
+    assert scalars["attack_success_rate"] > 0.9 > 0.1 > scalars["target_rate_without_trigger"]
+    assert scalars["clean_accuracy"] > 0.85
+    assert evaluation.result.samples == 1000
+    assert evaluation.result.class_names == [str(digit) for digit in range(10)]
+
+
+SCRIPT = """
+import json, sys, torch
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+from lightning_adv.callbacks import BackdoorEvaluation
+from tests.callbacks.strangers import images, trained
+from tests.callbacks.test_backdoor_evaluation import BrightQuarter
+
+ranks = int(sys.argv[1])
+evaluation = BackdoorEvaluation(BrightQuarter(), 3)
+strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+runner = pl.Trainer(accelerator="cpu", callbacks=evaluation, devices=ranks, strategy=strategy, logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+runner.validate(trained(), DataLoader(images(75), batch_size=16), verbose=False)
+result = evaluation.result.as_dict()
+del result["examples"]  # rank zero shows its own
+with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
+    json.dump([result, evaluation.result.scalars()], file)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_report_what_one_reports(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    root = Path(__file__).parent.parent.parent
+    reported = {}
+    for ranks in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        files = sorted(tmp_path.glob(f"{ranks}_*.json"))
+        assert len(files) == ranks
+        reported[ranks] = [json.loads(file.read_text()) for file in files]
+    assert all(result == reported[1][0] for result in reported[2])
+    assert reported[1][0][0]["samples"] == 75
