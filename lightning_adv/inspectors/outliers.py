@@ -47,6 +47,7 @@ class Outliers:
         significant: positions whose corrected p-value is not above alpha.
         median: of the norms.
         scale: 1.4826 MAD of the norms up to the median.
+        threshold: of the paper's rule.
         warnings: what a reader must know.
     """
 
@@ -56,6 +57,7 @@ class Outliers:
     significant: tuple[int, ...]
     median: float
     scale: float
+    threshold: float = 2.0
     warnings: tuple[str, ...] = ()
 
     @property
@@ -103,6 +105,7 @@ def find_outliers(
         significant=tuple(np.flatnonzero(significant).tolist()),
         median=median,
         scale=measured.scale,
+        threshold=threshold,
         warnings=measured.warnings,
     )
 

@@ -60,7 +60,7 @@ def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure
             for label, below in zip(report.labels, small, strict=True)
         ]
         axes.bar(range(len(index)), index, 0.8, color=colours)
-        axes.axhline(2, color=QUIET, lw=1, ls="--")
+        axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
         axes.grid(visible=False, axis="x")
         axes.tick_params(axis="x", length=0)
         names = [_name(label, class_names) for label in report.labels]
@@ -89,7 +89,7 @@ def anomaly_course(
                 axes.plot(*zip(*points, strict=True), color="#C9D3DC", lw=1, zorder=1)
         for i, label in enumerate(named):
             axes.plot(*zip(*courses[label], strict=True), color=COLOURS[i], marker="o", label=_name(label, class_names))
-        axes.axhline(2, color=QUIET, lw=1, ls="--")
+        axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set(xlabel="epoch", ylabel="anomaly index")
         axes.set_ylim(bottom=0)
