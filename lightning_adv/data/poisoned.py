@@ -30,8 +30,8 @@ class PoisonedDataModule(LightningDataModule):
 
     Validation, test and calibration images stay clean: ``BackdoorEvaluation`` triggers images itself. The plan is a
     function of the labels and ``seed``: the same on every rank, for every number of workers and after a resume. It is
-    written as ``poison_manifest.json`` into the run's folder (the trainer's ``default_root_dir``), and a checkpoint
-    refuses to go on with another one.
+    written as ``poison_manifest.json`` into the run's folder (``default_root_dir`` of another's trainer, or its logger's
+    folder), and a checkpoint refuses to go on with another one.
 
     This project's datamodules are poisoned batch by batch on the device, before ``augment``; pictures of an
     ``ImageFolder`` after their random crop, because a trigger has the size of what the model sees. Of any other
@@ -237,7 +237,9 @@ class PoisonedDataModule(LightningDataModule):
         trainer = self.trainer
         if trainer is None or not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        folder = Path(trainer.default_root_dir)
+        folder = _own_folder(trainer)
+        if folder is None:
+            return
         folder.mkdir(parents=True, exist_ok=True)
         manifest = self.plan.as_dict() | {"trigger": repr(self.trigger), "fingerprint": self.fingerprint}
         (folder / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
@@ -247,6 +249,14 @@ class PoisonedDataModule(LightningDataModule):
             return getattr(self.data, name)()
         warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # there is none
         return []
+
+
+def _own_folder(trainer: Trainer) -> Path | None:
+    """The trainer's ``default_root_dir`` if it was given one, else its logger's; None if nobody named a folder."""
+    folder = Path(trainer.default_root_dir)
+    if folder != Path.cwd():
+        return folder
+    return next((Path(each.log_dir) for each in trainer.loggers if getattr(each, "log_dir", None)), None)
 
 
 def _dataset(loader: object) -> Dataset:

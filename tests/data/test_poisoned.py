@@ -156,6 +156,12 @@ def test_a_run_writes_its_plan_and_goes_on_with_the_same_one(tmp_path):
     assert resumed.plan == data.plan
 
 
+def test_a_trainer_that_was_given_no_folder_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer(max_epochs=1).fit(Linear(), datamodule=poisoned())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("change", "what"),
     [
