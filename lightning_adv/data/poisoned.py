@@ -30,8 +30,8 @@ class PoisonedDataModule(LightningDataModule):
 
     Validation, test and calibration images stay clean: ``BackdoorEvaluation`` triggers images itself. The plan is a
     function of the labels and ``seed``: the same on every rank, for every number of workers and after a resume. It is
-    written as ``poison_manifest.json`` into the run's folder (``default_root_dir`` of another's trainer, or its logger's
-    folder), and a checkpoint refuses to go on with another one.
+    written as ``poison_manifest.json`` into the run's folder (``default_root_dir``, if that was set, or the logger's),
+    and a checkpoint refuses to go on with another one.
 
     This project's datamodules are poisoned batch by batch on the device, before ``augment``; pictures of an
     ``ImageFolder`` after their random crop, because a trigger has the size of what the model sees. Of any other
