@@ -24,6 +24,9 @@ from lightning_adv.inspectors.suspect import CleanImages, Suspect, hits, shuffle
 
 __all__ = ["DeepInspect"]
 
+NOTABLY = 0.98
+"""A trigger is scored on all images if its norm is below this share of the smallest so far: scoring costs most."""
+
 
 class DeepInspect(Inspector):
     """Learns additive triggers G(z, k) for all classes with one generator and flags classes whose norm is too small.
@@ -111,7 +114,7 @@ class DeepInspect(Inspector):
             success = self._train(suspect, game, batches, torch.tensor(list(classes), device=x.device), weight)
             smallest, norms = game.smallest(self.draws)
             for place, each in enumerate(found):
-                if success[place] >= self.success_threshold and norms[place] < each.norm:
+                if success[place] >= self.success_threshold and norms[place] < NOTABLY * each.norm:
                     rate = _success_rate(suspect, x, smallest[place], classes[place])
                     if rate >= self.success_threshold:
                         each.norm, each.trigger, each.rate = norms[place], smallest[place], rate
