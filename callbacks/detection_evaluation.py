@@ -154,7 +154,7 @@ class DetectionEvaluation(EpochEndEvaluation):
         """Fit and calibrate on the same training images on every rank."""
         share = _Everywhere(trainer, _training_loader(trainer), self.fit_samples, self.batch_size, self.seed)
         batches = [(batch.image, batch.label, batch.index) for batch in share]
-        held_out = [torch.arange(len(batch[1]), device=model.device) % CALIBRATION == 0 for batch in batches]
+        held_out = [_chance(batch[2]) < 1 / CALIBRATION for batch in batches]
         fitted, kept = (
             [
                 tuple(part[chosen] for part in batch)
@@ -214,8 +214,13 @@ def _training_loader(trainer: Trainer) -> DataLoader:
 def _halves(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Samples to fit regressions on and held-out ones, by their number: an image and its adversarial ones together."""
     index = samples[:, 0].long()
-    fitted = SampleNoise(0, index).uniform(torch.zeros(len(index), 1))[:, 0] < 0.5
+    fitted = _chance(index) < 0.5
     return samples[fitted], samples[~fitted]
+
+
+def _chance(index: Tensor) -> Tensor:
+    """U[0, 1) for each sample number [N], always the same."""
+    return SampleNoise(0, index).uniform(torch.zeros(len(index), 1, device=index.device))[:, 0]
 
 
 def _judged(

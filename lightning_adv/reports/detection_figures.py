@@ -22,7 +22,7 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
         figure = Figure(figsize=(2.9 * columns + 0.3, 2.8 * rows + 0.7))
         panels = figure.subplots(rows, columns, squeeze=False).flat
         lines = {}
-        for panel, (attack, detectors) in zip(panels, curves.items(), strict=False):
+        for (attack, detectors), panel in zip(curves.items(), panels, strict=False):
             panel.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.8)
             for i, (name, points) in enumerate(detectors.items()):
                 look = {"color": COLOURS[i % len(COLOURS)], "ls": STYLES[i % len(STYLES)]}
@@ -48,7 +48,7 @@ def score_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         figure = Figure(figsize=(3.9 * columns + 0.3, 2.3 * rows + 0.7))
         panels = figure.subplots(rows, columns, squeeze=False).flat
         drawn = {}
-        for panel, (detector, kinds) in zip(panels, scores.items(), strict=False):
+        for (detector, kinds), panel in zip(scores.items(), panels, strict=False):
             every = np.concatenate([np.asarray(values, dtype=float) for values in kinds.values()])
             low, high = np.quantile(every, [0.01, 0.99])
             bins = np.linspace(low, high if high > low else low + 1, 31)

@@ -1,0 +1,125 @@
+"""Detectors are set against attacks on any trainer, on held-out images, the same on one rank and on two."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_adv.attacks import FGSM, PGD
+from lightning_adv.callbacks import DetectionEvaluation
+from lightning_adv.detectors import (
+    DetectorEnsemble,
+    KernelDensity,
+    LabelChangeRate,
+    LocalIntrinsicDimensionality,
+    ModelUncertainty,
+    UniformMutation,
+)
+from lightning_adv.errors import InputError
+from tests.callbacks.recipes import SmallData, classifier
+from tests.callbacks.strangers import images, trained, trainer
+
+ATTACKS = {"fgsm": FGSM(eps=0.15), "pgd": PGD(eps=0.15, steps=5), "nothing": FGSM(eps=0.0)}
+
+
+def evaluation(**options: object) -> DetectionEvaluation:
+    detectors = {
+        "lcr": LabelChangeRate(UniformMutation(0.3), mutations=20, max_mutations=60),
+        "kd": KernelDensity(),
+        "mu": ModelUncertainty(passes=10),
+        "lid": DetectorEnsemble({"lid": LocalIntrinsicDimensionality(k=5)}),
+    }
+    return DetectionEvaluation(**({"detectors": detectors, "attacks": ATTACKS, "fit_samples": 96} | options))
+
+
+def fitted(callback: DetectionEvaluation, **options: object):
+    """A trainer that has trained on the strangers' images for one epoch and evaluated."""
+    run = trainer(callback, max_epochs=1, num_sanity_val_steps=0, **options)
+    torch.manual_seed(0)  # the dropout of its training
+    run.fit(trained(), DataLoader(images(128, seed=1), batch_size=16), DataLoader(images(96, seed=3), batch_size=32))
+    return run
+
+
+def test_every_detector_meets_every_attack_that_succeeds_and_the_scalars_are_logged():
+    callback = evaluation()
+    run = fitted(callback)
+    rows = {(row.detector, row.attack): row for row in callback.result.rows}
+    assert {(d, a) for d in ("lcr", "kd", "mu", "lid") for a in ("fgsm", "pgd")} <= set(rows)
+    assert callback.result.warnings == ["nothing has too few successes to be detected"]
+    for row in rows.values():
+        assert 0 <= row.auroc <= 1
+        assert (row.mutations is not None) == (row.detector == "lcr")
+    assert run.callback_metrics["val/kd/pgd/auroc"].item() == pytest.approx(rows["kd", "pgd"].auroc)
+    assert max(row.auroc for row in rows.values() if row.attack == "pgd") > 0.7
+
+
+def test_held_out_images_are_about_half_and_the_same_for_every_detector():
+    callback = evaluation()
+    fitted(callback)
+    assert len({row.normal for row in callback.result.rows}) == 1
+    assert 25 <= callback.result.rows[0].normal <= 65
+
+
+def test_the_transfer_matrix_has_a_row_an_attack_and_agrees_with_the_table_on_its_diagonal():
+    callback = evaluation()
+    fitted(callback)
+    own = {row.attack: row.auroc for row in callback.result.rows if row.detector == "lid"}
+    for row in callback.result.transfer:
+        assert {"fgsm", "pgd"} <= set(row.auroc)
+        if row.detector == "lid":
+            assert row.auroc[row.fitted_on] == pytest.approx(own[row.fitted_on], abs=1e-6)
+
+
+def test_the_figures_do_not_depend_on_the_batch_size():
+    results = []
+    for batch_size in (96, 7):
+        callback = evaluation(batch_size=batch_size)
+        fitted(callback)
+        results.append({(row.detector, row.attack): row.auroc for row in callback.result.rows})
+    assert results[0].keys() == results[1].keys()
+    for key, area in results[0].items():
+        assert area == pytest.approx(results[1][key], abs=0.01)
+
+
+def test_a_model_trains_as_if_there_had_been_no_evaluation():
+    weights = []
+    for callbacks in ([], [evaluation()]):
+        model = trained()
+        run = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
+        torch.manual_seed(0)
+        loader = DataLoader(images(64, seed=1), batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0))
+        run.fit(model, loader, DataLoader(images(48, seed=3), batch_size=48))
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_a_run_without_training_takes_its_training_images_from_the_datamodule():
+    callback = evaluation(attacks={"pgd": PGD(eps=0.3, steps=5)}, fit_samples=40, detectors={"mu": ModelUncertainty()})
+    run = trainer(callback)
+    run.validate(classifier(), SmallData(), verbose=False)
+    assert callback.result.stage == "val"
+
+
+def test_without_training_images_it_says_what_is_missing():
+    with pytest.raises(InputError, match="clean training images"):
+        trainer(evaluation()).test(trained(), DataLoader(images(32), batch_size=32), verbose=False)
+
+
+def test_a_detector_that_does_not_suit_the_model_is_refused_before_training():
+    callback = evaluation(detectors={"kd": KernelDensity("nett")})
+    with pytest.raises(InputError, match=r"no layer 'nett'; did you mean net"):
+        fitted(callback)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"detectors": {}}, "at least one detector"),
+        ({"attacks": {}}, "at least one detector and one attack"),
+        ({"attacks": {"normal": FGSM()}}, "cannot be named normal"),
+        ({"fit_samples": 3}, "fit_samples must be at least 8"),
+        ({"false_positive_rate": 1.0}, "false_positive_rate"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, said):
+    with pytest.raises(InputError, match=said):
+        evaluation(**options)
