@@ -7,18 +7,21 @@ import argparse
 import contextlib
 import importlib.metadata
 import io
+import json
 import logging
 import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.subjects import Counted, Subject, subject
+from benchmarks.claims import claims
+from benchmarks.subjects import KEPT, Counted, Subject, subject
 from experiments.page import write_page
 from lightning_adv.attacks import (
     APGD,
@@ -43,11 +46,31 @@ LIBRARIES = {
     "ART": "adversarial-robustness-toolbox",
     "AutoAttack package": "pyautoattack",
 }
-COLUMNS = ["attack", "library", "still correct", "size", "forwards", "backwards", "seconds", "time ratio"]
+COLUMNS = ["attack", "library", "images", "still correct", "size", "forwards", "backwards", "CPU seconds", "time ratio"]
+OURS, FLOOR, COMPILED = "lightning_adv", "counted floor", "lightning_adv, compiled"
 
 COMMAND = ["python", "-m", "benchmarks.attacks"]
 
 Run = Callable[[Counted, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attack, ours and the peers' at equal settings.
+
+    Args:
+        norm: of the size that is compared: Linf, L2, L0, or "median Linf".
+        ours: our attack.
+        peers: library to its run.
+        images: how many of the subject's images; None for all.
+        repeats: runs of each library, in turn; the median time counts.
+    """
+
+    norm: str
+    ours: Attack
+    peers: dict[str, Run]
+    images: int | None = None
+    repeats: int = 1
 
 
 def main() -> None:
@@ -55,83 +78,153 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--root", default="data")
     arguments.add_argument("--samples", type=int, default=200)
-    arguments.add_argument("--repeats", type=int, default=3, help="runs of each fast attack; the median time counts")
+    arguments.add_argument("--suite-samples", type=int, default=100, help="images of AutoAttack, which is slow")
+    arguments.add_argument("--fresh", action="store_true", help="measure again what an interrupted run had measured")
     given = arguments.parse_args()
     started = datetime.now(UTC)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    tables = [_measure(subject(name, given.root, given.samples), given.repeats) for name in ("MNIST", "CIFAR10")]
+    tables = []
+    for name in ("MNIST", "CIFAR10"):
+        on = subject(name, given.root, given.samples)
+        cases = _suite(on.eps, on.x[0].numel(), given.suite_samples)
+        tables.append(Table(name, COLUMNS, _measure(on, cases, given.fresh), percent=("still correct",)))
     versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in LIBRARIES.items())
     text = (
-        f"Equal settings on the same model and images, {torch.get_num_threads()} thread(s), eager float32. Peers: "
-        f"{versions}. The models are small convolutional nets trained here with FGSM-RS; all images are classified "
-        "correctly without an attack. *Still correct*: share of images that stay correct. *Size*: mean perturbation of "
-        "the successes (Linf, L2, or number of changed values for JSMA; for FAB the median). *Forwards*, *backwards*: "
-        "per image. *Time ratio*: the peer's seconds over ours; above 1 we are faster."
+        f"Equal settings on the same model and images, {torch.get_num_threads()} thread(s), float32. Peers: "
+        f"{versions}. The models are small nets trained here with FGSM-RS (MNIST: a two-layer "
+        "convolutional net; CIFAR-10: PreAct ResNet-18 of width 8); all images are classified correctly without an "
+        "attack. *Still correct*: share of images that stay correct. *Size*: mean perturbation of the successes (Linf, "
+        "L2, or number of changed values for JSMA; for FAB the median). *Forwards*, *backwards*: images per attacked "
+        "image. *CPU seconds*: of the process, on one thread, so that other work on the machine counts less. *Time "
+        "ratio*: their seconds over ours; above 1 we are faster. *Counted floor*: the same forwards and backwards with "
+        "nothing between them. *Compiled*: the classifier through `torch.compile`, after a warm-up."
     )
+    tables = [claims(tables), *tables]
     info = run_info(0, "runs/benchmarks", started, finished=datetime.now(UTC), command=COMMAND)
     print(write_page("attacks", "Attacks beside their peers", text, tables, info, "MNIST and CIFAR-10 test images"))
 
 
-def _measure(on: Subject, repeats: int) -> Table:
+def _measure(on: Subject, cases: dict[str, Case], fresh: bool) -> list[list[Cell]]:
+    """Rows of all cases, each case in one go; those of an interrupted run are kept beside the models."""
     rows: list[list[Cell]] = []
-    for name, (norm, ours, theirs) in _suite(on.eps).items():
-        once = repeats if name.startswith(("FGSM", "PGD")) else 1
-        result = _timed(on, _ours(ours), once, norm)
-        rows.append([name, "lightning_adv", *result, None])
-        for library, make in theirs.items():
-            peer = _timed(on, make, once, norm)
-            rows.append([name, library, *peer, peer[-1] / result[-1]])
-        for row in rows[-1 - len(theirs) :]:
-            print(on.name, *(f"{c:.4g}" if isinstance(c, float) else c for c in row), flush=True)
-    return Table(f"{on.name}, {len(on.x)} images", COLUMNS, rows, percent=("still correct",))
+    for name, case in cases.items():
+        kept = KEPT / f"{on.name}-{name.replace(' ', '_')}-{len(on.x)}.json"
+        if fresh or not kept.is_file():
+            kept.write_text(json.dumps(_beside(on, name, case)))
+        rows += json.loads(kept.read_text())
+    return rows
 
 
-def _suite(eps: float) -> dict[str, tuple[str, Attack, dict[str, Run]]]:
-    """Name to (norm of the size, our attack, the peers' at equal settings)."""
+def _beside(on: Subject, name: str, case: Case) -> list[list[Cell]]:
+    x, y = on.x[: case.images], on.y[: case.images]
+    runs = {OURS: (on.model, _ours(case.ours))} | {peer: (on.model, run) for peer, run in case.peers.items()}
+    if COMPILED in runs:
+        runs[COMPILED] = (_compiled(on.model, x), _ours(case.ours))
+    seconds: dict[str, list[float]] = {library: [] for library in runs}
+    figures = {}
+    for _ in range(case.repeats):  # in turn, so that a slow moment of the machine meets every library
+        for library, (model, run) in runs.items():
+            figures[library], took = _run(on.model, model, run, x, y, case.norm)
+            seconds[library].append(took)
+    median = {library: statistics.median(each) for library, each in seconds.items()}
+    rows: list[list[Cell]] = []
+    for library in runs:
+        ratio = None if library == OURS else median[library] / median[OURS]
+        rows.append([name, library, len(x), *figures[library], median[library], ratio])
+        print(on.name, *(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in rows[-1]), flush=True)
+    return rows
+
+
+def _run(
+    judge: nn.Module, model: nn.Module, run: Run, x: Tensor, y: Tensor, norm: str
+) -> tuple[list[float | None], float]:
+    """Share still correct, size of the successes, forwards and backwards an image; CPU seconds."""
+    counted = Counted(model)
+    began = time.process_time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        x_adv = run(counted, x.clone(), y.clone()).detach()
+    took = time.process_time() - began
+    passes = [counted.forwards / len(x), counted.backwards / len(x)]
+    with torch.no_grad():
+        correct = judge(x_adv).argmax(dim=1) == y
+    return [correct.float().mean().item(), _size(x[~correct], x_adv[~correct], norm), *passes], took
+
+
+def _compiled(model: nn.Module, x: Tensor) -> nn.Module:
+    """The compiled classifier, warmed up on the kinds of passes and batches of an attack."""
+    compiled = torch.compile(model, dynamic=True)
+    for images in (x[:7], x[:9], x[:1]):
+        AutoAttack(1e-3).run(compiled, images[:1].expand_as(images), torch.zeros(len(images), dtype=torch.long))
+    return compiled
+
+
+def _suite(eps: float, values: int, suite_images: int) -> dict[str, Case]:
+    """The cases for images of so many values; JSMA may change an even tenth of them."""
+    gamma = 2 * (values // 20) / values
     step, l2 = eps / 4, 10 * eps
+    pgd, pgd_l2 = PGD(eps, step, steps=40), PGD(l2, l2 / 10, steps=40, norm="L2")
     return {
-        "FGSM": ("Linf", FGSM(eps), {"torchattacks": peers.torchattacks_fgsm(eps), "foolbox": peers.foolbox_fgsm(eps)}),
-        "PGD-40": (
+        "FGSM": Case(
             "Linf",
-            PGD(eps, step, steps=40),
+            FGSM(eps),
+            {"torchattacks": peers.torchattacks_fgsm(eps), "foolbox": peers.foolbox_fgsm(eps)},
+            None,
+            3,
+        ),
+        "PGD-40": Case(
+            "Linf",
+            pgd,
             {
+                FLOOR: peers.bare_passes(40),
                 "torchattacks": peers.torchattacks_pgd(eps, step, 40),
                 "foolbox": peers.foolbox_pgd(eps, step, 40),
                 "ART": peers.art_pgd(eps, step, 40),
             },
+            None,
+            5,
         ),
-        "PGD-40 L2": (
+        "PGD-40 L2": Case(
             "L2",
-            PGD(l2, l2 / 10, steps=40, norm="L2"),
+            pgd_l2,
             {
+                FLOOR: peers.bare_passes(40),
                 "torchattacks": peers.torchattacks_pgd_l2(l2, l2 / 10, 40),
                 "foolbox": peers.foolbox_pgd_l2(l2, l2 / 10, 40),
             },
+            None,
+            5,
         ),
-        "DeepFool L2": (
+        "DeepFool L2": Case(
             "L2",
             DeepFool(steps=50, candidates=10, norm="L2"),
             {"foolbox": peers.foolbox_deepfool(50), "torchattacks": peers.torchattacks_deepfool(50)},
         ),
-        "C&W L2": (
+        "C&W L2": Case(
             "L2",
-            CarliniWagner(binary_search_steps=5, steps=100, lr=0.01, initial_const=0.01),
-            {"foolbox": peers.foolbox_cw(5, 100, 0.01, 0.01), "ART": peers.art_cw(5, 100, 0.01, 0.01)},
+            CarliniWagner(binary_search_steps=5, steps=100, lr=0.05, initial_const=1.0),
+            {"foolbox": peers.foolbox_cw(5, 100, 0.05, 1.0), "ART": peers.art_cw(5, 100, 0.05, 1.0)},
+            50,
         ),
-        "JSMA": (
+        "JSMA": Case(
             "L0",
-            Targeted(JSMA(theta=1.0, gamma=0.1), "next"),
-            {"torchattacks": peers.torchattacks_jsma(1.0, 0.1)},
+            Targeted(JSMA(theta=1.0, gamma=gamma), "next"),
+            {"torchattacks": peers.torchattacks_jsma(1.0, gamma)},
+            100,
         ),
-        "FAB-T": ("median Linf", FAB(steps=50, targets=9), {"AutoAttack package": peers.package_fab(50)}),
-        "APGD-CE": ("Linf", APGD(eps), {"AutoAttack package": peers.package(eps, ["apgd-ce"])}),
-        "Square 1000": (
+        "FAB-T": Case("median Linf", FAB(steps=50, targets=9), {"AutoAttack package": peers.package_fab(50)}),
+        "APGD-CE": Case("Linf", APGD(eps), {"AutoAttack package": peers.package(eps, ["apgd-ce"])}),
+        "Square 1000": Case(
             "Linf",
             Square(eps, queries=1000),
             {"AutoAttack package": peers.package(eps, ["square"], 1000)},
         ),
-        "AutoAttack standard": ("Linf", AutoAttack(eps), {"AutoAttack package": peers.package(eps, None)}),
+        "AutoAttack standard": Case(
+            "Linf",
+            AutoAttack(eps),
+            {"AutoAttack package": peers.package(eps, None), COMPILED: _ours(AutoAttack(eps))},
+            suite_images,
+        ),
     }
 
 
@@ -139,29 +232,9 @@ def _ours(attack: Attack) -> Run:
     return lambda model, x, y: attack.run(model, x, y).images
 
 
-def _timed(on: Subject, run: Run, repeats: int, norm: str) -> list[float]:
-    """Share still correct, size of the successes, passes an image, median seconds."""
-    seconds = []
-    for _ in range(repeats):
-        model = Counted(on.model)
-        began = time.perf_counter()
-        with contextlib.redirect_stdout(io.StringIO()):
-            x_adv = run(model, on.x.clone(), on.y.clone()).detach()
-        seconds.append(time.perf_counter() - began)
-    with torch.no_grad():
-        correct = on.model(x_adv).argmax(dim=1) == on.y
-    passes = [model.forwards / len(on.x), model.backwards / len(on.x)]
-    return [
-        correct.float().mean().item(),
-        _size(on.x[~correct], x_adv[~correct], norm),
-        *passes,
-        statistics.median(seconds),
-    ]
-
-
-def _size(clean: Tensor, adversarial: Tensor, norm: str) -> float:
+def _size(clean: Tensor, adversarial: Tensor, norm: str) -> float | None:
     if not len(clean):
-        return float("nan")
+        return None
     if norm == "L0":
         return ((adversarial - clean).abs() > 1e-6).flatten(1).sum(dim=1).float().mean().item()
     sizes = perturbation_norms(clean, adversarial)[norm.removeprefix("median ")]

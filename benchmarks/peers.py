@@ -7,6 +7,7 @@ from torch import Tensor, nn
 __all__ = [
     "art_cw",
     "art_pgd",
+    "bare_passes",
     "foolbox_cw",
     "foolbox_deepfool",
     "foolbox_fgsm",
@@ -97,6 +98,22 @@ def foolbox_cw(searches: int, steps: int, rate: float, const: float) -> Run:
     return _foolbox(attack, None)
 
 
+def bare_passes(steps: int) -> Run:
+    """No attack: the forwards and backwards that ``steps`` gradient steps and a last look need, and nothing else."""
+    import torch
+    from torch.nn import functional as F
+
+    def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        for _ in range(steps):
+            x = x.detach().requires_grad_()
+            torch.autograd.grad(F.cross_entropy(model(x), y, reduction="sum"), x)
+        with torch.no_grad():
+            model(x)
+        return x.detach()
+
+    return run
+
+
 def art_pgd(eps: float, step: float, steps: int) -> Run:
     """ART's PGD."""
     from art.attacks.evasion import ProjectedGradientDescentPyTorch
@@ -159,11 +176,14 @@ def package_fab(steps: int) -> Run:
 
 
 def _foolbox(attack: object, eps: float | None) -> Run:
+    """Where foolbox reports a failure the clean image counts: C&W returns a black one there."""
     import foolbox
+    import torch
 
     def run(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
-        return attack(wrapped, x, y, epsilons=eps)[1]
+        _, found, success = attack(wrapped, x, y, epsilons=eps)
+        return torch.where(success[:, None, None, None], found, x) if eps is None else found
 
     return run
 

@@ -1,22 +1,27 @@
 """Robust accuracy under named attacks at the end of an epoch."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.attacks import Attack, AttackResult
+from lightning_adv.attacks import Attack, AttackResult, WorstOf
 from lightning_adv.attacks.budget import Budget, as_text
 from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.masking import masking_warnings
+from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.share import EvaluationBatch, Share
-from lightning_adv.callbacks.sweep import EpsSweep
+from lightning_adv.callbacks.sweep import EpsSweep, distance_curve
+from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, checksums, fingerprint
 from lightning_adv.errors import InputError
 from lightning_adv.metrics import AttackTally, CleanTally
-from lightning_adv.reports.robustness import AttackRow, Examples, RobustnessResult
+from lightning_adv.reports.robustness import AttackRow, Examples, RobustnessResult, StageRow
 
 __all__ = ["AttackEvaluation"]
 
@@ -24,12 +29,18 @@ __all__ = ["AttackEvaluation"]
 class AttackEvaluation(EpochEndEvaluation):
     """Clean accuracy, accuracy under each attack and under the worst of them for every image.
 
+    A minimal-norm attack without a budget (C&W, DeepFool, FAB) is run once: its distances are the accuracy for every
+    eps. It has no say in the worst case.
+
     Attacks see the images that the model classifies correctly; the others count as wrong. Works with any
     LightningModule whose ``forward`` maps images in [0, 1] to logits and any loader of ``(image, label, ...)``.
 
     Logs ``{stage}/{attack}/robust_accuracy``, ``{stage}/worst_case/robust_accuracy`` and each attack's success rate,
-    perturbation norms and confidences, and ``{stage}/clean_accuracy`` of the images evaluated here unless the model
-    logs that key itself.
+    perturbation norms and confidences, the median distance of minimal-norm attacks, and ``{stage}/clean_accuracy`` of
+    the images evaluated here unless the model logs that key itself.
+
+    Verdicts are written to a folder batch by batch: ``evaluate.py`` or ``train.py`` with the same ``--run`` goes on
+    where a killed one was, and does no image twice but those of one batch.
 
     Args:
         attacks: name to attack.
@@ -42,6 +53,8 @@ class AttackEvaluation(EpochEndEvaluation):
         pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
         seed: of the choice of images.
         name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
+            command line did not make.
 
     Raises:
         InputError: no attack, an unknown kind of batch, a forward that does not give logits, labels out of range.
@@ -66,6 +79,7 @@ class AttackEvaluation(EpochEndEvaluation):
         pictures: When = "last",
         seed: int = 0,
         name: str = "attacks",
+        verdicts: str | None = None,
     ) -> None:
         super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
         if not attacks:
@@ -75,7 +89,11 @@ class AttackEvaluation(EpochEndEvaluation):
         if examples < 0:
             raise InputError(f"examples must not be negative, got {examples}")
         self.attacks, self.examples = dict(attacks), examples
-        self.sweep = EpsSweep(self.attacks, eps_sweep, sweep_samples) if eps_sweep else None
+        self.verdicts = verdicts
+        # An attack without a budget succeeds at any distance: what it finds is the distance, and one run is a curve.
+        self._minimal = [name for name, each in attacks.items() if each.shortest and getattr(each, "eps", None) is None]
+        budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
+        self.sweep = EpsSweep(budgeted, eps_sweep, sweep_samples) if eps_sweep else None
 
     def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
         """Refuse a forward that does not give logits."""
@@ -85,11 +103,16 @@ class AttackEvaluation(EpochEndEvaluation):
         """Attack this rank's images."""
         classes = _logits(model, images.first().image).shape[1]
         self._clean = CleanTally(classes).to(model.device)
-        self._tallies = {name: AttackTally(classes).to(model.device) for name in self.attacks}
+        stages = {name: len(_ensemble(attack)) for name, attack in self.attacks.items()}
+        self._tallies = {name: AttackTally(classes, stages[name]).to(model.device) for name in self.attacks}
         self._shown: dict[str, list[list[Tensor]]] = {name: [] for name in self.attacks}
-        self._notes: dict[str, None] = {}  # in order, each once
+        self._journal = self._open_journal(trainer, model)
         for batch in self.track(trainer, images, " + ".join(self.attacks)):
             self._attack(model, batch)
+        for name, tally in self._tallies.items():
+            rows = self._journal.stages(name)
+            if rows:
+                tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
         if self.sweep and self._is_last(trainer):
             self.sweep.run(model, self.track(trainer, images.fewer(self.sweep.max_samples), "eps sweep"))
 
@@ -101,13 +124,16 @@ class AttackEvaluation(EpochEndEvaluation):
         # torchmetrics makes a scalar of a vector of one image.
         clean_confidence = clean_confidence.reshape(-1)
         for tally in tallies.values():
-            tally["confidence"] = tally["confidence"].reshape(-1)
+            tally |= {key: tally[key].reshape(-1) for key in ("confidence", "distance")}
         rows = [_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
         names = getattr(trainer.datamodule, "class_names", None)
         curves = self.sweep.curves(trainer) if self.sweep and self._is_last(trainer) else {}
+        swept = dict.fromkeys(curves, self.sweep.samples if self.sweep else 0)
+        for name in self._minimal:
+            curves[name] = distance_curve(tallies[name]["distance"])
         return RobustnessResult(
             title="Adversarial attacks",
-            warnings=[*masking_warnings(self.attacks, rows, curves), *self._notes],
+            warnings=[*masking_warnings(self.attacks, rows, curves), *self._journal.notes],
             samples=sum(samples),
             clean_correct=sum(clean_correct),
             class_names=list(names) if names and len(names) == len(samples) else [str(k) for k in range(len(samples))],
@@ -117,7 +143,7 @@ class AttackEvaluation(EpochEndEvaluation):
             worst_case_correct=sum(worst_case),
             worst_case_per_class=worst_case,
             curves=curves,
-            curve_samples=self.sweep.samples if curves else None,
+            curve_samples=swept,
             examples={
                 name: Examples(*(torch.cat(part) for part in zip(*batches, strict=True)))
                 for name, batches in self._shown.items()
@@ -134,30 +160,72 @@ class AttackEvaluation(EpochEndEvaluation):
         attacked = correct.nonzero().flatten()
         worst = correct.clone()
         confidence = logits.softmax(dim=1).amax(dim=1)
-        image, label, index = batch.image[attacked], batch.label[attacked], batch.index[attacked]
+        few = EvaluationBatch(batch.image[attacked], batch.label[attacked], batch.index[attacked])
         for name, attack in self.attacks.items():
             robust, attacked_confidence = correct.clone(), confidence.clone()
-            if len(attacked):
-                result = attack.run(model, image, label, index=index)
-                robust[attacked] = ~result.success
-                attacked_confidence[attacked] = result.logits.softmax(dim=1).amax(dim=1)
-                self._show(name, image, label, logits[attacked], result)
-                self._notes |= dict.fromkeys(f"{name}: {note}" for note in result.notes)
-                parts = (result.images, result.restart, result.zero_gradient)
-            else:
-                parts = (image, label.new_zeros(0), torch.zeros_like(correct[:0]))
-            self._tallies[name].update(batch.label, robust, attacked_confidence, image, *parts)
-            worst &= robust
+            verdicts = self._verdicts(name, model, few, logits[attacked]) if len(attacked) else []
+            restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
+            zero_gradient = few.label.new_tensor([verdict.zero_gradient for verdict in verdicts]).bool()
+            sizes = torch.tensor([v.sizes for v in verdicts], dtype=torch.double, device=model.device).reshape(-1, 3)
+            robust[attacked] = restart < 0
+            attacked_confidence[attacked] = confidence.new_tensor([verdict.confidence for verdict in verdicts])
+            distance = None
+            if name in self._minimal:
+                distance = torch.zeros_like(correct, dtype=torch.double)
+                nearest = sizes[:, NORMS.index(attack.shortest)]
+                distance[attacked] = torch.where(restart < 0, torch.inf, nearest)
+            self._tallies[name].update(
+                batch.label, robust, attacked_confidence, sizes, restart, zero_gradient, distance
+            )
+            if name not in self._minimal:
+                worst &= robust
         self._clean.update(logits, batch.label, worst)
 
-    def _show(self, name: str, image: Tensor, label: Tensor, logits: Tensor, result: AttackResult) -> None:
+    def _verdicts(self, name: str, model: LightningModule, batch: EvaluationBatch, logits: Tensor) -> list[Verdict]:
+        """What this attack does to each image, of which the journal may know some already."""
+        checks, confidence = checksums(batch.image, batch.label), logits.softmax(dim=1).amax(dim=1)
+        known = self._journal.find(name, batch.index, checks, confidence)
+        left = [i for i, verdict in enumerate(known) if verdict is None]
+        if left:
+            rows = torch.tensor(left, device=batch.image.device)
+            image, label, index = batch.image[rows], batch.label[rows], batch.index[rows]
+            result = self.attacks[name].run(model, image, label, index=index)
+            shown = self._show(name, image, label, logits[rows], result)
+            kept = [checks[i] for i in left]
+            self._journal.add(name, index, kept, confidence[rows], image, result, shown)
+            known = self._journal.find(name, batch.index, checks, confidence)
+        if len(left) < len(known) and (shown := self._journal.shown(name, batch.index)):
+            self._shown[name].append(shown)
+        return known
+
+    def _open_journal(self, trainer: Trainer, model: LightningModule) -> VerdictJournal:
+        folder = None if self.verdicts is None else Path(self.verdicts)
+        if folder is None and any(isinstance(callback, RunRecord) for callback in trainer.callbacks):
+            folder = run_folder(trainer) / "verdicts"
+        if folder is None or trainer.fast_dev_run:
+            return VerdictJournal()
+        key = fingerprint(model, self.attacks, str(trainer.precision))
+        journal = VerdictJournal(folder / self.name, key, trainer.global_rank, trainer.world_size)
+        if len(journal) and trainer.is_global_zero:
+            sys.stderr.write(f"{self.name}: going on after {len(journal)} verdicts of an earlier run in {folder}\n")
+        return journal
+
+    def _show(
+        self, name: str, image: Tensor, label: Tensor, logits: Tensor, result: AttackResult
+    ) -> list[Tensor] | None:
         """Keep the first attacked images of this rank for the picture (rank zero draws it)."""
         wanted = self.examples - sum(len(batch[0]) for batch in self._shown[name])
         if wanted <= 0:
-            return
+            return None
         before, after = (each[:wanted].softmax(dim=1).max(dim=1) for each in (logits, result.logits))
         shown = (image, result.images, label, before.indices, after.indices, before.values, after.values)
         self._shown[name].append([part[:wanted].detach().cpu() for part in shown])
+        return self._shown[name][-1]
+
+
+def _ensemble(attack: Attack) -> list[str]:
+    """Names of an ensemble's attacks."""
+    return list(attack.attacks) if isinstance(attack, WorstOf) else []
 
 
 def _logits(model: LightningModule, image: Tensor) -> Tensor:
@@ -181,13 +249,15 @@ def _check_labels(label: Tensor, classes: int) -> None:
 
 
 def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:
+    distance = tally["distance"]
+    stages = zip(_ensemble(attack), tally["stages"].tolist(), strict=False)
     attacked, succeeded, at_first, zero_gradient = tally["counts"].tolist()
     samples = len(tally["confidence"])
     linf, l2, l1 = (total / succeeded if succeeded else None for total in tally["sums"].tolist())
     return AttackRow(
         name=name,
         description=_description(attack),
-        norm=getattr(attack, "norm", "L2"),
+        norm=attack.shortest or getattr(attack, "norm", "L2"),
         eps=getattr(attack, "eps", None),
         samples=samples,
         robust_correct=int(tally["correct"].sum()),
@@ -200,17 +270,28 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         per_class_correct=tally["correct"].tolist(),
         zero_gradient_share=zero_gradient / attacked if attacked else None,
         restart_gain=(succeeded - at_first) / samples if attack.restarts > 1 else None,
+        minimal_norm=len(distance) > 0,
+        median_distance=_finite_median(distance),
+        stages=[StageRow(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
     )
+
+
+def _finite_median(distance: Tensor) -> float | None:
+    """Of the distances of the images that were correct; None if most of them have no misclassified image near."""
+    reached = distance[distance > 0]
+    median = float(reached.median()) if len(reached) else torch.inf
+    return median if median < torch.inf else None
 
 
 def _description(attack: Attack) -> str:
     parts = [type(attack).__name__]
     if hasattr(attack, "norm"):
         parts.append(attack.norm)
-    if hasattr(attack, "eps"):
+    if getattr(attack, "eps", None) is not None:
         parts.append(f"eps {as_text(attack.eps)}")
     if getattr(attack, "steps", 1) > 1:
-        parts.append(f"{attack.steps} steps of {as_text(attack.step_size)}")
+        size = getattr(attack, "step_size", None)
+        parts.append(f"{attack.steps} steps" if size is None else f"{attack.steps} steps of {as_text(size)}")
     if attack.restarts > 1:
         parts.append(f"{attack.restarts} restarts")
     return ", ".join(parts)

@@ -51,7 +51,7 @@ def _weaker_beats_stronger(attacks: dict[str, Attack], rows: dict[str, AttackRow
     found = []
     for weak, few in attacks.items():
         for strong, many in attacks.items():
-            settings = all(hasattr(each, name) for each in (few, many) for name in ("steps", "eps", "norm"))
+            settings = all(getattr(each, name, None) is not None for each in (few, many) for name in ("steps", "eps", "norm"))
             if not settings or few.norm != many.norm or few.eps > many.eps or few.steps >= many.steps:
                 continue
             gap = rows[strong].robust_accuracy - rows[weak].robust_accuracy

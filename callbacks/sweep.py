@@ -12,7 +12,10 @@ from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.share import EvaluationBatch
 from lightning_adv.errors import InputError
 
-__all__ = ["EpsSweep"]
+__all__ = ["EpsSweep", "distance_curve"]
+
+POINTS = 64
+"""Points of a curve that is known at every eps."""
 
 
 class EpsSweep:
@@ -33,7 +36,9 @@ class EpsSweep:
     def __init__(self, attacks: dict[str, Attack], budgets: Sequence[Budget], samples: int) -> None:
         self.attacks = {name: attack for name, attack in attacks.items() if (getattr(attack, "eps", None) or 0) > 0}
         if not self.attacks:
-            raise InputError("eps_sweep needs an attack with an eps; none of the attacks has one")
+            raise InputError(
+                "eps_sweep needs an attack with an eps; a minimal-norm attack gives its curve without a sweep"
+            )
         if samples < 1:
             raise InputError(f"sweep_samples must be at least 1, got {samples}")
         norms = {attack.norm for attack in self.attacks.values()}
@@ -74,3 +79,18 @@ class EpsSweep:
             fallen = scaled.run(model, batch.image[left], batch.label[left], index=batch.index[left]).success
             left = left[~fallen]
             row[column] += len(left)
+
+
+def distance_curve(distance: Tensor) -> list[tuple[float, float]]:
+    """Robust accuracy over eps from one run of a minimal-norm attack: points (eps, accuracy) from eps 0 on.
+
+    An image is correct at eps as long as its nearest misclassified neighbour is further away. The points are where
+    images fall, at most 65 of them.
+
+    Args:
+        distance: [N] to that neighbour, 0 for an image that is wrong without an attack, infinity where none was found.
+    """
+    ordered = distance.sort().values
+    falls = ordered[(ordered > 0) & ordered.isfinite()]
+    chosen = falls if len(falls) <= POINTS else falls[torch.linspace(0, len(falls) - 1, POINTS).long()]
+    return [(eps, float((distance > eps).double().mean())) for eps in [0.0, *chosen.tolist()]]

@@ -253,6 +253,58 @@ def kill_after(folder: Path, run: str, step: int) -> dict:
     return torch.load(path, weights_only=True)
 
 
+SMALL = ("--model.backbone=mnist_cnn", "--model.backbone_options={width: 4, hidden: 16}")
+AUTOATTACK = (*SMALL, "--ckpt_path=small/checkpoints/last.ckpt", "--config=suite.yaml")
+
+
+def test_a_killed_autoattack_goes_on_and_no_image_is_lost_or_done_twice_beyond_a_batch(folder):
+    train(folder, "fit", "small", *SMALL, *NO_NOISE, "--trainer.callbacks=[]", "--trainer.max_epochs=4")
+    suite = {"suite": {"class_path": "AutoAttack", "init_args": {"eps": 0.04}}}
+    options = {"attacks": suite, "max_samples": 6, "batch_size": 2, "pictures": "never"}
+    callbacks = [{"class_path": "Report"}, {"class_path": "AttackEvaluation", "init_args": options}]
+    (folder / "suite.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": callbacks}}))
+    train(folder, "validate", "suite_whole", *AUTOATTACK)
+    before = kill_when_lines(folder, "suite_killed", lines=1)
+    train(folder, "validate", "suite_killed", *AUTOATTACK)
+    after = verdict_lines(folder, "suite_killed")
+    assert 1 <= len(before) < len(after)
+    assert after[: len(before)] == before
+    done = [index for line in after for index in line["index"]]
+    assert len(done) == len(set(done))  # what the kill interrupted had left no line
+    whole, resumed = (results(folder, run)["sections"][0]["data"] for run in ("suite_whole", "suite_killed"))
+    for data in (whole, resumed):
+        for stage in data["attacks"][0]["stages"]:
+            stage.pop("seconds")
+    assert resumed == whole
+    verdicts = [
+        {index: line["restart"][i] for line in verdict_lines(folder, run) for i, index in enumerate(line["index"])}
+        for run in ("suite_whole", "suite_killed")
+    ]
+    assert verdicts[0] == verdicts[1]
+
+
+def verdict_lines(folder: Path, run: str) -> list[dict]:
+    files = (folder / run / "verdicts").glob("*/*/rank0.jsonl")
+    return [json.loads(line) for file in files for line in file.read_text().splitlines() if line.endswith("}")]
+
+
+def kill_when_lines(folder: Path, run: str, lines: int) -> list[dict]:
+    """Start an AutoAttack, kill it when so many batches are written, and give them."""
+    line = [sys.executable, str(ROOT / "train.py"), "validate", "--config", "base.yaml", "--run", run, *AUTOATTACK]
+    with (folder / "suite.log").open("w") as log:
+        process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=log, stderr=log)
+        try:
+            deadline = time.monotonic() + SECONDS
+            while len(verdict_lines(folder, run)) < lines:
+                assert process.poll() is None, "the run ended before it could be killed"
+                assert time.monotonic() < deadline
+                os.sched_yield()
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    return verdict_lines(folder, run)
+
+
 def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(folder):
     logger = ("--config", str(ROOT / "configs" / "loggers" / "wandb.yaml"), "--trainer.logger.offline=true")
     options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", "--data.max_val_samples=40", *NO_NOISE)

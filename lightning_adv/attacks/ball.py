@@ -60,7 +60,7 @@ class Ball:
         if self.norm == "L2":
             offset = (x - self.center).flatten(1)
             size = torch.linalg.vector_norm(offset, dim=1, keepdim=True).clamp(min=max(self.eps, _TINY))
-            return (self.center + (offset * (self.eps / size)).view_as(x)).clamp(0, 1)
+            return offset.mul_(self.eps / size).view_as(x).add_(self.center).clamp_(0, 1)
         offset = project_onto_l1_ball_and_box(
             (x - self.center).flatten(1), -self.center.flatten(1), 1 - self.center.flatten(1), self.eps
         )
@@ -96,7 +96,7 @@ class Ball:
         flat = grad.flatten(1)
         if self.norm == "L2":
             flat = flat / flat.abs().amax(dim=1, keepdim=True).clamp(min=_TINY)  # squares of tiny gradients underflow
-            return (flat / torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp(min=_TINY)).view_as(grad)
+            return flat.div_(torch.linalg.vector_norm(flat, dim=1, keepdim=True).clamp(min=_TINY)).view_as(grad)
         here = x.flatten(1)
         stopped = ((flat > 0) & (here >= 1)) | ((flat < 0) & (here <= 0))
         slope = flat.abs().masked_fill(stopped, 0)

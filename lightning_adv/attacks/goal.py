@@ -72,7 +72,7 @@ class Goal:
         loss = self._mean_loss(logits)
         (grad,) = _input_gradients(x_adv, loss.sum()[None])
         if self.keep_best:
-            self.zero_gradient[self.active] |= (grad.flatten(1) == 0).all(dim=1)
+            self.zero_gradient[self.active] |= grad.flatten(1).abs().amax(dim=1) == 0
             self._record(x_adv.detach(), logits.detach(), loss.detach())
         return loss.detach(), grad
 
@@ -94,7 +94,7 @@ class Goal:
             parts = [self._weighted_gradients(x_adv, weight) for weight in weights.split(1)]
             every, grads = parts[0][0], torch.cat([grad for _, grad in parts])
         if self.keep_best:
-            self.zero_gradient[self.active] |= (grads.flatten(2) == 0).all(dim=2).any(dim=0)
+            self.zero_gradient[self.active] |= (grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0)
             self._record(x_adv.detach(), every, self._mean_loss(every))
         return every.mean(dim=1), grads
 
@@ -187,7 +187,11 @@ class Goal:
         # A success beats any failure; among equals the better score wins. NaN never replaces a finding.
         better = (success & ~known) | ((success == known) & (score > self.best_score[active]))
         self.best_score[active] = torch.where(better, score, self.best_score[active])
-        self.best[active] = torch.where(better.view(-1, *[1] * (x_adv.dim() - 1)), x_adv, self.best[active])
+        pixels = better.view(-1, *[1] * (x_adv.dim() - 1))
+        if len(active) == len(self.best):
+            torch.where(pixels, x_adv, self.best, out=self.best)  # all in order: no copies to gather and scatter
+        else:
+            self.best[active] = torch.where(pixels, x_adv, self.best[active])
         self.best_logits[active] = torch.where(better[:, None], logits, self.best_logits[active])
         self.success[active] = known | success
 

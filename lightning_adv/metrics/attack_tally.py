@@ -42,32 +42,38 @@ class AttackTally(Metric):
 
     Args:
         num_classes: K.
+        num_stages: attacks of an ensemble.
     """
 
     full_state_update = False
     correct: Tensor
     sums: Tensor
     counts: Tensor
+    stages: Tensor
     confidence: list[Tensor]
+    distance: list[Tensor]
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, num_stages: int = 0) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.add_state("correct", torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
         self.add_state("sums", torch.zeros(3, dtype=torch.double), dist_reduce_fx="sum")  # Linf, L2, L1 of successes
         # attacked, succeeded, succeeded at the first restart, met a zero gradient
         self.add_state("counts", torch.zeros(4, dtype=torch.long), dist_reduce_fx="sum")
+        # images attacked, images broken, seconds; gathering wants at least one row
+        self.add_state("stages", torch.zeros(max(num_stages, 1), 3, dtype=torch.double), dist_reduce_fx="sum")
         self.add_state("confidence", [], dist_reduce_fx="cat")
+        self.add_state("distance", [], dist_reduce_fx="cat")
 
     def update(
         self,
         label: Tensor,
         robust: Tensor,
         confidence: Tensor,
-        clean: Tensor,
-        adversarial: Tensor,
+        sizes: Tensor,
         restart: Tensor,
         zero_gradient: Tensor,
+        distance: Tensor | None = None,
     ) -> None:
         """Add a batch of N images of which M, the initially correct ones, were attacked.
 
@@ -75,24 +81,29 @@ class AttackTally(Metric):
             label: [N] labels.
             robust: [N] correct before and after the attack.
             confidence: [N] probability of the predicted class after the attack.
-            clean: [M, C, H, W] attacked images, before.
-            adversarial: [M, C, H, W] and after.
+            sizes: [M, 3] Linf, L2 and L1 norm of the perturbations.
             restart: [M] number of the restart that succeeded first, -1 for none.
             zero_gradient: [M] whether the attack met a zero gradient.
+            distance: [N] of a minimal-norm attack: how far the nearest misclassified image is, 0 for an image that is
+                wrong without an attack, infinity where none was found.
         """
         self.correct.index_add_(0, label, robust.long())
         success = restart >= 0
         self.counts += torch.stack([torch.ones_like(success), success, restart == 0, zero_gradient]).sum(dim=1)
-        if len(clean):
-            offset = (adversarial - clean).flatten(1).double()
-            sizes = torch.stack([torch.linalg.vector_norm(offset, ord, dim=1) for ord in (float("inf"), 2, 1)])
-            self.sums += torch.where(success, sizes, 0.0).sum(dim=1)
+        self.sums += torch.where(success[:, None], sizes, 0.0).sum(dim=0)
         self.confidence.append(confidence)
+        if distance is not None:
+            self.distance.append(distance)
+
+    def add_stages(self, stages: Tensor) -> None:
+        """Add [num_stages, 3] what the attacks of an ensemble did: images attacked, images broken, seconds."""
+        self.stages += stages
 
     def compute(self) -> dict[str, Tensor]:
-        """The sums over all ranks, by name: ``correct`` [K], ``sums`` [3], ``counts`` [4], ``confidence`` [N]."""
-        confidence = _joined(self.confidence)
-        return {"correct": self.correct, "sums": self.sums, "counts": self.counts, "confidence": confidence}
+        """Over all ranks, by name: the states, ``confidence`` [N] and ``distance`` [N] (or none) joined."""
+        sums = {name: getattr(self, name) for name in ("correct", "sums", "counts", "stages")}
+        lists = {name: _joined(getattr(self, name)) for name in ("confidence", "distance")}
+        return sums | lists
 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:

@@ -184,22 +184,22 @@ def _plain(name: str, longest: int = 40) -> str:
 
 @_in_house_style
 def accuracy_curve(
-    curves: Mapping[str, Sequence[tuple[float, float]]], norm: str, samples: int | None = None
+    curves: Mapping[str, Sequence[tuple[float, float]]], norm: str, samples: Mapping[str, int] | None = None
 ) -> Figure:
     """Robust accuracy against the radius of the attack, one line an attack.
 
     Args:
         curves: name of the attack to its points (eps in pixel units of [0, 1], accuracy in [0, 1]).
         norm: ``"Linf"``, ``"L2"`` or ``"L1"``; small Linf radii get a second axis in 1/255.
-        samples: number of images behind every point; given, 95 % intervals are shaded.
+        samples: name to the number of images behind every point; given, 95 % intervals are shaded.
     """
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
     for i, (name, points) in enumerate(curves.items()):
         eps, accuracy = zip(*sorted(points), strict=True)
         axes.plot(eps, accuracy, label=_plain(name), **_line(i))
-        if samples:
-            bounds = [wilson_interval(round(share * samples), samples) for share in accuracy]
+        if count := (samples or {}).get(name):
+            bounds = [wilson_interval(round(share * count), count) for share in accuracy]
             axes.fill_between(eps, *zip(*bounds, strict=True), color=COLOURS[i % len(COLOURS)], alpha=0.13, lw=0)
     largest = max(eps for points in curves.values() for eps, _ in points)
     _percent_axis(axes)

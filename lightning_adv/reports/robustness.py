@@ -12,10 +12,28 @@ from lightning_adv.reports.shares import percent, percent_interval, wilson_inter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["AttackRow", "Examples", "RobustnessResult"]
+__all__ = ["AttackRow", "Examples", "RobustnessResult", "StageRow"]
 
 STAGES = {"val": "validation", "test": "test", "fit": "training"}
 CONFIDENCE_BINS = 20
+_OPTIONAL = ("zero_gradient_share", "restart_gain", "median_distance")
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One attack of an ensemble, over all ranks.
+
+    Args:
+        name: of the attack in the ensemble.
+        attacked: images that survived the attacks before.
+        broken: images it broke.
+        seconds: wall-clock time, added up over ranks.
+    """
+
+    name: str
+    attacked: int
+    broken: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -35,6 +53,10 @@ class AttackRow:
         zero_gradient_share: share of images whose first input gradient was zero; None if not measured.
         restart_gain: robust accuracy lost to restarts after the first; None without restarts.
         per_class_correct: ``robust_correct`` by class [K].
+        minimal_norm: whether the attack has no budget and looks for the nearest misclassified image; then its accuracy
+            says little, its distances all.
+        median_distance: of a minimal-norm attack, over the initially correct images; None if it is not finite.
+        stages: of an ensemble, what each of its attacks did.
     """
 
     name: str
@@ -52,6 +74,9 @@ class AttackRow:
     per_class_correct: list[int]
     zero_gradient_share: float | None = None
     restart_gain: float | None = None
+    minimal_norm: bool = False
+    median_distance: float | None = None
+    stages: list[StageRow] = field(default_factory=list)
 
     @property
     def robust_accuracy(self) -> float:
@@ -66,7 +91,7 @@ class AttackRow:
     def scalars(self) -> dict[str, float]:
         """Measured scalars, by name without the attack's."""
         names = ("success_rate", "mean_linf", "mean_l2", "mean_l1", "clean_confidence", "adversarial_confidence")
-        values = {name: getattr(self, name) for name in (*names, "zero_gradient_share", "restart_gain")}
+        values = {name: getattr(self, name) for name in (*names, *_OPTIONAL)}
         return {"robust_accuracy": self.robust_accuracy} | {k: v for k, v in values.items() if v is not None}
 
 
@@ -83,7 +108,7 @@ class RobustnessResult(EvaluationResult):
         worst_case_correct: images classified correctly without an attack and under every one.
         worst_case_per_class: the same by class [K].
         curves: name of the attack to points (eps, robust accuracy); clean accuracy is added at eps 0.
-        curve_samples: images behind every point of the curves, default ``samples``.
+        curve_samples: name of the attack to the images behind every point of its curve, where not ``samples``.
         examples: name of the attack to a few attacked images.
         clean_confidences: probability of the predicted class for every image [samples]; may be left empty.
         adversarial_confidences: the same under attacks, by name.
@@ -101,7 +126,7 @@ class RobustnessResult(EvaluationResult):
     worst_case_correct: int
     worst_case_per_class: list[int]
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    curve_samples: int | None = None
+    curve_samples: dict[str, int] = field(default_factory=dict)
     examples: dict[str, Examples] = field(default_factory=dict)
     clean_confidences: Sequence[float] = ()
     adversarial_confidences: dict[str, Sequence[float]] = field(default_factory=dict)
@@ -124,9 +149,14 @@ class RobustnessResult(EvaluationResult):
         if any(row.samples != self.samples for row in self.attacks):
             raise ValueError(f"attacks saw {[row.samples for row in self.attacks]} images, not {self.samples}")
         if self.worst_case_correct > min(
-            self.clean_correct, *(row.robust_correct for row in self.attacks), self.samples
+            self.clean_correct, *(row.robust_correct for row in self.budgeted), self.samples
         ):
             raise ValueError("the worst case has more correct images than the clean ones or an attack alone")
+
+    @property
+    def budgeted(self) -> list[AttackRow]:
+        """Attacks with a budget, those that the worst case is taken over."""
+        return [row for row in self.attacks if not row.minimal_norm]
 
     @property
     def clean_accuracy(self) -> float:
@@ -141,7 +171,7 @@ class RobustnessResult(EvaluationResult):
     def scalars(self) -> dict[str, float]:
         """``clean_accuracy``, ``worst_case/robust_accuracy``, ``<attack>/robust_accuracy`` and their companions."""
         scalars = {"clean_accuracy": self.clean_accuracy}
-        if self.attacks:
+        if self.budgeted:
             scalars["worst_case/robust_accuracy"] = self.worst_case_accuracy
         for row in self.attacks:
             scalars |= {f"{row.name}/{name}": value for name, value in row.scalars().items()}
@@ -151,42 +181,52 @@ class RobustnessResult(EvaluationResult):
         """Clean accuracy, the strongest single attack and the worst case, in words."""
         images = f"{self.samples:,} {STAGES.get(self.stage, self.stage)} image" + ("s" if self.samples > 1 else "")
         clean = f"Of {images}, the model classifies {percent(self.clean_accuracy)} correctly"
-        if not self.attacks:
+        if not self.budgeted:
             return f"{clean}."
-        strongest = min(self.attacks, key=lambda row: row.robust_correct)
+        strongest = min(self.budgeted, key=lambda row: row.robust_correct)
         left = f"{clean}; {percent(strongest.robust_accuracy)} stay correct under {strongest.name}"
-        if len(self.attacks) == 1:
+        if len(self.budgeted) == 1:
             return f"{left} ({strongest.description})."
-        worst = f"{percent(self.worst_case_accuracy)} under every one of the {len(self.attacks)} attacks"
+        worst = f"{percent(self.worst_case_accuracy)} under every one of the {len(self.budgeted)} attacks"
         return f"{left}, the strongest single attack ({strongest.description}), and {worst}."
 
     def key_figures(self) -> list[KeyFigure]:
         """Clean and worst-case accuracy as cards, then every attack."""
         clean = wilson_interval(self.clean_correct, self.samples)
         figures = [KeyFigure("clean_accuracy", "Clean accuracy", "no attack", clean, card=True)]
-        if self.attacks:
-            basis = "; ".join(row.description for row in self.attacks)
+        if self.budgeted:
+            basis = "; ".join(row.description for row in self.budgeted)
             worst = wilson_interval(self.worst_case_correct, self.samples)
             name = "worst_case/robust_accuracy"
             figures.append(KeyFigure(name, "Worst-case robust accuracy", basis, worst, card=True))
         return figures + [
             KeyFigure(f"{row.name}/robust_accuracy", f"Robust accuracy, {row.name}", row.description, row.interval)
-            for row in self.attacks
+            for row in self.budgeted
         ]
 
     def tables(self) -> list[Table]:
         """Accuracy under attacks, signs of gradient masking where measured, accuracy by class."""
         masking = [self._masking_table()] if any(self._masking_measured(row) for row in self.attacks) else []
-        return [self._attack_table(), *masking, self._class_table()]
+        stages = [self._stage_table(row) for row in self.attacks if row.stages]
+        return [self._attack_table(), *stages, *masking, self._class_table()]
+
+    def _stage_table(self, row: AttackRow) -> Table:
+        return Table(
+            f"Attack by attack: {row.name}",
+            ["Attack", "Images attacked", "Images broken", "Seconds"],
+            [[stage.name, stage.attacked, stage.broken, stage.seconds] for stage in row.stages],
+            note="Each attack gets the images that survived those before it. Seconds are added up over ranks.",
+        )
 
     def _attack_table(self) -> Table:
         clean = [self.clean_accuracy, percent_interval(wilson_interval(self.clean_correct, self.samples))]
         rows: list[list[Cell]] = [["none", "clean images", *clean, None, None, None, None, self._clean_confidence()]]
+        minimal = any(row.minimal_norm for row in self.attacks)
         for row in self.attacks:
             sizes = [row.mean_linf, row.mean_l2, row.mean_l1]
             accuracy = [row.robust_accuracy, percent_interval(row.interval), row.success_rate]
             rows.append([row.name, row.description, *accuracy, *sizes, row.adversarial_confidence])
-        if len(self.attacks) > 1:
+        if len(self.budgeted) > 1:
             worst = percent_interval(wilson_interval(self.worst_case_correct, self.samples))
             rows.append(["worst case", "correct under all", self.worst_case_accuracy, worst, *[None] * 5])
         names = ["Attack", "Settings", "Accuracy", "95% interval", "Success rate"]
@@ -197,7 +237,8 @@ class RobustnessResult(EvaluationResult):
             percent=("Accuracy", "Success rate", "Confidence"),
             note=f"{self.samples:,} images; Wilson intervals. Success rate: share of the initially correct images that "
             "the attack turned. Norms: means over successful perturbations, pixels in [0, 1]. "
-            "Confidence: mean probability of the predicted class.",
+            "Confidence: mean probability of the predicted class."
+            + (" Attacks without an eps go as far as they need: see their curves." if minimal else ""),
         )
 
     def _clean_confidence(self) -> float | None:
@@ -222,7 +263,7 @@ class RobustnessResult(EvaluationResult):
 
     def _class_accuracies(self) -> dict[str, list[float | None]]:
         counts = {"clean": self.per_class_clean_correct} | {row.name: row.per_class_correct for row in self.attacks}
-        if len(self.attacks) > 1:
+        if len(self.budgeted) > 1:
             counts["worst case"] = self.worst_case_per_class
         held = self.per_class_samples
         return {name: [c / n if n else None for c, n in zip(k, held, strict=True)] for name, k in counts.items()}
@@ -244,12 +285,12 @@ class RobustnessResult(EvaluationResult):
 
         pictures = [self._grid(figures.adversarial_grid, row) for row in self.attacks if row.name in self.examples]
         for norm, curves in self._curves_by_norm().items():
-            draw = partial(figures.accuracy_curve, curves, norm, self.curve_samples or self.samples)
+            draw = partial(figures.accuracy_curve, curves, norm, self._curve_samples())
             caption = "Shaded: 95% intervals. At a large enough eps every model must fall to zero."
             pictures.append(Picture(f"accuracy_curve_{norm.lower()}", f"Accuracy over {norm} eps", draw, caption))
         draw = partial(figures.class_bars, self.class_names, self._class_accuracies())
         pictures.append(Picture("class_accuracy", "Accuracy by class", draw))
-        for row in sorted(self.attacks, key=lambda row: row.robust_correct):
+        for row in sorted(self.attacks, key=lambda row: (row.minimal_norm, row.robust_correct)):
             if len(self.clean_confidences) and row.name in self.adversarial_confidences:
                 confidences = (self.clean_confidences, self.adversarial_confidences[row.name])
                 draw = partial(figures.confidence_histogram, *confidences)
@@ -275,12 +316,16 @@ class RobustnessResult(EvaluationResult):
 
     def _curves_by_norm(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
         norms = {row.name: row.norm for row in self.attacks}
-        same_images = self.curve_samples in (None, self.samples)
+        images = self._curve_samples()
         grouped: dict[str, dict[str, list[tuple[float, float]]]] = {}
         for name, points in self.curves.items():
-            start = [(0.0, self.clean_accuracy)] if same_images and all(eps > 0 for eps, _ in points) else []
+            startless = images[name] == self.samples and all(eps > 0 for eps, _ in points)
+            start = [(0.0, self.clean_accuracy)] if startless else []
             grouped.setdefault(norms[name], {})[name] = [*start, *points]
         return grouped
+
+    def _curve_samples(self) -> dict[str, int]:
+        return {name: self.curve_samples.get(name, self.samples) for name in self.curves}
 
     def as_dict(self) -> dict:
         """Counts, rows, curves, what was said of the examples, and histograms of the confidences."""
@@ -299,7 +344,7 @@ class RobustnessResult(EvaluationResult):
             "worst_case_interval": list(wilson_interval(self.worst_case_correct, self.samples)),
             "worst_case_per_class": list(self.worst_case_per_class),
             "curves": {name: [list(point) for point in points] for name, points in self.curves.items()},
-            "curve_samples": self.curve_samples or self.samples,
+            "curve_samples": self._curve_samples(),
             "examples": {name: examples.as_dict() for name, examples in self.examples.items()},
             "clean_confidence_histogram": _histogram(self.clean_confidences),
             "adversarial_confidence_histograms": {n: _histogram(c) for n, c in self.adversarial_confidences.items()},

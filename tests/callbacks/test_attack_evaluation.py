@@ -206,7 +206,8 @@ def test_a_sweep_of_few_images_sees_every_class(model):
     dataset = torch.utils.data.Subset(images(COUNT), order.tolist())
     evaluation = Watch({"fgsm": FGSM(eps=EPS)}, eps_sweep=[0.5], sweep_samples=12)
     result = validated(model, evaluation, DataLoader(dataset, batch_size=16))
-    assert result.curve_samples == len(evaluation.labels) == 12
+    assert result.curve_samples == {"fgsm": 12}
+    assert len(evaluation.labels) == 12
     assert len(evaluation.labels.unique()) == CLASSES
 
 

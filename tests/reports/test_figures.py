@@ -66,7 +66,7 @@ def test_a_grid_of_images_that_do_not_match_is_refused():
 
 @pytest.mark.parametrize(("norm", "eps", "extra_axes"), [("Linf", 8 / 255, 1), ("Linf", 0.3, 0), ("L2", 0.1, 0)])
 def test_small_linf_radii_are_also_given_in_grey_levels(norm, eps, extra_axes):
-    axes = accuracy_curve({"pgd": [(0.0, 1.0), (eps, 0.5)]}, norm, samples=50).axes[0]
+    axes = accuracy_curve({"pgd": [(0.0, 1.0), (eps, 0.5)]}, norm, samples={"pgd": 50}).axes[0]
     assert len(axes.child_axes) == extra_axes
     assert axes.lines[0].get_xydata().tolist() == [[0.0, 1.0], [eps, 0.5]]
 

@@ -70,7 +70,7 @@ def test_pictures_come_for_what_was_measured(robustness):
 
 
 def test_a_curve_on_other_images_does_not_borrow_the_clean_accuracy(robustness):
-    result = robustness(curves={"pgd": [(0.1, 0.7)]}, curve_samples=10)
+    result = robustness(curves={"pgd": [(0.1, 0.7)]}, curve_samples={"pgd": 10})
     assert result.pictures()[0].draw().axes[0].lines[0].get_xydata().tolist() == [[0.1, 0.7]]
 
 
