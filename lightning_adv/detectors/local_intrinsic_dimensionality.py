@@ -59,23 +59,34 @@ class LocalIntrinsicDimensionality(Detector):
         """Keep the features of a choice of the clean images."""
         net = as_module(model, "LocalIntrinsicDimensionality")
         names = self.layers or weight_layers(net)
-        kept: list[Tensor] = []
+        kept: list[list[Tensor]] = [[] for _ in names]  # batches, by layer
         priority = torch.zeros(0)
         for batch in batches:
-            new, _ = activations(net, batch.image, names)
+            for parts, new in zip(kept, activations(net, batch.image, names)[0], strict=True):
+                parts.append(new)
             own = SampleNoise(self.seed, batch.index).uniform(batch.image.new_empty(len(batch.image), 1))[:, 0]
             priority = torch.cat([priority.to(own), own])
-            kept = [torch.cat(pair) for pair in zip(kept, new, strict=True)] if kept else new
-            if self.reference_samples is not None and len(priority) > self.reference_samples:
-                priority, chosen = priority.topk(self.reference_samples, largest=False)
-                kept = [each[chosen] for each in kept]
+            if self.reference_samples is not None and len(priority) > 2 * self.reference_samples:
+                priority = self._choose(priority, kept)
         if len(priority) <= self.k:
             raise InputError(
                 f"LocalIntrinsicDimensionality with k={self.k} needs more clean images, got {len(priority)}"
             )
-        self.centres = [each.mean(dim=0) for each in kept]
-        self.reference = [each - centre for each, centre in zip(kept, self.centres, strict=True)]
+        if self.reference_samples is not None and len(priority) > self.reference_samples:
+            self._choose(priority, kept)
+        self.centres, self.reference = [], []
+        while kept:  # one layer after the other, each freed when it is joined
+            features = torch.cat(kept.pop(0))
+            self.centres.append(features.mean(dim=0))
+            self.reference.append(features.sub_(self.centres[-1]))
         self.names = names
+
+    def _choose(self, priority: Tensor, kept: list[list[Tensor]]) -> Tensor:
+        """Keep the samples of lowest priority; their priorities."""
+        priority, chosen = priority.topk(self.reference_samples, largest=False)
+        for parts in kept:
+            parts[:] = [torch.cat(parts)[chosen]]
+        return priority
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model without these layers."""

@@ -168,7 +168,7 @@ class FixedSizeTest:
     Example:
         >>> test = FixedSizeTest(0.1, 0.5)
         >>> test.trials, test.limit
-        (14, 3)
+        (13, 3)
     """
 
     def __init__(self, p0: float, p1: float, alpha: float = 0.05, beta: float = 0.05) -> None:

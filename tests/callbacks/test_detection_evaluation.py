@@ -1,5 +1,10 @@
 """Detectors are set against attacks on any trainer, on held-out images, the same on one rank and on two."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.data import DataLoader
@@ -123,3 +128,49 @@ def test_a_detector_that_does_not_suit_the_model_is_refused_before_training():
 def test_settings_that_make_no_sense_are_refused(options, said):
     with pytest.raises(InputError, match=said):
         evaluation(**options)
+
+
+SCRIPT = """
+import json, sys, torch
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+from tests.callbacks.strangers import images, trained
+from tests.callbacks.test_detection_evaluation import evaluation
+
+class Data(pl.LightningDataModule):
+    def train_dataloader(self):
+        return DataLoader(images(128, seed=1), batch_size=16)
+
+    def val_dataloader(self):
+        return DataLoader(images(75, seed=3), batch_size=16)
+
+ranks = int(sys.argv[1])
+chosen = evaluation()
+strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+runner.validate(trained(), Data(), verbose=False)
+with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
+    json.dump(chosen.result.as_dict(), file)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_report_what_one_reports(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    root = Path(__file__).parent.parent.parent
+    reported = {}
+    for ranks in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        reported[ranks] = [json.loads(file.read_text())["rows"] for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
+    assert reported[2][0] == reported[2][1]
+    one, two = reported[1][0], reported[2][0]
+    assert [(row["detector"], row["attack"]) for row in one] == [(row["detector"], row["attack"]) for row in two]
+    for row, other in zip(one, two, strict=True):
+        assert (row["normal"], row["adversarial"]) == (other["normal"], other["adversarial"])
+        assert row["auroc"] == pytest.approx(other["auroc"], abs=0.01)
+        assert (row["mutations"] or 0) == pytest.approx(other["mutations"] or 0, rel=0.02)
