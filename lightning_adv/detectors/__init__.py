@@ -2,6 +2,7 @@
 
 from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
 from lightning_adv.detectors.ensemble import DetectorEnsemble, LogisticRegression
+from lightning_adv.detectors.kde_confidence import KDEConfidence
 from lightning_adv.detectors.kernel_density import KernelDensity
 from lightning_adv.detectors.label_change_rate import LabelChangeRate, SequentialVerdict
 from lightning_adv.detectors.local_intrinsic_dimensionality import LocalIntrinsicDimensionality
@@ -19,6 +20,7 @@ __all__ = [
     "DetectorEnsemble",
     "FixedSizeTest",
     "GaussianMutation",
+    "KDEConfidence",
     "KernelDensity",
     "LabelChangeRate",
     "LabelOracle",
