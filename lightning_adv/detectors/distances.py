@@ -69,7 +69,7 @@ def _rows(queries: Tensor, reference: Tensor) -> Iterator[Tensor]:
 def _squares(rows: Tensor, reference: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Number of the first reference of each piece, and squared distances [N, m]."""
     own = rows.square().sum(dim=1, keepdim=True)
-    size = max(1, PIECE // len(rows))
+    size = max(1, PIECE // max(len(rows), rows.shape[1]))  # neither distances nor squares of features fill memory
     for start in range(0, len(reference), size):
         piece = reference[start : start + size]
         yield start, (own + piece.square().sum(dim=1) - 2 * rows @ piece.T).clamp_min(0)

@@ -62,7 +62,7 @@ class LabelChangeRate(Detector):
         sprt: "wald", or "paper" for what the authors' code computes (see ``SPRT``).
         mutations: of an image, for ``score``.
         max_mutations: after which ``decide`` leaves an image undecided.
-        batch_size: mutations in one forward.
+        batch_size: mutations in one forward; on a CPU, more than fit into its cache are slower.
         seed: of the mutations.
 
     Raises:
@@ -89,7 +89,7 @@ class LabelChangeRate(Detector):
         sprt: SPRTMode = "wald",
         mutations: int = 500,
         max_mutations: int = 5000,
-        batch_size: int = 1000,
+        batch_size: int = 256,
         seed: int = 0,
     ) -> None:
         for name, value in {"mutations": mutations, "max_mutations": max_mutations, "batch_size": batch_size}.items():

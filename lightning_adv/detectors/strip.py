@@ -29,7 +29,7 @@ class STRIP(Detector):
         overlays: N, clean images laid over each input; 64 to 100.
         false_rejection_rate: share of clean inputs that ``decide`` rejects, in [0, 1).
         weight: of the overlay; 1 adds it in full, as the paper does.
-        pool: most clean images kept to choose overlays from, by chance for each input.
+        pool: most clean images kept to choose overlays from, by chance for each input, and most that set the threshold.
         batch_size: superimposed images in one forward.
         seed: of the choice of overlays.
 
@@ -76,7 +76,9 @@ class STRIP(Detector):
             raise InputError("STRIP needs at least two clean images, got one")
         keys = SampleNoise(self.seed, torch.arange(len(pool), device=pool.device)).uniform(pool.new_empty(len(pool), 1))
         self.images = pool[keys[:, 0].argsort()[: self.pool]]
-        parts = zip(held_out.split(self.batch_size), torch.cat(index).split(self.batch_size), strict=True)
+        chosen = torch.linspace(0, len(held_out) - 1, min(len(held_out), self.pool), device=pool.device).long()
+        held_out, own = held_out[chosen], torch.cat(index)[chosen]
+        parts = zip(held_out.split(self.batch_size), own.split(self.batch_size), strict=True)
         scores = torch.cat([self.combine(self.measure(model, *part)) for part in parts])
         self.threshold = upper_quantile(scores, self.false_rejection_rate)
 
