@@ -76,7 +76,7 @@ class LocalIntrinsicDimensionality(Detector):
             self._choose(priority, kept)
         self.centres, self.reference = [], []
         while kept:  # one layer after the other, each freed when it is joined
-            features = torch.cat(kept.pop(0))
+            features = _joined(kept.pop(0))
             self.centres.append(features.mean(dim=0))
             self.reference.append(features.sub_(self.centres[-1]))
         self.names = names
@@ -102,6 +102,17 @@ class LocalIntrinsicDimensionality(Detector):
         return torch.stack(
             [lid_of_distances(nearest_distances(own - centre, clean, self.k)) for own, centre, clean in layers], dim=1
         )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """The parts one below the other; each is freed when it is copied, so that they are not held twice."""
+    whole = parts[0].new_empty(sum(map(len, parts)), parts[0].shape[1])
+    start = 0
+    while parts:
+        part = parts.pop(0)
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 def lid_of_distances(distances: Tensor) -> Tensor:
