@@ -10,7 +10,10 @@ __all__ = ["EpochLine"]
 
 
 class EpochLine(Callback):
-    """Prints the epoch's accuracies, loss and seconds; the command line adds it when stdout is not a terminal."""
+    """Prints the epoch's accuracies, attack success rates, loss and seconds.
+
+    The command line adds it when stdout is not a terminal.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,7 +26,8 @@ class EpochLine(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what was measured in this epoch."""
         measured = scalars_of_epoch(trainer)  # on all ranks
-        shown = {key: value for key, value in measured.items() if key.endswith("accuracy") or key == "train/loss"}
+        shares = ("accuracy", "attack_success_rate")
+        shown = {key: value for key, value in measured.items() if key.endswith(shares) or key == "train/loss"}
         if not trainer.is_global_zero or not shown:
             return
         values = "  ".join(f"{k} {v:.3f}" if k == "train/loss" else f"{k} {v:.1%}" for k, v in shown.items())

@@ -51,8 +51,9 @@ def _weaker_beats_stronger(attacks: dict[str, Attack], rows: dict[str, AttackRow
     found = []
     for weak, few in attacks.items():
         for strong, many in attacks.items():
-            settings = all(getattr(each, name, None) is not None for each in (few, many) for name in ("steps", "eps", "norm"))
-            if not settings or few.norm != many.norm or few.eps > many.eps or few.steps >= many.steps:
+            if not (_has_budget(few) and _has_budget(many)):
+                continue
+            if few.norm != many.norm or few.eps > many.eps or few.steps >= many.steps:
                 continue
             gap = rows[strong].robust_accuracy - rows[weak].robust_accuracy
             if gap > TOLERANCE:
@@ -61,3 +62,7 @@ def _weaker_beats_stronger(attacks: dict[str, Attack], rows: dict[str, AttackRow
                     "following the gradient does not help, a sign of masked gradients."
                 )
     return found
+
+
+def _has_budget(attack: Attack) -> bool:
+    return all(getattr(attack, name, None) is not None for name in ("steps", "eps", "norm"))

@@ -7,17 +7,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lightning_adv import attacks, callbacks, cli, data, errors, metrics, models, modules, objectives, reports
+    from lightning_adv import (
+        attacks,
+        backdoors,
+        callbacks,
+        cli,
+        data,
+        detectors,
+        errors,
+        inspectors,
+        metrics,
+        models,
+        modules,
+        objectives,
+        reports,
+    )
 
     __version__: str
 
 __all__ = [
     "__version__",
     "attacks",
+    "backdoors",
     "callbacks",
     "cli",
     "data",
+    "detectors",
     "errors",
+    "inspectors",
     "metrics",
     "models",
     "modules",

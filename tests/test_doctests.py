@@ -13,13 +13,23 @@ from torch import nn
 
 import lightning_adv
 import lightning_adv.attacks
+import lightning_adv.backdoors
+import lightning_adv.detectors
+import lightning_adv.inspectors
 import lightning_adv.objectives
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(lightning_adv.__path__, "lightning_adv."))
 WITH_EXAMPLES = [name for name in MODULES if ">>>" in Path(find_spec(name).origin).read_text(encoding="utf-8")]
+ALGORITHMS = (
+    lightning_adv.attacks,
+    lightning_adv.backdoors,
+    lightning_adv.detectors,
+    lightning_adv.inspectors,
+    lightning_adv.objectives,
+)
 PUBLIC_CLASSES = [
     getattr(package, name)
-    for package in (lightning_adv.attacks, lightning_adv.objectives)
+    for package in ALGORITHMS
     for name in package.__all__
     if inspect.isclass(getattr(package, name))
 ]
@@ -40,7 +50,7 @@ def test_the_examples_of_a_module_run(name):
 
 
 @pytest.mark.parametrize("public", PUBLIC_CLASSES, ids=lambda public: public.__name__)
-def test_every_public_attack_and_objective_has_an_example(public):
+def test_every_public_class_of_the_algorithms_has_an_example(public):
     assert doctest.DocTestParser().get_examples(public.__doc__), f"{public.__name__} has no >>> example"
 
 

@@ -29,6 +29,10 @@ class SavedTriggers:
         patterns: [K, C, H, W].
         labels: int64 [K], the class that each of them leads to.
         metadata: what the writer noted about them.
+
+    Example:
+        >>> SavedTriggers(torch.zeros(2, 1, 8, 8), torch.zeros(2, 3, 8, 8), torch.tensor([0, 7])).labels.tolist()
+        [0, 7]
     """
 
     masks: Tensor

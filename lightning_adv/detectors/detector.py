@@ -24,6 +24,10 @@ class LabelledImages:
         image: [N, C, H, W] float32 in [0, 1].
         label: [N] int64.
         index: [N] int64, the images' numbers in their data set.
+
+    Example:
+        >>> LabelledImages(torch.rand(2, 1, 4, 4), torch.tensor([3, 1]), torch.tensor([0, 1])).label.tolist()
+        [3, 1]
     """
 
     image: Tensor
@@ -38,6 +42,10 @@ class Verdict:
     Args:
         suspicious: [N] bool, the image should be rejected.
         score: [N], the higher the more suspicious.
+
+    Example:
+        >>> Verdict(suspicious=torch.tensor([False, True]), score=torch.tensor([0.1, 0.9])).suspicious.tolist()
+        [False, True]
     """
 
     suspicious: Tensor

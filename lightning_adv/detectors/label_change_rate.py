@@ -37,6 +37,12 @@ class SequentialVerdict(Verdict):
         mutations: [N] int64 mutations made.
         changes: [N] int64 of them changed the label; ``score`` is their share.
         error_bound: [N] probability of this verdict where the other hypothesis holds; NaN where there is no bound.
+
+    Example:
+        >>> labels = lambda x: (x.mean(dim=(1, 2, 3)) > 0.5).long()
+        >>> detector = LabelChangeRate(kappa_1=0.1, mu=2.0)
+        >>> detector.decide(labels, torch.full((1, 1, 4, 4), 0.9)).changes.tolist()
+        [0]
     """
 
     undecided: Tensor

@@ -49,6 +49,10 @@ class Outliers:
         scale: 1.4826 MAD of the norms up to the median.
         threshold: of the paper's rule.
         warnings: what a reader must know.
+
+    Example:
+        >>> find_outliers([50.0, 52.0, 5.0, 49.0, 55.0, 51.0, 47.0, 53.0, 50.5, 48.0]).flagged
+        (2,)
     """
 
     index: tuple[float, ...]

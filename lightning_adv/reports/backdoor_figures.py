@@ -14,7 +14,7 @@ __all__ = ["source_class_bars", "trigger_panels", "triggered_grid"]
 
 def triggered_grid(examples: Examples, class_names: Sequence[str]) -> Figure:
     """Clean image, image with the trigger and their difference, one column a sample."""
-    figure = adversarial_grid(
+    return adversarial_grid(
         examples.clean,
         examples.adversarial,
         examples.labels,
@@ -23,12 +23,8 @@ def triggered_grid(examples: Examples, class_names: Sequence[str]) -> Figure:
         class_names=class_names,
         clean_confidences=examples.clean_confidences,
         adversarial_confidences=examples.adversarial_confidences,
+        after_name="triggered",
     )
-    for axes in figure.axes:
-        for text in axes.texts:
-            if text.get_text() == "adversarial":
-                text.set_text("triggered")
-    return figure
 
 
 def trigger_panels(shown: Tensor) -> Figure:

@@ -89,6 +89,7 @@ def adversarial_grid(
     magnify: float | None = None,
     clean_confidences: Tensor | None = None,
     adversarial_confidences: Tensor | None = None,
+    after_name: str = "adversarial",
 ) -> Figure:
     """Clean image, adversarial image and their magnified difference, one column a sample, three rows a band.
 
@@ -98,6 +99,7 @@ def adversarial_grid(
         class_names: names of the classes; default their indices.
         magnify: factor on the difference; default the largest round one that does not saturate.
         clean_confidences, adversarial_confidences: probabilities of the predictions [N] in [0, 1].
+        after_name: what the second row is called.
 
     Raises:
         ValueError: the images do not have one shape [N, C, H, W] with N >= 1 and 1 or 3 channels.
@@ -132,7 +134,7 @@ def adversarial_grid(
             _title_prediction(panel, prediction, label, confidence, class_names)
         distance = float(np.abs(after[i] - before[i]).max())
         axes[top + 2, column].set_title(f"max {distance:.3g}", color=QUIET, fontsize=7.5, pad=3)
-    for row, name in enumerate(["clean", "adversarial", f"difference\n\N{MULTIPLICATION SIGN} {magnify:g}"] * bands):
+    for row, name in enumerate(["clean", after_name, f"difference\n\N{MULTIPLICATION SIGN} {magnify:g}"] * bands):
         axes[row, 0].text(-0.14, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", color=QUIET)
     return figure
 
