@@ -16,8 +16,8 @@ FLOORS = (
     ("modules",),
     ("data",),
     ("objectives", "inspectors", "detectors"),
-    ("backdoors",),
-    ("attacks", "purifiers"),
+    ("backdoors", "purifiers"),
+    ("attacks",),
     ("models", "metrics"),
     ("errors",),
 )

@@ -15,6 +15,7 @@ from lightning_adv.data import Augmentation
 from lightning_adv.detectors import Detector
 from lightning_adv.inspectors import Inspector
 from lightning_adv.objectives import Objective
+from lightning_adv.purifiers import Purifier
 
 __all__ = ["BASES", "class_names", "constructor_defaults", "find_class"]
 
@@ -30,6 +31,7 @@ BASES = (
     Inspector,
     Objective,
     Detector,
+    Purifier,
     Augmentation,
 )
 """Kinds of classes that a configuration names."""

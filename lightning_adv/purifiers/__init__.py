@@ -1,0 +1,29 @@
+"""Purifiers: images cleaned before they are classified. ``purifier(x) -> x_hat``."""
+
+from lightning_adv.purifiers.bit_depth import BitDepth
+from lightning_adv.purifiers.composition import Randomized, Sequential
+from lightning_adv.purifiers.gaussian_blur import GaussianBlur
+from lightning_adv.purifiers.jpeg import JPEG, DifferentiableJPEG
+from lightning_adv.purifiers.kmeans_quantization import KMeansQuantization
+from lightning_adv.purifiers.median_filter import MedianFilter
+from lightning_adv.purifiers.purified_classifier import PurifiedClassifier
+from lightning_adv.purifiers.purifier import Purifier, content_index
+from lightning_adv.purifiers.threat_model import ThreatModel, as_threat_models
+from lightning_adv.purifiers.total_variation import TotalVariation
+
+__all__ = [
+    "JPEG",
+    "BitDepth",
+    "DifferentiableJPEG",
+    "GaussianBlur",
+    "KMeansQuantization",
+    "MedianFilter",
+    "PurifiedClassifier",
+    "Purifier",
+    "Randomized",
+    "Sequential",
+    "ThreatModel",
+    "TotalVariation",
+    "as_threat_models",
+    "content_index",
+]

@@ -1,0 +1,111 @@
+"""The base of all purifiers: everything that is not the purifier's own equation."""
+
+import inspect
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from lightning_adv.attacks import BPDA, SampleNoise
+from lightning_adv.errors import InputError
+
+__all__ = ["Purifier", "content_index"]
+
+
+class Purifier(nn.Module, ABC):
+    """Images cleaned of what an attacker may have added, before a classifier sees them.
+
+    A subclass is its hyperparameters and one method, :meth:`purify`. What holds for every purifier:
+
+    - images are float in [0, 1], N x C x H x W; the result is float32 in [0, 1], of the same shape, on the same device;
+    - a sample's result does not depend on its batch: noise comes from (seed, index, draw) alone;
+    - it works under ``inference_mode`` and autocast, in float32.
+
+    It is a module only for the weights that some purifiers hold; these are frozen.
+
+    Args:
+        seed: of the noise of a randomised purifier.
+
+    Example:
+        >>> class Darken(Purifier):
+        ...     def purify(self, x, noise):
+        ...         return 0.5 * x
+        >>> Darken()(torch.ones(1, 1, 1, 2)).flatten()
+        tensor([0.5000, 0.5000])
+    """
+
+    randomised: bool = False
+    """Whether two draws for one image differ."""
+
+    differentiable: bool = True
+    """Whether gradients through :meth:`purify` are those of what it computes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.seed = seed
+
+    @abstractmethod
+    def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
+        """The purifier's own equation on float32 images [N, C, H, W]; what leaves [0, 1] is clamped by the caller."""
+
+    def surrogate(self, x: Tensor) -> Tensor:
+        """A smooth stand-in whose gradient BPDA uses; default the identity."""
+        return x
+
+    def forward(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
+        """Purified images [N, C, H, W], float32 in [0, 1].
+
+        Differentiable in ``x`` where the purifier is; otherwise the result has no gradient.
+
+        Args:
+            x: images, float in [0, 1].
+            index: [N] numbers of the samples in their data set, which key the noise; default a number made from each
+                image's pixels.
+            draw: number of the draw.
+
+        Raises:
+            InputError: no images, or an index of the wrong shape.
+        """
+        if x.dim() != 4 or not x.is_floating_point():
+            raise InputError(
+                f"a purifier needs images, float [N, C, H, W] in [0, 1], got {x.dtype} of shape {tuple(x.shape)}; "
+                "uint8 images are divided by 255 first"
+            )
+        if index is not None and index.shape != (len(x),):
+            raise InputError(f"index must be {len(x)} integers, one an image, got shape {tuple(index.shape)}")
+        if not len(x):
+            return x.float()
+        index = content_index(x) if index is None else index.to(x.device)
+        noise = SampleNoise(self.seed, index, draw)
+        with torch.autocast(x.device.type, enabled=False), torch.set_grad_enabled(self._wants_gradient(x)):
+            return self.purify(x.float(), noise).clamp(0, 1)
+
+    def with_gradient(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
+        """The same with the best gradient that is known: exact where there is one, else that of the surrogate."""
+        if self.differentiable:
+            return self(x, index, draw)
+        return BPDA(lambda image: self(image, index, draw), self.surrogate)(x)
+
+    def _wants_gradient(self, x: Tensor) -> bool:
+        return self.differentiable and torch.is_grad_enabled() and x.requires_grad
+
+    def extra_repr(self) -> str:
+        """Hyperparameters, as in the configuration."""
+        names = (name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "seed"))
+        values = ((name, getattr(self, name, None)) for name in names)
+        shown = (f"{name}={v}" for name, v in values if v is not None and not isinstance(v, (nn.Module, list, dict)))
+        return ", ".join(shown)
+
+
+def content_index(x: Tensor) -> Tensor:
+    """[N] int64, a number made from each image's pixels: the same image has the same, whatever its batch.
+
+    Example:
+        >>> x = torch.rand(3, 1, 4, 4)
+        >>> torch.equal(content_index(x)[2:], content_index(x[2:]))
+        True
+    """
+    bits = (x.detach().float() + 0.0).contiguous().flatten(1).view(torch.int32).long()  # [N, P]; -0 is 0
+    source = SampleNoise(0, torch.zeros(1, dtype=torch.long, device=x.device))
+    high, low = ((source.uniform(bits[:1]) * 2**24).long() for _ in range(2))
+    return (bits * ((high << 24) | low | 1)).sum(dim=1)  # wraps around: a random linear hash of all pixels
