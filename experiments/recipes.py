@@ -78,7 +78,7 @@ class Study:
 
 
 STUDIES = {
-    "MNIST": Study(MNIST, 0.2, 1.5, 10, {"width": 16, "hidden": 100}, 20_000, 8),
+    "MNIST": Study(MNIST, 0.1, 1.5, 10, {"width": 16, "hidden": 100}, 20_000, 8),
     "CIFAR-10": Study(CIFAR10, 8 / 255, 0.5, 5, {"width": 32, "hidden": 128}, 20_000, 12),
 }
 
