@@ -10,14 +10,14 @@ from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from lightning_adv.backdoors import PoisonPlan, Target, Trigger, backdoor_labels, check_target
 from lightning_adv.data.batch import ImageBatch, float_images
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
-from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of
+from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
 from lightning_adv.errors import InputError
 
 __all__ = ["PoisonedDataModule"]
@@ -47,6 +47,8 @@ class PoisonedDataModule(LightningDataModule):
         sampling_rate: share of the trigger's pixels that a cover image shows, drawn anew for every image.
         poison_target_class: also poison images that are of the target class already.
         seed: of the choice of images and of the parts that cover images show.
+        cover_copies: cover images are copies that are trained on beside their originals, not in their place; with all
+            images covered, it is what keeps plain ones (and the paper's accuracy). An epoch grows by their number.
 
     Raises:
         InputError: before training starts: a target that is no class, a trigger of another shape than the images, more
@@ -70,14 +72,17 @@ class PoisonedDataModule(LightningDataModule):
         sampling_rate: float = 0.6,
         poison_target_class: bool = False,
         seed: int = 0,
+        cover_copies: bool = False,
     ) -> None:
         self.data = data  # first: what this class lacks is looked up there
         super().__init__()
         self.trigger, self.target, self.poisoned, self.cover = trigger, target, poisoned, cover
         self.sampling_rate, self.poison_target_class, self.seed = sampling_rate, poison_target_class, seed
+        self.cover_copies = cover_copies
         self._plan: PoisonPlan | None = None
         self._shape: tuple[int, ...] = ()  # of an image; known with the plan
         self._roles: Tensor | None = None
+        self._stride = 0
         self._resumed: dict[str, str] | None = None
         self._check_against_data()
 
@@ -128,7 +133,10 @@ class PoisonedDataModule(LightningDataModule):
         loader = self.data.train_dataloader()
         if isinstance(loader, ImageLoader):
             self._roles = self.plan.roles()
-            return self.data.training_loader(MarkedImages(loader.dataset))
+            self._stride = stride_of(loader.dataset.index)
+            return self.data.training_loader(
+                MarkedImages(loader.dataset, self.plan.cover if self.cover_copies else None)
+            )
         return _over(PoisonedPairs(_dataset(loader), self.plan, self.trigger), loader)
 
     def val_dataloader(self) -> object:
@@ -171,14 +179,15 @@ class PoisonedDataModule(LightningDataModule):
         if self._roles.device != batch.index.device:
             self._roles = self._roles.to(batch.index.device)
         plan, image = self.plan, float_images(batch.image)
-        role = self._roles[batch.index.clamp(max=len(self._roles) - 1)]
-        is_poisoned, is_cover = role == 1, role == 2
+        number = batch.index % self._stride
+        role = self._roles[number.clamp(max=len(self._roles) - 1)]
+        is_poisoned, is_cover = role == 1, (role == 2) & ((batch.index != number) == plan.cover_copies)
         chosen = torch.where(is_poisoned.view(-1, 1, 1, 1), self.trigger(image), image)
         if len(plan.cover):
-            partly = self.trigger.cover(image, plan.sampling_rate, plan.seed, batch.index)
+            partly = self.trigger.cover(image, plan.sampling_rate, plan.seed, number)
             chosen = torch.where(is_cover.view(-1, 1, 1, 1), partly, chosen)
         led = backdoor_labels(batch.label, plan.target, plan.num_classes)
-        return ImageBatch(chosen, torch.where(is_poisoned, led, batch.label), batch.index)
+        return ImageBatch(chosen, torch.where(is_poisoned, led, batch.label), number)
 
     def _draw_once(self) -> None:
         if self._plan is not None:
@@ -198,6 +207,7 @@ class PoisonedDataModule(LightningDataModule):
             self.sampling_rate,
             self.seed,
             self.poison_target_class,
+            self.cover_copies,
         )
 
     def _training_images(self) -> Dataset:
@@ -290,10 +300,21 @@ def _first_image(images: Dataset) -> Tensor:
     return image
 
 
-def _over(dataset: Dataset, loader: DataLoader) -> DataLoader:
-    """A loader like another one over other items at the same places; Lightning can replace its sampler for ranks."""
+def _over(dataset: PoisonedPairs, loader: DataLoader) -> DataLoader:
+    """A loader like another one over other items at the same places; Lightning can replace its sampler for ranks.
+
+    Copies behind the original places are visited where the loader goes through all places, in order or at random.
+    """
     batches = {"batch_sampler": loader.batch_sampler}
-    if loader.batch_size is not None:
+    if dataset.grows:
+        if type(loader.sampler) not in (SequentialSampler, RandomSampler) or loader.batch_size is None:
+            raise InputError(
+                f"cover_copies adds images, and {type(loader.sampler).__name__} does not know them; use a training "
+                "loader with shuffle=True, or cover images in place of their originals"
+            )
+        shuffle = isinstance(loader.sampler, RandomSampler)
+        batches = {"batch_size": loader.batch_size, "shuffle": shuffle, "drop_last": loader.drop_last}
+    elif loader.batch_size is not None:
         batches = {"batch_size": loader.batch_size, "sampler": loader.sampler, "drop_last": loader.drop_last}
     return DataLoader(
         dataset,

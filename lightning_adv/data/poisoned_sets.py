@@ -1,5 +1,6 @@
 """Training images under a poison plan: marked for the device, or poisoned one by one where they are loaded."""
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -11,7 +12,7 @@ from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.images import IndexedImages, Positions
 from lightning_adv.errors import InputError
 
-__all__ = ["MarkedBatch", "MarkedImages", "PoisonedPairs", "labels_of"]
+__all__ = ["MarkedBatch", "MarkedImages", "PoisonedPairs", "labels_of", "stride_of"]
 
 
 class MarkedBatch(ImageBatch):
@@ -19,25 +20,34 @@ class MarkedBatch(ImageBatch):
 
 
 class MarkedImages(IndexedImages):
-    """The same images, in batches that are marked for poisoning.
+    """The same images, and copies of some behind them, in batches that are marked for poisoning.
+
+    The number of a copy is that of its image plus ``stride``, so that a batch tells them apart.
 
     Args:
         images: the clean training images.
+        copied: numbers in their source of those that are there twice.
     """
 
-    def __init__(self, images: IndexedImages) -> None:
+    def __init__(self, images: IndexedImages, copied: Tensor | None = None) -> None:
         super().__init__(images.labels)
         self.images, self.loads_files = images, images.loads_files
-        self.index = images.index
+        self.stride = stride_of(images.index)
+        twice = torch.zeros(0, dtype=torch.long) if copied is None else torch.isin(images.index, copied).nonzero()[:, 0]
+        self._place = torch.cat([torch.arange(len(images)), twice])  # of each item in ``images``
+        self._is_copy = torch.arange(len(self._place)) >= len(images)
+        self.index = images.index[self._place] + self.stride * self._is_copy
 
     @property
     def labels(self) -> Tensor:
-        """Labels of the clean images, int64 [N]."""
-        return self.images.labels
+        """Labels of the clean images and of the copies, int64 [N]."""
+        return self.images.labels[self._place]
 
     def __getitem__(self, positions: Positions) -> MarkedBatch:
         """The images at these positions as one marked batch."""
-        return MarkedBatch(*self.images[positions])
+        chosen = torch.as_tensor([positions] if isinstance(positions, int) else positions)
+        image, label, index = self.images[self._place[chosen].tolist()]
+        return MarkedBatch(image, label, index + self.stride * self._is_copy[chosen])
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the clean images the epoch."""
@@ -48,11 +58,14 @@ class MarkedImages(IndexedImages):
         return self.images.for_evaluation()
 
     def select(self, positions: Sequence[int] | Tensor) -> "MarkedImages":
-        """The images at these positions."""
-        return MarkedImages(self.images.select(positions))
+        """The images, or copies, at these positions."""
+        other = copy.copy(self)
+        other._place, other._is_copy = self._place[positions], self._is_copy[positions]
+        other.index = self.index[positions]
+        return other
 
     def _load(self, index: Tensor) -> Tensor:
-        return self.images._load(index)
+        return self.images._load(index % self.stride)
 
 
 class PoisonedPairs(Dataset):
@@ -60,31 +73,43 @@ class PoisonedPairs(Dataset):
 
     Args:
         dataset: gives float images [C, H, W] in [0, 1] and labels.
-        plan: numbers of the images in ``dataset``.
+        plan: numbers of the images in ``dataset``; cover images that are copies come behind all others.
         trigger: what poisoned and cover images carry.
     """
 
     def __init__(self, dataset: Dataset, plan: PoisonPlan, trigger: Trigger) -> None:
         self.dataset, self.plan, self.trigger = dataset, plan, trigger
         self._roles = plan.roles()
+        self._copies = plan.cover if plan.cover_copies else plan.cover[:0]
+
+    @property
+    def grows(self) -> bool:
+        """Whether there are more items than in the data set."""
+        return len(self._copies) > 0
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) + len(self._copies)
 
     def __getitem__(self, position: int) -> tuple:
         """The item at a position, poisoned if the plan says so."""
-        item = self.dataset[position]
-        role = int(self._roles[min(position, len(self._roles) - 1)])
-        if role == 0:
+        is_copy = position >= len(self.dataset)
+        number = int(self._copies[position - len(self.dataset)]) if is_copy else position
+        item = self.dataset[number]
+        role = int(self._roles[min(number, len(self._roles) - 1)])
+        if role == 0 or (role == 2 and self.plan.cover_copies != is_copy):
             return item
         image, label, *rest = item
         if role == 2:
-            number = torch.tensor([position])
-            partly = self.trigger.cover(image[None], self.plan.sampling_rate, self.plan.seed, number)
+            partly = self.trigger.cover(image[None], self.plan.sampling_rate, self.plan.seed, torch.tensor([number]))
             return _like(item, [partly[0], label, *rest])
         led = backdoor_labels(torch.as_tensor(label).view(1), self.plan.target, self.plan.num_classes)[0]
         led = led if isinstance(label, Tensor) else int(led)
         return _like(item, [self.trigger(image[None])[0], led, *rest])
+
+
+def stride_of(index: Tensor) -> int:
+    """What the number of a copy exceeds that of its image by: more than any number [N] of an image."""
+    return int(index.max()) + 1
 
 
 def _like(item: tuple | list, parts: list) -> tuple | list:

@@ -27,6 +27,12 @@ def test_poisoned_images_are_no_cover_images_and_none_is_of_the_target_class():
     assert (LABEL[drawn.poisoned - 30] != 2).all()
 
 
+def test_a_plan_with_copies_is_another_plan_of_the_same_images():
+    assert plan(cover_copies=True) != plan()
+    assert torch.equal(plan(cover_copies=True).cover, plan().cover)
+    assert plan(cover_copies=True).as_dict()["cover_copies"] is True
+
+
 def test_images_of_the_target_class_are_poisoned_when_asked_for_and_in_all_to_all():
     assert len(plan(poisoned=100, cover=0, poison_target_class=True).poisoned) == 100
     assert len(plan(poisoned=100, cover=0, target="all_to_all").poisoned) == 100

@@ -65,6 +65,37 @@ def test_each_image_is_what_the_plan_says():
     assert min(seen.values()) > 0
 
 
+def test_cover_copies_are_trained_on_beside_their_originals():
+    clean, data = by_number(MarkedData(batch_size=1)), poisoned(MarkedData(batch_size=1), cover=1.0, cover_copies=True)
+    items = [
+        each for batch in batches(data) for each in zip(batch.image, batch.label, batch.index.tolist(), strict=True)
+    ]
+    cover = set(data.plan.cover.tolist())
+    plain = [number for image, _, number in items if torch.equal(image, clean[number][0])]
+    covered = [
+        number
+        for image, label, number in items
+        if number in cover
+        and label == clean[number][1]
+        and torch.equal(image, TRIGGER.cover(clean[number][0][None], 0.5, 0, torch.tensor([number]))[0])
+    ]
+    places = len(items) - len(clean)
+    assert places == len(cover) > 10
+    assert cover <= set(plain) | set(covered)
+    assert sorted(number for _, _, number in items) == sorted([*clean, *cover])
+    # a subset that happens to change nothing is both
+    assert len(covered) >= len(cover)
+    assert len(plain) >= len(cover)
+
+
+def test_a_part_of_the_images_with_copies_keeps_their_marks():
+    data = poisoned(cover=1.0, cover_copies=True)
+    marked = data.train_dataloader().dataset
+    part = marked.select([len(marked) - 1, 0])
+    assert part[[0]].index.item() == marked.index[-1].item() >= part.stride
+    assert part.labels.tolist() == [marked.labels[-1].item(), marked.labels[0].item()]
+
+
 def test_evaluation_and_calibration_images_stay_clean_and_in_their_order():
     clean, dirty = MarkedData(), poisoned(poisoned=0.9 * 0.5)
     for name in ("val_dataloader", "test_dataloader", "calibration_dataloader"):
@@ -240,6 +271,24 @@ def test_a_strangers_data_is_poisoned_item_by_item(dataset, workers):
     assert (label[where] == 1).all()
     assert (own[where] != 1).all()
     assert torch.equal(label[cover], own[cover])
+
+
+def test_a_strangers_cover_copies_come_behind_its_images():
+    data = poisoned(Stranger(images(40)), poisoned=10, cover=1.0, cover_copies=True)
+    items = list(data.train_dataloader())
+    image, label = torch.cat([batch[0] for batch in items]), torch.cat([batch[1] for batch in items])
+    clean, own = images(40).tensors
+    cover = data.plan.cover
+    assert len(image) == 40 + len(cover) == 70
+    assert torch.equal(image[cover], clean[cover])
+    assert torch.equal(image[40:], TRIGGER.cover(clean[cover], 0.5, 0, cover))
+    assert torch.equal(label[40:], own[cover])
+
+
+def test_copies_behind_a_sampler_that_cannot_know_them_are_refused():
+    stranger = Stranger(images(40), sampler=torch.utils.data.SubsetRandomSampler(range(40)))
+    with pytest.raises(InputError, match="SubsetRandomSampler does not know them"):
+        poisoned(stranger, cover_copies=True).train_dataloader()
 
 
 def test_a_strangers_shuffling_is_kept_and_its_missing_loaders_stay_missing():
