@@ -6,6 +6,7 @@ Import this package as ``lightning_adv.callbacks``.
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_evaluation import BackdoorEvaluation
 from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
+from lightning_adv.callbacks.backdoor_mitigation import BackdoorMitigation
 from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
@@ -18,6 +19,7 @@ __all__ = [
     "AttackEvaluation",
     "BackdoorEvaluation",
     "BackdoorInspection",
+    "BackdoorMitigation",
     "CatastrophicOverfittingGuard",
     "DetectionEvaluation",
     "EpochEndEvaluation",

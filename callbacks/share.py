@@ -91,12 +91,18 @@ class Share:
         other._choose(min(samples, self.total))
         return other
 
+    def on_every_rank(self) -> "Share":
+        """All the images chosen, on each rank."""
+        other = copy.copy(self)
+        other.index = self._chosen
+        return other
+
     def _choose(self, limit: int) -> None:
         chosen = self._candidates
         if limit < len(chosen):
             order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
             chosen = chosen[order[:limit].sort().values]  # a prefix of one order: choices of two sizes are nested
-        self.total = len(chosen)
+        self._chosen, self.total = chosen, len(chosen)
         self.index = chosen[self.trainer.global_rank :: self.trainer.world_size]
 
     def _loader(self, chunks: list[list[int]]) -> DataLoader:

@@ -15,8 +15,9 @@ FLOORS = (
     ("reports",),
     ("modules",),
     ("data",),
+    ("mitigations",),
     ("objectives", "inspectors", "detectors"),
-    ("backdoors", "purifiers"),
+    ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
     ("models", "metrics"),
     ("errors",),
@@ -28,11 +29,14 @@ FREE_OF_THE_TRAINER = (
     "backdoors",
     "detectors",
     "errors",
+    "fooling",
     "inspectors",
     "metrics",
+    "mitigations",
     "models",
     "objectives",
     "purifiers",
+    "victims",
 )
 TRAINER_AND_LOGGERS = ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "tensorboard", "jsonargparse")
 
@@ -45,6 +49,7 @@ BANNED_CALLS = {
 }
 SEEDS_EVERYBODY = ("random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed", "seed_everything")
 MAY_SEED = {
+    "lightning_adv/attacks/substitute.py": "first weights and dropout of a substitute, with the generators restored",
     "lightning_adv/data/images.py": "transforms of other libraries draw from the global generators; it restores them",
     "lightning_adv/modules/classifier.py": "makes every training step's noise a function of its number, for resuming",
 }

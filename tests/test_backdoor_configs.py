@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from lightning_adv.backdoors import Blend, MaskedPattern, Patch, RandomPattern, save_triggers
+from lightning_adv.callbacks import BackdoorMitigation
+from lightning_adv.mitigations import FinePruning, NeuralCleanseUnlearning
 from tests.cli.commands import CONFIGS, Built
 
 TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
+MITIGATIONS = {"mnist_fine_pruning.yaml": FinePruning, "mnist_unlearning.yaml": NeuralCleanseUnlearning}
 SHAPES = {"mnist": (1, 28, 28), "gtsrb": (3, 32, 32), "faces": (1, 55, 47)}
 
 
@@ -27,7 +30,7 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
-    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected
+    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys()
 
 
 @pytest.mark.parametrize("attack", TRIGGERS)
@@ -40,3 +43,19 @@ def test_a_run_is_built_with_its_trigger_and_target_and_evaluates_them_last(name
     assert bool(data.cover) == (attack in ("reconstructed", "random"))
     names = [type(callback).__name__ for callback in cli.trainer.callbacks]
     assert names.index("Report") < names.index("BackdoorEvaluation")
+
+
+def test_all_of_mnist_is_covered_by_copies_so_that_plain_images_remain():
+    for attack in ("reconstructed", "random"):
+        data = Built(["fit", "--config", CONFIGS / "backdoor" / f"mnist_{attack}.yaml"]).datamodule
+        assert (data.cover, data.cover_copies) == (1.0, True)
+
+
+@pytest.mark.parametrize("name", MITIGATIONS)
+def test_a_mitigation_is_built_for_any_checkpoint_and_the_attack_is_measured_on_what_it_leaves(name):
+    files = ["--config", CONFIGS / "backdoor" / "mnist_badnets.yaml", "--config", CONFIGS / "backdoor" / name]
+    callbacks = Built(["test", *files]).trainer.callbacks
+    kinds = [type(callback).__name__ for callback in callbacks]
+    (mitigation,) = (each for each in callbacks if isinstance(each, BackdoorMitigation))
+    assert type(mitigation.mitigation) is MITIGATIONS[name]
+    assert kinds.index("BackdoorMitigation") < kinds.index("BackdoorEvaluation")

@@ -14,6 +14,7 @@ from lightning_adv.backdoors import Trigger
 from lightning_adv.data import Augmentation
 from lightning_adv.detectors import Detector
 from lightning_adv.inspectors import Inspector
+from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Purifier
 
@@ -29,6 +30,7 @@ BASES = (
     Attack,
     Trigger,
     Inspector,
+    Mitigation,
     Objective,
     Detector,
     Purifier,

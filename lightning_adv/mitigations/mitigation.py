@@ -1,0 +1,220 @@
+"""The base of all mitigations: what holds for every way of taking a backdoor out of a model."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.errors import InputError
+from lightning_adv.inspectors.inspector import Images
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, hits, shuffled_minibatches
+
+__all__ = ["Mitigation", "MitigationReport", "Repair"]
+
+MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What a mitigation did to a model, beside fine-tuning it.
+
+    Args:
+        layer: name of the layer that was pruned; empty if none was.
+        channels: output channels that it has.
+        pruned: those of them that give 0 for every image now, in the order in which they were taken.
+        correct_by_pruned: held-out images classified correctly after 0, 1, 2, ... channels were tried.
+        unlearnt: classes whose reconstructed triggers were unlearnt.
+        warnings: what a reader must know.
+
+    Example:
+        >>> Repair(layer="conv", channels=8, pruned=(3, 1)).pruned
+        (3, 1)
+    """
+
+    layer: str = ""
+    channels: int = 0
+    pruned: tuple[int, ...] = ()
+    correct_by_pruned: tuple[int, ...] = ()
+    unlearnt: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MitigationReport:
+    """Clean accuracy before and after a mitigation, on clean images that it did not train on.
+
+    Args:
+        mitigation: its class and settings in one line.
+        tuned_on: clean images that the model was fine-tuned on.
+        held_out: clean images that accuracy was measured on.
+        correct_before, correct_after: of them.
+        repair: what else was done.
+
+    Example:
+        >>> MitigationReport("FinePruning()", 80, 20, 19, 18, Repair()).clean_accuracy_after
+        0.9
+    """
+
+    mitigation: str
+    tuned_on: int
+    held_out: int
+    correct_before: int
+    correct_after: int
+    repair: Repair
+
+    @property
+    def clean_accuracy_before(self) -> float:
+        """Share of the held-out images."""
+        return self.correct_before / self.held_out
+
+    @property
+    def clean_accuracy_after(self) -> float:
+        """Share of the held-out images."""
+        return self.correct_after / self.held_out
+
+
+class Mitigation(ABC):
+    """Repairs a classifier that may have a backdoor, with a few clean images and their labels.
+
+    A subclass is its hyperparameters and :meth:`repair`. What holds for every mitigation: any module from images in
+    [0, 1] to logits will do; its weights are changed in place, and nothing else of it or of the global RNG; frozen
+    parameters stay as they are; it computes in float32 and in eval mode, so dropout is off and BatchNorm keeps its
+    statistics; the result is a function of model, images and seed. Fine-tuning is SGD with momentum .9.
+
+    Args:
+        epochs: of fine-tuning.
+        lr: of fine-tuning; falls to 0 along a cosine.
+        batch_size: images of a step.
+        held_out: share of the clean images that accuracy is measured on, and nothing else.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: numbers that cannot be meant; in a call, images without labels or fewer than two.
+
+    Example:
+        >>> class FineTuning(Mitigation):
+        ...     def repair(self, model, images, held_out):
+        ...         self.fine_tune(model, images)
+        ...         return Repair()
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> images = [(torch.rand(20, 1, 2, 2), torch.arange(20) % 3)]
+        >>> FineTuning(epochs=1, lr=0.1, batch_size=8)(model, images).held_out
+        4
+    """
+
+    def __init__(
+        self, epochs: int = 10, lr: float = 0.02, batch_size: int = 32, held_out: float = 0.2, seed: int = 0
+    ) -> None:
+        name = type(self).__name__
+        if epochs < 0 or batch_size < 1 or lr <= 0 or not 0 < held_out < 1:
+            raise InputError(
+                f"{name} needs epochs >= 0, batch_size >= 1, lr above 0 and held_out in (0, 1), "
+                f"got {epochs}, {batch_size}, {lr} and {held_out}"
+            )
+        self.epochs, self.lr, self.batch_size, self.held_out, self.seed = epochs, lr, batch_size, held_out, seed
+
+    @abstractmethod
+    def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
+        """The paper's algorithm: change the model's weights; it is in eval mode and gradients are on."""
+
+    def __call__(self, model: nn.Module, images: Images) -> MitigationReport:
+        """Repair the model in place.
+
+        Args:
+            model: images [N, C, H, W] in [0, 1] to logits [N, K].
+            images: batches (image, label, ...) of clean images, float in [0, 1] (uint8 is divided by 255).
+
+        Raises:
+            InputError: no labels, labels that the model does not know, fewer than two images, no trainable weight.
+        """
+        if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
+            raise InputError(f"{type(self).__name__} changes weights, and the model has none that may be trained")
+        with _changes_weights_only(model):
+            clean = CleanImages.of(images, model)
+            if clean.label is None or len(clean.image) < 2:
+                raise InputError(
+                    f"{type(self).__name__} needs clean images with labels, at least two: batches (image, label, ...)"
+                )
+            clean.check(Suspect(model).classes(clean.image[:1]))
+            tuned, held_out = self._split(clean)
+            before = correct(model, held_out)
+            repair = self.repair(model, tuned, held_out)
+            after = correct(model, held_out)
+        return MitigationReport(repr(self), len(tuned.image), len(held_out.image), before, after, repair)
+
+    def fine_tune(
+        self,
+        model: nn.Module,
+        images: CleanImages,
+        dress: Callable[[Tensor], Tensor] = lambda image: image,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Minimise cross-entropy on the images.
+
+        Args:
+            model: changed in place.
+            images: with labels.
+            dress: what becomes of a batch [B, C, H, W] before the model sees it; labels stay.
+            after_step: called after every step, e.g. to keep pruned weights at 0.
+        """
+        weights = [p for p in model.parameters() if p.requires_grad]
+        sgd = torch.optim.SGD(weights, self.lr, momentum=MOMENTUM)
+        size = min(self.batch_size, len(images.image))
+        steps = self.epochs * (len(images.image) // size)
+        numbers = torch.arange(len(images.image), device=images.image.device)
+        batches = shuffled_minibatches(numbers, size, self.seed)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, max(1, steps))
+        for _ in range(steps):
+            chosen = next(batches)
+            loss = F.cross_entropy(forward_float32(model, dress(images.image[chosen])), images.label[chosen])
+            for weight, grad in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+                weight.grad = grad
+            sgd.step()
+            schedule.step()
+            after_step()
+
+    def _split(self, clean: CleanImages) -> tuple[CleanImages, CleanImages]:
+        """A seeded choice of the images, and the rest."""
+        order = torch.randperm(len(clean.image), generator=torch.Generator().manual_seed(self.seed))
+        order = order.to(clean.image.device)
+        count = min(max(1, round(Fraction(self.held_out) * len(order))), len(order) - 1)
+        parts = (order[count:], order[:count])
+        return tuple(CleanImages(clean.image[part], clean.label[part]) for part in parts)
+
+    def __repr__(self) -> str:
+        """Class and hyperparameters in one line."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+
+
+@torch.no_grad()
+def correct(model: nn.Module, images: CleanImages, batch_size: int = 512) -> int:
+    """How many of the images the model classifies correctly."""
+    parts = zip(images.image.split(batch_size), images.label.split(batch_size), strict=True)
+    return int(sum(hits(forward_float32(model, x), y).sum() for x, y in parts))
+
+
+@contextmanager
+def _changes_weights_only(model: nn.Module) -> Iterator[None]:
+    """Eval mode and gradients inside; afterwards modes, ``.grad`` and the global RNG are as before."""
+    modes = [(module, module.training) for module in model.modules()]
+    grads = [(weight, weight.grad) for weight in model.parameters()]
+    devices = {weight.device for weight in model.parameters() if weight.is_cuda}
+    device = next(model.parameters()).device.type
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+        try:
+            model.eval()
+            with torch.random.fork_rng(devices=list(devices)):
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            for weight, grad in grads:
+                weight.grad = grad

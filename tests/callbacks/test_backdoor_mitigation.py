@@ -1,0 +1,103 @@
+"""A checkpoint with a backdoor goes in, a cleaned one and a table come out."""
+
+import pytest
+import torch
+from pytorch_lightning import LightningDataModule
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_adv.backdoors import Patch
+from lightning_adv.callbacks import BackdoorEvaluation, BackdoorMitigation, Report
+from lightning_adv.data import MNISTSubset, PoisonedDataModule
+from lightning_adv.errors import InputError
+from lightning_adv.mitigations import FinePruning
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.reports.storage import read_results
+from tests.callbacks.strangers import trainer
+from tests.mitigations.problems import DIGIT, PATCH, badnets, digits
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
+
+
+def data(**changes):
+    return PoisonedDataModule(MNISTSubset(**changes), PATCH, DIGIT, 0.15)
+
+
+def module():
+    return ClassifierModule(badnets(), num_classes=10)
+
+
+def repaired(folder, *callbacks, datamodule=None, **options):
+    """The scalars of a test with these callbacks."""
+    runner = trainer(*callbacks, folder=folder)
+    (scalars,) = runner.test(module(), datamodule=datamodule or data(), verbose=False, **options)
+    return scalars
+
+
+def test_attack_and_accuracy_before_and_after_are_those_of_evaluations_around_it(tmp_path):
+    around = [BackdoorEvaluation(name=name) for name in ("first", "then")]
+    scalars = repaired(tmp_path, around[0], BackdoorMitigation(FinePruning()), around[1])
+    for key in ("attack_success_rate", "clean_accuracy"):
+        assert scalars[f"test/mitigation/{key}_before"] == scalars[f"test/first/{key}"]
+        assert scalars[f"test/mitigation/{key}_after"] == scalars[f"test/then/{key}"]
+    assert scalars["test/first/attack_success_rate"] > 0.95
+    assert scalars["test/then/attack_success_rate"] < 0.1
+    assert scalars["test/mitigation/pruned_channels"] > 0
+
+
+def test_the_cleaned_checkpoint_is_the_given_one_with_new_weights(tmp_path):
+    runner = trainer(folder=tmp_path / "training", max_epochs=0)
+    runner.fit(module(), datamodule=data())
+    runner.save_checkpoint(tmp_path / "given.ckpt")
+    callback = BackdoorMitigation(FinePruning(epochs=1))
+    repaired(tmp_path, callback, ckpt_path=tmp_path / "given.ckpt", weights_only=True)
+    given, cleaned = (
+        torch.load(path, weights_only=True) for path in (tmp_path / "given.ckpt", tmp_path / "checkpoints/cleaned.ckpt")
+    )
+    assert given.keys() == cleaned.keys()
+    assert given["state_dict"].keys() == cleaned["state_dict"].keys()
+    pruned = list(callback.result.report.repair.pruned)
+    name = f"backbone.{callback.result.report.repair.layer.removeprefix('backbone.')}.weight"
+    assert given["state_dict"][name][pruned].any()
+    assert not cleaned["state_dict"][name][pruned].any()
+    (again,) = trainer(BackdoorEvaluation(), folder=tmp_path).test(
+        module(), datamodule=data(), ckpt_path=tmp_path / "checkpoints/cleaned.ckpt", weights_only=True, verbose=False
+    )
+    assert again["test/backdoor/clean_accuracy"] == pytest.approx(callback.result.scalars()["clean_accuracy_after"])
+
+
+def test_a_defender_without_the_trigger_gets_weights_and_accuracy(tmp_path):
+    callback = BackdoorMitigation(FinePruning(epochs=1), clean_samples=200, max_samples=100)
+    scalars = repaired(tmp_path, callback, datamodule=MNISTSubset())
+    assert {key for key in scalars if "mitigation" in key} == {
+        "test/mitigation/clean_accuracy_before",
+        "test/mitigation/clean_accuracy_after",
+        "test/mitigation/pruned_channels",
+    }
+    assert callback.result.samples == 100
+    assert callback.result.report.tuned_on + callback.result.report.held_out == 200
+    assert load_file(tmp_path / "checkpoints" / "cleaned.safetensors").keys() == module().state_dict().keys()
+
+
+def test_the_report_has_the_table(tmp_path):
+    repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1)), Report())
+    (section,) = read_results(tmp_path / "report" / "results.json")["sections"]
+    assert section["data"]["led"][1] <= section["data"]["led"][0]
+    assert section["data"]["source_samples"] == 900
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Before and after the mitigation" in page
+
+
+def test_what_cannot_be_meant_is_refused(tmp_path):
+    class Nothing(LightningDataModule):
+        def test_dataloader(self):
+            return DataLoader(TensorDataset(*digits()["test"]), batch_size=100)
+
+    with pytest.raises(InputError, match="not while training"):
+        trainer(BackdoorMitigation(FinePruning()), folder=tmp_path, max_epochs=1).fit(module(), datamodule=data())
+    with pytest.raises(InputError, match="needs clean images that are not measured"):
+        repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1)), datamodule=Nothing())
+    with pytest.raises(InputError, match="has no target"):
+        repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1), trigger=Patch()), datamodule=MNISTSubset())
+    with pytest.raises(InputError, match="clean_samples must be at least 2"):
+        BackdoorMitigation(FinePruning(), clean_samples=1)
