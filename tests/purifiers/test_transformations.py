@@ -93,6 +93,14 @@ def test_total_variation_is_within_a_grey_level_of_the_minimiser(images):
     assert float(energy.sum()) <= 1.01 * float(least.sum())
 
 
+def test_total_variation_is_the_same_with_a_graph_and_without():
+    images, index = scenes(3), torch.arange(3)
+    purifier = TotalVariation(steps=25)
+    with_graph = purifier(images.clone().requires_grad_(True), index)
+    assert with_graph.requires_grad
+    assert torch.allclose(with_graph, purifier(images, index), atol=1e-5)
+
+
 def test_total_variation_of_a_step_is_known():
     """Of a step of height 1 between halves w wide, each side moves towards the other by weight / w."""
     image = torch.zeros(1, 1, 4, 8)
