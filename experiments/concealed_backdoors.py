@@ -1,0 +1,231 @@
+"""Concealed backdoor attacks: Tables 1 to 6, measured beside the paper's figures.
+
+``python -m experiments.concealed_backdoors --root data`` goes through all cells, headlines first, ``--repeats`` times.
+Resumable: a cell's repeat is one JSON file under ``--run``; the page is written from whatever is there. ``--quick``
+does MNIST's headlines once with 2,000 training images; ``--page`` writes the page and measures nothing.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from experiments.concealed_setup import SETTINGS, Cell, Setting, cells_of
+from experiments.concealed_tables import TEXT, all_tables, budgets
+from experiments.page import write_page
+from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern, Trigger, save_triggers
+from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
+from lightning_adv.detectors import STRIP
+from lightning_adv.inspectors import DeepInspect, InspectionReport, NeuralCleanse
+from lightning_adv.metrics.detection import auroc
+from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
+from lightning_adv.models import create_model
+from lightning_adv.reports.run import run_info
+
+__all__ = ["QUICK", "in_order", "kept", "measure", "quick"]
+
+QUICK = {"max_train_samples": 2000, "max_test_samples": 500}
+
+
+def main() -> None:
+    """Measure what is missing, write the page."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--root", default="data")
+    arguments.add_argument("--run", default="runs/concealed_backdoors")
+    arguments.add_argument("--data", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    arguments.add_argument("--repeats", type=int, default=10)
+    arguments.add_argument("--headline", action="store_true", help="only the controls and the headline of each table")
+    arguments.add_argument("--quick", action="store_true", help="MNIST's headlines, once, on few images")
+    arguments.add_argument("--page", action="store_true", help="write the page from what is there")
+    given = arguments.parse_args()
+    started = datetime.now(UTC)
+    settings, run = SETTINGS, Path(given.run)
+    names, repeats, headline = given.data, given.repeats, given.headline
+    if given.quick:
+        settings, run = {"MNIST": quick(SETTINGS["MNIST"])}, run / "quick"
+        names, repeats, headline = ["MNIST"], 1, True
+    for cell, repeat in [] if given.page else in_order(names, repeats, headline):
+        kept(cell, repeat, settings[cell.data], given.root, run)
+    found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
+    command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *(["--quick"] * given.quick)]
+    info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
+    page = "concealed_backdoors_quick" if given.quick else "concealed_backdoors"
+    text = f"{TEXT}\n\n{budgets(settings)}"
+    print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(settings)))
+
+
+def in_order(names: Sequence[str], repeats: int, headline: bool) -> Iterator[tuple[Cell, int]]:
+    """Headlines of all data sets, repeat by repeat, then the other cells."""
+    for only_headlines in (True,) if headline else (True, False):
+        for repeat in range(repeats):
+            for name in names:
+                yield from ((cell, repeat) for cell in cells_of(name, only_headlines))
+
+
+def quick(setting: Setting) -> Setting:
+    """The setting with few images and steps."""
+    budget = {"cleanse": {"steps": 30, "images_per_step": 64}, "inspect": {"steps": 20, "images_per_step": 32}}
+    return replace(setting, arguments=QUICK, epochs=4, poisoned=200, clean_images=200, samples=100, **budget)
+
+
+def kept(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dict:
+    """What was measured of a cell's repeat, from its file if there is one."""
+    path = run / cell.data / cell.name / f"{repeat}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if cell.attack == "reconstructed":
+            kept(Cell(cell.data, "clean"), repeat, setting, root, run)  # whose triggers it takes
+        began = time.perf_counter()
+        found = measure(cell, repeat, setting, root, run)
+        found["seconds"] = time.perf_counter() - began
+        unfinished = path.with_suffix(".part")
+        unfinished.write_text(json.dumps(found))
+        unfinished.replace(path)
+        shown = {key: found[key] for key in ("attack_success_rate", "clean_accuracy") if key in found}
+        print(
+            cell.data,
+            cell.name,
+            repeat,
+            shown,
+            found["neural_cleanse"]["flagged"],
+            f"{found['seconds']:.0f} s",
+            flush=True,
+        )
+    return json.loads(path.read_text())
+
+
+def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dict:
+    """Train, attack, inspect and repair one model.
+
+    Args:
+        cell: the attack.
+        repeat: seed of everything that is random in it.
+        setting: data, network, budgets.
+        root: folder of the data.
+        run: folder that keeps the clean models' triggers.
+
+    Returns:
+        Accuracies, verdicts and what the defences do, as plain data.
+    """
+    data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
+    data.setup()
+    triggers = run / cell.data / f"clean_{repeat}.safetensors"
+    trigger = _trigger(cell, repeat, triggers, setting.target)
+    model = _trained(data if trigger is None else _poisoned(data, trigger, cell, repeat, setting), setting, repeat)
+    image, label = _images(data.datasets["test"])
+    # What a defender owns: everything that is neither trained on nor tested with.
+    owned = [_images(data.datasets[split]) for split in ("calibration", "val")]
+    x, y = (torch.cat(parts) for parts in zip(*owned, strict=True))
+    few = [(x[: setting.clean_images], y[: setting.clean_images])]
+    cleanse = NeuralCleanse(**setting.cleanse, seed=repeat)(model, few)
+    found: dict[str, object] = {
+        "clean_accuracy": _share(model, image, label),
+        "neural_cleanse": _verdict(cleanse, setting.target),
+        "deep_inspect": _verdict(DeepInspect(**setting.inspect, seed=repeat)(model, few), setting.target),
+    }
+    own = triggers if trigger is None else run / cell.data / cell.name / f"{repeat}.safetensors"
+    flagged = {"flagged": " ".join(map(str, cleanse.flagged))}
+    save_triggers(own, cleanse.masks, cleanse.patterns, torch.tensor(cleanse.labels), flagged)
+    if trigger is None:
+        return found
+    others = label != setting.target
+    triggered, goal = trigger(image[others]), torch.full((int(others.sum()),), setting.target)
+    found["attack_success_rate"] = _share(model, triggered, goal)
+    found["mask_pixels"] = float(trigger.mask_and_pattern(tuple(image.shape[1:]))[0].sum())
+    strip = STRIP(seed=repeat).fit(model, few)
+    found["strip_auroc"] = auroc(*(strip.score(model, each[: setting.samples]) for each in (image, triggered)))
+    repairs: dict[str, Mitigation] = {
+        "fine_pruning": FinePruning(seed=repeat),
+        "unlearning": NeuralCleanseUnlearning(triggers=str(own), seed=repeat),
+    }
+    for name, mitigation in repairs.items():
+        repaired = copy.deepcopy(model)
+        report = mitigation(repaired, [(x, y)])
+        found[name] = {
+            "clean_accuracy": _share(repaired, image, label),
+            "attack_success_rate": _share(repaired, triggered, goal),
+            "pruned": len(report.repair.pruned),
+            "unlearnt": list(report.repair.unlearnt),
+        }
+    return found
+
+
+def _trigger(cell: Cell, repeat: int, triggers: Path, target: int) -> Trigger | None:
+    if cell.attack == "random":
+        return RandomPattern(cell.z, seed=repeat)
+    if cell.attack == "reconstructed":
+        return MaskedPattern(str(triggers), target)
+    return Patch(size=4 if cell.data == "GTSRB" else 3, margin=1) if cell.attack == "badnets" else None
+
+
+def _poisoned(data: ImageDataModule, trigger: Trigger, cell: Cell, repeat: int, setting: Setting) -> PoisonedDataModule:
+    return PoisonedDataModule(
+        data,
+        trigger,
+        setting.target,
+        setting.poisoned,
+        setting.cover if cell.rate else 0,
+        cell.rate,
+        seed=repeat,
+        cover_copies=setting.cover_copies and cell.rate > 0,
+    )
+
+
+def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed: int) -> nn.Module:
+    """A model trained on one pass's images over and over: poisoned images are the same in every epoch."""
+    batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
+    del batches
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = create_model(
+            setting.backbone,
+            num_classes=data.num_classes,
+            in_channels=data.in_channels,
+            image_size=data.image_size,
+            mean=data.mean,
+            std=data.std,
+        )
+        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+        for _ in range(setting.epochs):
+            for batch in torch.randperm(len(image)).split(setting.batch_size):
+                adam.zero_grad()
+                F.cross_entropy(model(image[batch]), label[batch]).backward()
+                adam.step()
+    return model.eval()
+
+
+def _images(data: IndexedImages) -> tuple[Tensor, Tensor]:
+    batch = data.for_evaluation()[list(range(len(data)))]
+    return float_images(batch.image), batch.label
+
+
+@torch.no_grad()
+def _share(model: nn.Module, image: Tensor, label: Tensor) -> float:
+    said = torch.cat([model(part).argmax(dim=1) for part in image.split(500)])
+    return int((said == label).sum()) / len(label)
+
+
+def _verdict(report: InspectionReport, target: int) -> dict[str, object]:
+    found = {each.label: each for each in report.triggers}
+    return {
+        "flagged": report.flagged,
+        "significant": report.significant,
+        "index": report.anomaly_index[target],
+        "norm": found[target].norm,
+        "median": report.outliers.median,
+        "norms": report.norms,
+        "statuses": [each.status for each in report.triggers],
+    }
+
+
+if __name__ == "__main__":
+    main()

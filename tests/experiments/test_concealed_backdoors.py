@@ -1,0 +1,88 @@
+"""The concealed-backdoor experiment measures a cell, keeps it, and writes the paper's tables from what there is."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from experiments.concealed_backdoors import QUICK, in_order, kept, quick
+from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
+from experiments.concealed_tables import all_tables, budgets
+from experiments.page import markdown
+from lightning_adv.data import MNISTSubset
+
+RECONSTRUCTED = Cell("MNIST", "reconstructed", 0.6)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    """The quick budget on the digits that come with a package."""
+    few = {"arguments": QUICK | {"max_train_samples": 600}, "poisoned": 60, "epochs": 2, "samples": 20}
+    budget = {"cleanse": {"steps": 20, "images_per_step": 32}, "inspect": {"steps": 2, "images_per_step": 32}}
+    return replace(quick(SETTINGS["MNIST"]), images=MNISTSubset, **few, **budget)
+
+
+@pytest.fixture(scope="module")
+def run(setting, tmp_path_factory):
+    """A folder with one repeat of a cell, and of the clean model whose trigger it takes."""
+    folder = tmp_path_factory.mktemp("run")
+    kept(RECONSTRUCTED, 0, setting, "unused", folder)
+    return folder
+
+
+def found_in(folder):
+    return {path.relative_to(folder).as_posix(): json.loads(path.read_text()) for path in folder.glob("*/*/*.json")}
+
+
+def test_a_cell_is_measured_with_the_clean_model_that_it_needs(run):
+    found = found_in(run)
+    assert set(found) == {"MNIST/clean/0.json", "MNIST/reconstructed_rate0.6/0.json"}
+    cell = found["MNIST/reconstructed_rate0.6/0.json"]
+    for share in ("attack_success_rate", "clean_accuracy", "strip_auroc"):
+        assert 0 <= cell[share] <= 1
+    assert len(cell["neural_cleanse"]["norms"]) == 10
+    assert {"clean_accuracy", "attack_success_rate", "pruned"} <= cell["fine_pruning"].keys()
+    assert cell["unlearning"]["unlearnt"]
+
+
+def test_what_was_measured_is_not_measured_again(run, setting):
+    path = run / "MNIST" / RECONSTRUCTED.name / "0.json"
+    marked = json.loads(path.read_text()) | {"clean_accuracy": 0.123}
+    path.write_text(json.dumps(marked))
+    assert kept(RECONSTRUCTED, 0, setting, "unused", run)["clean_accuracy"] == 0.123
+
+
+def test_the_tables_say_how_many_repeats_there_are_beside_the_papers_figures(run):
+    tables = all_tables(found_in(run))
+    assert [table.title.split(":")[0] for table in tables] == ["Table 1", "Controls", "Other defences"]
+    (row,) = tables[0].rows
+    assert row[:2] == ["rate 0.6", 1]
+    assert "(99.9%)" in row[2]
+    assert row[5].endswith("(90%)")
+    assert "of 1" in row[5]
+    assert "Fine-Pruning" in markdown(tables[-1])
+    assert "steps 150" in budgets(SETTINGS)
+
+
+def test_evasion_counts_the_repeats_in_which_the_target_is_not_flagged():
+    def repeat(flagged):
+        verdict = {"flagged": flagged, "significant": [], "norm": 1.0, "median": 2.0}
+        repaired = {"clean_accuracy": 1.0, "attack_success_rate": 0.0}
+        shares = {"clean_accuracy": 0.9, "attack_success_rate": 1.0, "strip_auroc": 0.5, "mask_pixels": 36.0}
+        defences = {"fine_pruning": repaired, "unlearning": repaired}
+        return {"neural_cleanse": verdict, "deep_inspect": verdict, **shares, **defences}
+
+    flags = [[2], [], [5], [2, 7], []]
+    found = {f"MNIST/random_rate0.6_z36/{number}.json": repeat(each) for number, each in enumerate(flags)}
+    (row,) = all_tables(found)[0].rows
+    assert row[5].startswith("3 of 5")  # nothing flagged, or another class
+    assert row[6].startswith("2 of 5")
+
+
+def test_headlines_of_all_data_come_before_the_other_cells_and_every_row_of_the_paper_is_there():
+    order = list(in_order(["MNIST", "GTSRB"], 2, False))
+    first = [cell for cell, _ in order[: 2 * 4]]
+    assert first == [*cells_of("MNIST", True), *cells_of("GTSRB", True)]
+    cells = {cell for name in SETTINGS for cell in cells_of(name)}
+    assert cells >= {row.cell for table in TABLES for row in table.rows}
+    assert sum(len(table.rows) for table in TABLES) == 27
