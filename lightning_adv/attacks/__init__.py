@@ -12,13 +12,16 @@ from lightning_adv.attacks.eot import EOT
 from lightning_adv.attacks.fab import FAB
 from lightning_adv.attacks.fgsm import FGSM
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.hyperplane import HyperplaneAttack
 from lightning_adv.attacks.jsma import JSMA
 from lightning_adv.attacks.least_likely import LeastLikely
 from lightning_adv.attacks.mifgsm import MIFGSM
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
+from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.pgd import PGD
 from lightning_adv.attacks.result import AttackResult, Stage
 from lightning_adv.attacks.square import Square
+from lightning_adv.attacks.substitute import SubstituteAttack, SubstituteRound
 from lightning_adv.attacks.targeted import Targeted
 from lightning_adv.attacks.trace import Classifier, leaves_no_trace
 from lightning_adv.attacks.worst_of import WorstOf
@@ -42,14 +45,19 @@ __all__ = [
     "DeepFool",
     "DeviceNoise",
     "Goal",
+    "HyperplaneAttack",
+    "LabelOracle",
     "LeastLikely",
     "Noise",
     "Norm",
     "SampleNoise",
     "Square",
     "Stage",
+    "SubstituteAttack",
+    "SubstituteRound",
     "Targeted",
     "WorstOf",
     "leaves_no_trace",
     "perturbation_norms",
+    "predicted_labels",
 ]

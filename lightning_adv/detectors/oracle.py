@@ -1,34 +1,5 @@
 """What a detector may know of the victim: its logits, or its labels and nothing else."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor, nn
-
-from lightning_adv.errors import InputError
+from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 
 __all__ = ["LabelOracle", "predicted_labels"]
-
-LabelOracle = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] in [0, 1] to labels [N] (integers) or logits [N, K]: any module, any function."""
-
-
-def predicted_labels(model: LabelOracle, x: Tensor) -> Tensor:
-    """[N] int64 labels that a classifier, or an oracle that says only labels, gives to images.
-
-    Raises:
-        InputError: the answer is neither N integers nor N rows of at least two logits.
-    """
-    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
-        weight = next((p for p in model.parameters() if p.is_floating_point()), x)
-        x = x.to(weight.dtype)
-    answer = model(x)
-    if isinstance(answer, Tensor) and answer.dim() == 2 and len(answer) == len(x) and answer.shape[1] > 1:
-        return answer.argmax(dim=1)
-    if isinstance(answer, Tensor) and answer.shape == (len(x),) and not answer.is_floating_point():
-        return answer.to(x.device, torch.int64)
-    got = f"{answer.dtype} of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
-    raise InputError(
-        f"the model must map {len(x)} images to as many integer labels [N], or to logits [N, K], got {got}; "
-        "wrap it, e.g. lambda x: torch.from_numpy(victim.predict(x.flatten(1).numpy()))"
-    )
