@@ -12,6 +12,7 @@ from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
 from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
+from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
 
@@ -25,6 +26,7 @@ __all__ = [
     "EpochEndEvaluation",
     "EpochLine",
     "LastCheckpoint",
+    "PurificationEvaluation",
     "Report",
     "RunRecord",
 ]
