@@ -305,6 +305,31 @@ def kill_when_lines(folder: Path, run: str, lines: int) -> list[dict]:
     return verdict_lines(folder, run)
 
 
+def test_the_reconstructed_trigger_attack_is_two_commands(folder):
+    """Algorithm 1 of the concealed attacks: inspect a clean model, train with the trigger that was found."""
+    budget = {"steps": 60, "images_per_step": 96}
+    inspection = {"inspectors": {"neural_cleanse": {"class_path": "NeuralCleanse", "init_args": budget}}}
+    (folder / "inspect.yaml").write_text(
+        yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "BackdoorInspection", "init_args": inspection}]}})
+    )
+    train(folder, "fit", "clean", *SMALL, *NO_NOISE, "--config=inspect.yaml", "--trainer.max_epochs=4")
+    assert (folder / "clean" / "triggers.safetensors").is_file()
+    base = yaml.safe_load((folder / "base.yaml").read_text())
+    trigger = {"path": "clean/triggers.safetensors", "label": 1}
+    poison = {"data": base["data"], "target": 1, "poisoned": 30, "cover": 20, "sampling_rate": 0.6}
+    poison["trigger"] = {"class_path": "MaskedPattern", "init_args": trigger}
+    callbacks = [{"class_path": "Report"}, {"class_path": "BackdoorEvaluation"}]
+    attack = base | {"data": {"class_path": "PoisonedDataModule", "init_args": poison}}
+    attack["trainer"] = base["trainer"] | {"callbacks": callbacks}
+    (folder / "base_poisoned.yaml").write_text(yaml.safe_dump(attack))
+    train(folder, "fit", "backdoored", "--config=base_poisoned.yaml", *SMALL, *NO_NOISE, "--trainer.max_epochs=6")
+    manifest = json.loads((folder / "backdoored" / "poison_manifest.json").read_text())
+    assert len(manifest["poisoned"]) == 30
+    (section,) = results(folder, "backdoored")["sections"]
+    without = section["scalars"]["target_rate_without_trigger"]
+    assert section["scalars"]["attack_success_rate"] > without + 0.3
+
+
 def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(folder):
     logger = ("--config", str(ROOT / "configs" / "loggers" / "wandb.yaml"), "--trainer.logger.offline=true")
     options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", "--data.max_val_samples=40", *NO_NOISE)
