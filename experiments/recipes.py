@@ -79,7 +79,7 @@ class Study:
 
 STUDIES = {
     "MNIST": Study(MNIST, 0.1, 1.5, 10, {"width": 16, "hidden": 100}, 20_000, 8),
-    "CIFAR-10": Study(CIFAR10, 8 / 255, 0.5, 5, {"width": 32, "hidden": 128}, 20_000, 12),
+    "CIFAR-10": Study(CIFAR10, 8 / 255, 0.5, 5, {"width": 32, "hidden": 128}, 10_000, 8),
 }
 
 
@@ -126,7 +126,7 @@ def main() -> None:
     """Train and judge what is not there yet, then write the page."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--root", default="data", help="folder with the data sets")
-    arguments.add_argument("--images", type=int, default=200, help="test images under AutoAttack")
+    arguments.add_argument("--images", type=int, default=100, help="test images under AutoAttack")
     arguments.add_argument("--quick", action="store_true", help="few images and one epoch, no page")
     given = arguments.parse_args()
     quiet()
