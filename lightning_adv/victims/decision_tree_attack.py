@@ -21,7 +21,7 @@ class DecisionTreeAttack(Attack):
     """Changes the few pixels that lead to the nearest leaf of another class (or of the target).
 
     Nearest are the leaves below the lowest ancestor that has one; among them the one reached by the smallest change in
-    L2. A tree of one class is left as it is.
+    L2. An image that the tree already takes for another class stays as it is.
 
     Args:
         margin: how far beyond a threshold a pixel is put, in pixel units of [0, 1].
@@ -55,26 +55,27 @@ class DecisionTreeAttack(Attack):
         tree = _Tree.of(victim)
         rows = goal.x.flatten(1).cpu().double().numpy()
         leaves = victim._ready().apply(rows)
-        targets = goal.target.tolist() if goal.reach else [None] * len(rows)
+        label = goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1)
+        aims = goal.target.tolist() if goal.reach else label.tolist()
+        wanted = [tree.label == aim if goal.reach else tree.label != aim for aim in range(victim.num_classes)]
         changed = [
-            self._moved(tree, row, leaf, target) for row, leaf, target in zip(rows, leaves, targets, strict=True)
+            _moved(tree, row, leaf, wanted[aim], self.margin) for row, leaf, aim in zip(rows, leaves, aims, strict=True)
         ]
         return torch.from_numpy(np.stack(changed)).float().to(goal.x.device).view_as(goal.x)
 
-    def _moved(self, tree: "_Tree", row: np.ndarray, leaf: int, target: int | None) -> np.ndarray:
-        own, below = tree.label[leaf], leaf
-        while (above := tree.parent[below]) >= 0:
-            other = tree.left[above] + tree.right[above] - below
-            reached = [
-                each
-                for each in tree.leaves_below(other)
-                if (tree.label[each] != own if target is None else tree.label[each] == target)
-            ]
-            if reached:
-                moves = [tree.into(each, row, self.margin) for each in reached]
-                return min(moves, key=lambda moved: float(((moved - row) ** 2).sum()))
-            below = above
+
+def _moved(tree: "_Tree", row: np.ndarray, leaf: int, wanted: np.ndarray, margin: float) -> np.ndarray:
+    """The pixels ``row`` [D] in the nearest leaf that is wanted; as they are where their own leaf is."""
+    if wanted[leaf]:
         return row
+    below = leaf
+    while (above := tree.parent[below]) >= 0:
+        reached = [each for each in tree.leaves_below(tree.left[above] + tree.right[above] - below) if wanted[each]]
+        if reached:
+            moves = [tree.into(each, row, margin) for each in reached]
+            return min(moves, key=lambda moved: float(((moved - row) ** 2).sum()))
+        below = above
+    return row
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ def test_a_target_is_reached():
     assert DecisionTreeAttack().run(victim, x, said, target=target).success.all()
 
 
+def test_an_image_that_is_misclassified_already_stays():
+    victim = DecisionTreeVictim().fit(*stripes(300))
+    x, _ = stripes(12, seed=3)
+    wrong = (victim(x).argmax(dim=1) + 1) % CLASSES
+    assert torch.equal(DecisionTreeAttack()(victim, x, wrong), x)
+
+
 def test_another_model_is_refused():
     x, y = stripes(3)
     with pytest.raises(InputError, match="attacks a DecisionTreeVictim, got function"):
