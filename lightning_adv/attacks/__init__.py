@@ -19,6 +19,7 @@ from lightning_adv.attacks.mifgsm import MIFGSM
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.pgd import PGD
+from lightning_adv.attacks.physical import PhysicalWorld
 from lightning_adv.attacks.result import AttackResult, Stage
 from lightning_adv.attacks.square import Square
 from lightning_adv.attacks.substitute import SubstituteAttack, SubstituteRound
@@ -50,6 +51,7 @@ __all__ = [
     "LeastLikely",
     "Noise",
     "Norm",
+    "PhysicalWorld",
     "SampleNoise",
     "Square",
     "Stage",

@@ -1,5 +1,22 @@
 """Metrics that add up over shards (torchmetrics)."""
 
 from lightning_adv.metrics.attack_tally import AttackTally, CleanTally
+from lightning_adv.metrics.outcomes import (
+    Destruction,
+    Outcomes,
+    destruction,
+    outcomes,
+    similar_classes,
+    top_k_errors,
+)
 
-__all__ = ["AttackTally", "CleanTally"]
+__all__ = [
+    "AttackTally",
+    "CleanTally",
+    "Destruction",
+    "Outcomes",
+    "destruction",
+    "outcomes",
+    "similar_classes",
+    "top_k_errors",
+]
