@@ -16,6 +16,7 @@ import lightning_adv.attacks
 import lightning_adv.backdoors
 import lightning_adv.detectors
 import lightning_adv.inspectors
+import lightning_adv.mitigations
 import lightning_adv.objectives
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(lightning_adv.__path__, "lightning_adv."))
@@ -25,6 +26,7 @@ ALGORITHMS = (
     lightning_adv.backdoors,
     lightning_adv.detectors,
     lightning_adv.inspectors,
+    lightning_adv.mitigations,
     lightning_adv.objectives,
 )
 PUBLIC_CLASSES = [

@@ -1,5 +1,9 @@
 """A checkpoint with a backdoor goes in, a cleaned one and a table come out."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from pytorch_lightning import LightningDataModule
@@ -15,6 +19,7 @@ from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import trainer
 from tests.mitigations.problems import DIGIT, PATCH, badnets, digits
+from tests.test_processes import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -101,3 +106,48 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
         repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1), trigger=Patch()), datamodule=MNISTSubset())
     with pytest.raises(InputError, match="clean_samples must be at least 2"):
         BackdoorMitigation(FinePruning(), clean_samples=1)
+
+
+SCRIPT = """
+import json, sys
+from datetime import timedelta
+from pytorch_lightning.strategies import DDPStrategy
+import pytorch_lightning as pl
+from lightning_adv.callbacks import BackdoorMitigation
+from lightning_adv.mitigations import FinePruning
+from lightning_adv.modules import ClassifierModule
+from tests.callbacks.test_backdoor_mitigation import data
+from tests.mitigations.problems import network
+
+strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if sys.argv[1] != "1" else "auto"
+chosen = BackdoorMitigation(FinePruning(epochs=2), clean_samples=300, max_samples=301)
+trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy, callbacks=[chosen], logger=False,
+                     enable_progress_bar=False, enable_model_summary=False, default_root_dir=sys.argv[2])
+pl.seed_everything(0)
+trainer.test(ClassifierModule(network(), num_classes=10), datamodule=data(), verbose=False)
+if trainer.is_global_zero:
+    print(json.dumps(chosen.result.as_dict()))
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_repair_and_count_as_one(tmp_path):
+    results = []
+    for ranks in (1, 2):
+        script = tmp_path / "mitigation.py"
+        script.write_text(SCRIPT)
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        line = [sys.executable, *torchrun, str(script), str(ranks), str(tmp_path / str(ranks))]
+        done = subprocess.run(line, cwd=tmp_path, env=environment(), timeout=240, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-4000:]
+        results.append(json.loads([row for row in done.stdout.splitlines() if row.startswith("{")][-1]))
+    one, two = results
+    assert one["samples"] == 301
+    assert two["pruned"] == one["pruned"]
+    for key in ("samples", "source_samples", "tuned_on", "held_out"):
+        assert two[key] == one[key]
+    for key in ("correct", "led"):
+        assert two[key] == pytest.approx(one[key], abs=2)
+    weights = [load_file(tmp_path / str(ranks) / "checkpoints" / "cleaned.safetensors") for ranks in (1, 2)]
+    for name, weight in weights[0].items():
+        assert torch.allclose(weights[1][name], weight, atol=1e-4)

@@ -57,6 +57,16 @@ def test_every_image_is_on_exactly_one_rank(world, max_samples):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
+@pytest.mark.parametrize("max_samples", [None, 10])
+def test_all_the_images_chosen_can_be_had_on_every_rank(max_samples):
+    loader = DataLoader(images(COUNT), batch_size=4)
+    whole = indices(share(loader, max_samples=max_samples))
+    for rank in range(3):
+        part = share(loader, OfMany(rank, 3), max_samples)
+        assert indices(part.on_every_rank()) == whole
+        assert len(indices(part)) < len(whole)
+
+
 def test_a_batch_holds_the_images_that_its_index_names():
     dataset = images(COUNT)
     for batch in share(DataLoader(dataset, batch_size=4, shuffle=True), max_samples=9):
