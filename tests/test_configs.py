@@ -14,6 +14,7 @@ from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
 WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 BACKDOORS = sorted(path.name for path in CONFIGS.glob("backdoor/*.yaml"))
+PURIFICATION = sorted(path.name for path in CONFIGS.glob("purification/*.yaml"))
 CALLBACKS = sorted(path.name for path in CONFIGS.glob("callbacks/*.yaml"))
 LOGGERS = sorted(path.name for path in CONFIGS.glob("loggers/*.yaml"))
 EVALUATIONS = sorted(path.name for path in CONFIGS.glob("evaluate/*.yaml"))
@@ -49,7 +50,7 @@ def title(path: Path) -> str:
 def test_every_file_has_a_kind_and_the_promised_ones_are_there():
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
     kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
-    kinds["backdoor"] = BACKDOORS
+    kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION}
     known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
     assert files == known
     assert set(WHOLE_RUNS) >= NAMED

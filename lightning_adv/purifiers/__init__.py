@@ -2,6 +2,7 @@
 
 from lightning_adv.purifiers.bit_depth import BitDepth
 from lightning_adv.purifiers.composition import Randomized, Sequential
+from lightning_adv.purifiers.diffusion import Diffusion
 from lightning_adv.purifiers.gaussian_blur import GaussianBlur
 from lightning_adv.purifiers.jpeg import JPEG, DifferentiableJPEG
 from lightning_adv.purifiers.kmeans_quantization import KMeansQuantization
@@ -10,11 +11,14 @@ from lightning_adv.purifiers.purified_classifier import PurifiedClassifier
 from lightning_adv.purifiers.purifier import Purifier, content_index
 from lightning_adv.purifiers.threat_model import ThreatModel, as_threat_models
 from lightning_adv.purifiers.total_variation import TotalVariation
+from lightning_adv.purifiers.vqvae import VQVAE
 
 __all__ = [
     "JPEG",
+    "VQVAE",
     "BitDepth",
     "DifferentiableJPEG",
+    "Diffusion",
     "GaussianBlur",
     "KMeansQuantization",
     "MedianFilter",

@@ -1,0 +1,91 @@
+"""The tables and the strip of the image transformations experiment."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lightning_adv.reports.figures import png
+from lightning_adv.reports.purification import Strip
+from lightning_adv.reports.purification_figures import image_strip
+from lightning_adv.reports.results import Cell, Table
+
+__all__ = ["Figures", "claims_table", "main_table", "save_strip", "sweep_table"]
+
+Figures = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]
+"""(purifier or "none", attack or "none") to threat model to accuracies of the draws; "blind" where there is none."""
+
+THREATS = ("blind", "bpda", "bpda_eot", "adaptive", "black_box")
+
+
+def main_table(name: str, count: int, found: Figures) -> Table:
+    """Every purifier and attack, by what the attacker knows."""
+    columns = ["purifier, attack", "undefended", *THREATS, "strongest informed"]
+    rows: list[list[Cell]] = []
+    for (purifier, attack), threats in found.items():
+        if purifier == "none":
+            continue
+        before = found.get(("none", attack))
+        cells = [_mean(threats[each]) if each in threats else None for each in THREATS]
+        informed = [each for each in cells[1:] if each is not None]
+        undefended = None if before is None else _mean(before["blind"])
+        rows.append([f"{purifier}, {attack}", undefended, *cells, min(informed, default=None)])
+    note = (
+        f"{count} test images; accuracy in one draw of the purifier, the mean of several. The attack none is clean "
+        "images. An empty cell says nothing more than its neighbours: EOT of a purifier that is not random, an exact "
+        "gradient that does not exist."
+    )
+    return Table(f"{name}: accuracy by what the attacker knows", columns, rows, percent=tuple(columns[1:]), note=note)
+
+
+def claims_table(name: str, found: Figures) -> Table:
+    """What the paper says, and what was measured, in the paper's blind setting and beyond it."""
+
+    def figure(purifier: str, attack: str) -> str:
+        blind, strongest = _both(found[purifier, attack])
+        return f"{attack} {100 * blind:.1f} % ({100 * strongest:.1f} %)"
+
+    def of(purifier: str, attacks: Sequence[str] = ("fgsm", "pgd", "cw")) -> str:
+        return ", ".join(figure(purifier, attack) for attack in attacks)
+
+    undefended = ", ".join(f"{each} {100 * _mean(found['none', each]['blind']):.1f} %" for each in _attacks(found))
+    others = [each for each in dict.fromkeys(p for p, _ in found) if each != "none"]
+    gains = {each: _both(found[each, "deepfool"])[0] - _mean(found["none", "deepfool"]["blind"]) for each in others}
+    best = max(gains, key=lambda each: gains[each])
+    tv, jpeg = ("over 70 % for FGSM, PGD and C&W", "99 % for FGSM, PGD and C&W" if name == "MNIST" else "below TVM")
+    rows: list[list[Cell]] = [
+        ["undefended", "0 % under each", undefended],
+        ["JPEG", jpeg, of("jpeg")],
+        ["TVM", tv, of("tv")],
+        ["K-means", "over 50 %" if name == "MNIST" else "between", of("kmeans")],
+        ["Gaussian", "among the lowest", of("gaussian")],
+        ["DeepFool", "gains below 10 %", f"largest gain {100 * gains[best]:.1f} % ({best})"],
+    ]
+    noisy = [each for each in others if each.startswith("vqvae")]
+    rows += [[each, "noise in training helps on MNIST alone", of(each)] for each in noisy]
+    note = "Blind, as in the paper, and in brackets under the strongest attack that knows the purifier."
+    return Table(f"{name}: the paper's claims", ["defence", "the paper", "measured"], rows, note=note)
+
+
+def sweep_table(title: str, attack: str, found: Mapping[str, Sequence[Sequence[float]]]) -> Table:
+    """One parameter: clean, blind and informed accuracy."""
+    columns = ["value", "clean images", f"{attack}, blind", f"{attack}, informed"]
+    rows: list[list[Cell]] = [[value, *map(_mean, figures)] for value, figures in found.items()]
+    return Table(title, columns, rows, percent=tuple(columns[1:]))
+
+
+def save_strip(strip: Strip, path: Path) -> None:
+    """Write the picture."""
+    names = [str(k) for k in range(int(strip.labels.max()) + 1)]
+    path.write_bytes(png(image_strip(strip, names), dpi=100))
+
+
+def _attacks(found: Figures) -> list[str]:
+    return [attack for purifier, attack in found if purifier == "none" and attack != "none"]
+
+
+def _both(threats: Mapping[str, Sequence[float]]) -> tuple[float, float]:
+    """Blind, and the least informed."""
+    return _mean(threats["blind"]), min(_mean(each) for threat, each in threats.items() if threat != "blind")
+
+
+def _mean(draws: Sequence[float]) -> float:
+    return sum(draws) / len(draws)

@@ -1,0 +1,138 @@
+"""Training of a pixel diffusion model (DDPM; Ho et al., 2020) that purifies images.
+
+|e - network(sqrt(a(t)) x + sqrt(1 - a(t)) e, t)|^2,    t uniform, e ~ N(0, 1)
+"""
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lightning_adv.data.seeds import derive_seed
+from lightning_adv.errors import InputError
+from lightning_adv.purifiers.pretrained import check_images
+
+__all__ = ["DiffusionModule"]
+
+
+class DiffusionModule(LightningModule):
+    """An unconditional DDPM on diffusers' ``UNet2DModel``, its weights averaged over training (EMA).
+
+    ``forward`` predicts the noise. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
+    from where the purifier ``Diffusion`` reads it. From the command line, channels and size are taken from the data.
+
+    Args:
+        channels: of the network's levels; each after the first halves the image, the last has attention.
+        layers_per_block: residual blocks a level.
+        timesteps: of the diffusion.
+        ema: decay of the average over steps.
+        lr: of Adam.
+        export: folder for the pipeline at the end of ``fit``; None for none.
+        in_channels: C of the images.
+        image_size: (H, W) of the images.
+
+    Raises:
+        InputError: a value out of range, images that cannot be halved often enough.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...] = (16, 32, 64),
+        layers_per_block: int = 1,
+        timesteps: int = 1000,
+        ema: float = 0.995,
+        lr: float = 1e-3,
+        export: str | None = None,
+        in_channels: int | None = None,
+        image_size: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        if in_channels is None or image_size is None:
+            raise InputError("DiffusionModule needs in_channels and image_size; with --data they come from the data")
+        if len(channels) < 2 or any(width % 8 for width in channels):
+            raise InputError(f"channels must be two or more multiples of 8, got {list(channels)}")
+        if not 0 <= ema < 1 or lr <= 0 or timesteps < 2 or layers_per_block < 1:
+            raise InputError(
+                f"ema must lie in [0, 1), lr be positive, timesteps at least 2; got {ema}, {lr}, {timesteps}"
+            )
+        check_images("DiffusionModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
+        self.save_hyperparameters()
+        from diffusers import DDPMScheduler, UNet2DModel
+
+        plain = len(channels) - 1
+        self.network = UNet2DModel(
+            sample_size=tuple(image_size),
+            in_channels=in_channels,
+            out_channels=in_channels,
+            block_out_channels=tuple(channels),
+            layers_per_block=layers_per_block,
+            norm_num_groups=8,
+            attention_head_dim=8,
+            down_block_types=(*["DownBlock2D"] * plain, "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", *["UpBlock2D"] * plain),
+        )
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
+        self.scheduler = DDPMScheduler(num_train_timesteps=timesteps)
+        self.lr, self.export = lr, export
+        self.seed: int | None = None
+
+    def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """Predicted noise [N, C, H, W] of noisy images in about [-1, 1] at timesteps [N]; by the averaged weights."""
+        return self.average(noisy, timestep).sample
+
+    def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
+        """One step on ``(image, ...)``."""
+        image = 2 * batch[0] - 1
+        noise = torch.randn_like(image)
+        timestep = torch.randint(len(self.scheduler.betas), (len(image),), device=image.device)
+        noisy = self.scheduler.add_noise(image, noise, timestep)
+        loss = F.mse_loss(self.network(noisy, timestep).sample, noise)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        return loss
+
+    def validation_step(self, batch: tuple, batch_idx: int) -> None:
+        """The same loss of the averaged weights, with noise that is always the same."""
+        image = 2 * batch[0] - 1
+        generator = torch.Generator().manual_seed(batch_idx)
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        timestep = torch.randint(len(self.scheduler.betas), (len(image),), generator=generator).to(image.device)
+        loss = F.mse_loss(self(self.scheduler.add_noise(image, noise, timestep), timestep), noise)
+        self.log("val/loss", loss, prog_bar=True, batch_size=len(image))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam on the weights that are trained."""
+        return torch.optim.Adam(self.network.parameters(), lr=self.lr)
+
+    def on_train_batch_end(self, outputs: object, batch: tuple, batch_idx: int) -> None:
+        """Average the weights."""
+        self.average.update_parameters(self.network)
+
+    def on_fit_start(self) -> None:
+        """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
+        if self.seed is None or self.trainer.ckpt_path is None:
+            self.seed = torch.initial_seed()
+
+    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        """Seed the global RNG from (seed, step, rank), so that a resumed run goes on bit for bit."""
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the seed of the run."""
+        checkpoint["step_noise_seed"] = self.seed
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Go on with the seed of the run."""
+        self.seed = checkpoint.get("step_noise_seed")
+
+    def on_fit_end(self) -> None:
+        """Write the pipeline to ``export``."""
+        if self.export is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+            self.save_pretrained(self.export)
+
+    def save_pretrained(self, folder: str) -> None:
+        """Write averaged network and scheduler as a ``DDPMPipeline`` (safetensors), which ``Diffusion`` reads."""
+        from diffusers import DDPMPipeline
+
+        pipeline = DDPMPipeline(unet=self.average.module, scheduler=self.scheduler)
+        pipeline.save_pretrained(folder, safe_serialization=True)
