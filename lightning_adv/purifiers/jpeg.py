@@ -18,7 +18,8 @@ __all__ = ["JPEG", "DifferentiableJPEG"]
 class JPEG(Purifier):
     """Compressed and decompressed by the real codec, bit for bit what Pillow writes and reads (4:2:0).
 
-    Attacks differentiate :class:`DifferentiableJPEG` in its place.
+    Attacks differentiate the mean of the identity and :class:`DifferentiableJPEG` in its place: alone, the first is the
+    weaker at low quality, and the second, whose gradient vanishes with small coefficients, at high quality.
 
     Args:
         quality: 1 to 95, as libjpeg counts it; 100 is allowed.
@@ -46,8 +47,8 @@ class JPEG(Purifier):
         return torch.from_numpy(decoded).to(x.device).permute(0, 3, 1, 2).float() / 255
 
     def surrogate(self, x: Tensor) -> Tensor:
-        """kornia's differentiable codec."""
-        return DifferentiableJPEG(self.quality)(x)
+        """The mean of the image and of what kornia's differentiable codec makes of it."""
+        return (x + DifferentiableJPEG(self.quality)(x)) / 2
 
     def _through_the_codec(self, pixels: np.ndarray) -> np.ndarray:
         file = io.BytesIO()

@@ -149,10 +149,16 @@ class PurificationResult(EvaluationResult):
         return next((row for row in self.rows if (row.purifier, row.attack, row.threat) == wanted), None)
 
     def informed(self, purifier: str, attack: str | None = None) -> PurificationRow | None:
-        """The strongest informed attack on a purifier: the row of least accuracy, of one attack or of all."""
-        rows = [row for row in self.rows if row.purifier == purifier and row.informed]
+        """What an attacker who knows the purifier achieves: the row of least accuracy, of one attack or of all.
+
+        None if no informed attack was measured. Where a blind one is stronger, it is that one: who knows more may
+        attack as if knowing less.
+        """
+        rows = [row for row in self.rows if row.purifier == purifier and row.threat != NONE]
         rows = [row for row in rows if attack is None or row.attack == attack]
-        return min(rows, key=lambda row: row.accuracy, default=None)
+        if not any(row.informed for row in rows):
+            return None
+        return min(rows, key=lambda row: row.accuracy)
 
     def scalars(self) -> dict[str, float]:
         """``<purifier>/clean_accuracy``, ``.../<attack>/<threat>/robust_accuracy``, ``.../informed_accuracy``."""
@@ -204,7 +210,7 @@ class PurificationResult(EvaluationResult):
     def _main_table(self) -> Table:
         threats = self.threats
         informed = [each for each in threats if each != BLIND]
-        columns = ["Purifier, attack", "No purifier", *threats, *(["Strongest informed"] if informed else [])]
+        columns = ["Purifier, attack", "No purifier", *threats, *(["Strongest"] if informed else [])]
         rows: list[list[Cell]] = []
         for name in self.purifiers:
             rows.append(self._table_row(name, NONE, threats, bool(informed)))
@@ -268,7 +274,7 @@ class PurificationResult(EvaluationResult):
         pictures = []
         if self.attacks:
             draw = partial(figures.threat_bars, self)
-            caption = "One bar a threat model; the least of an attack's informed ones is what a purifier withstands."
+            caption = "One bar a threat model; the least of an attack's bars is what a purifier withstands."
             pictures.append(Picture("threats", "What a purifier withstands, by what the attacker knows", draw, caption))
         for strip in self.strips:
             caption = "Below each image: what the model says of it, ✓ right, ✗ wrong."
