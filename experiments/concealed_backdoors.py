@@ -58,8 +58,9 @@ def main() -> None:
     command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *(["--quick"] * given.quick)]
     info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
     page = "concealed_backdoors_quick" if given.quick else "concealed_backdoors"
-    text = f"{TEXT}\n\n{budgets(settings)}"
-    print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(settings)))
+    there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
+    text = f"{TEXT}\n\n{budgets(there)}"
+    print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(there)))
 
 
 def in_order(names: Sequence[str], repeats: int, headline: bool) -> Iterator[tuple[Cell, int]]:
