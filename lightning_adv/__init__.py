@@ -15,12 +15,14 @@ if TYPE_CHECKING:
         data,
         detectors,
         errors,
+        fooling,
         inspectors,
         metrics,
         models,
         modules,
         objectives,
         reports,
+        victims,
     )
 
     __version__: str
@@ -34,12 +36,14 @@ __all__ = [
     "data",
     "detectors",
     "errors",
+    "fooling",
     "inspectors",
     "metrics",
     "models",
     "modules",
     "objectives",
     "reports",
+    "victims",
 ]
 
 
