@@ -11,9 +11,9 @@ from torch import Tensor
 
 from lightning_adv.attacks import Attack, AttackResult, WorstOf
 from lightning_adv.attacks.budget import Budget, as_text
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.share import EvaluationBatch, Share
@@ -97,11 +97,11 @@ class AttackEvaluation(EpochEndEvaluation):
 
     def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
         """Refuse a forward that does not give logits."""
-        _logits(model, batch.image)
+        clean_logits(model, batch.image)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack this rank's images."""
-        classes = _logits(model, images.first().image).shape[1]
+        classes = clean_logits(model, images.first().image).shape[1]
         self._clean = CleanTally(classes).to(model.device)
         stages = {name: len(_ensemble(attack)) for name, attack in self.attacks.items()}
         self._tallies = {name: AttackTally(classes, stages[name]).to(model.device) for name in self.attacks}
@@ -154,8 +154,8 @@ class AttackEvaluation(EpochEndEvaluation):
         )
 
     def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        logits = _logits(model, batch.image)
-        _check_labels(batch.label, logits.shape[1])
+        logits = clean_logits(model, batch.image)
+        check_labels(batch.label, logits.shape[1])
         correct = logits.argmax(dim=1) == batch.label
         attacked = correct.nonzero().flatten()
         worst = correct.clone()
@@ -226,26 +226,6 @@ class AttackEvaluation(EpochEndEvaluation):
 def _ensemble(attack: Attack) -> list[str]:
     """Names of an ensemble's attacks."""
     return list(attack.attacks) if isinstance(attack, WorstOf) else []
-
-
-def _logits(model: LightningModule, image: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits = forward_float32(model, image)
-    if logits.dim() != 2 or len(logits) != len(image):
-        raise InputError(
-            f"the model's forward must map {len(image)} images [N, C, H, W] to as many rows of logits [N, K], "
-            f"got shape {tuple(logits.shape)}"
-        )
-    return logits
-
-
-def _check_labels(label: Tensor, classes: int) -> None:
-    lowest, highest = torch.stack(torch.aminmax(label)).tolist()  # one host sync
-    if lowest < 0 or highest >= classes:
-        wrong = lowest if lowest < 0 else highest
-        raise InputError(
-            f"label {wrong} is outside [0, {classes}): the model has {classes} logits; labels count from 0"
-        )
 
 
 def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:

@@ -4,9 +4,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.backdoor_tally import BackdoorTally
@@ -67,13 +67,13 @@ class BackdoorEvaluation(EpochEndEvaluation):
         """Refuse a trigger that does not fit the images, a target that the model has no logit for."""
         trigger, target = self._attack(model.trainer)
         trigger(batch.image)
-        check_target(target, _logits(model, batch.image).shape[1])
+        check_target(target, clean_logits(model, batch.image).shape[1])
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Classify this rank's images without and with the trigger."""
         trigger, target = self._attack(trainer)
         first = images.first().image
-        classes = _logits(model, first).shape[1]
+        classes = clean_logits(model, first).shape[1]
         check_target(target, classes)
         self._shown = trigger(
             torch.tensor([0.0, 0.5, 1.0], device=first.device).view(3, 1, 1, 1).expand(3, *first[0].shape)
@@ -81,11 +81,11 @@ class BackdoorEvaluation(EpochEndEvaluation):
         self._tally = BackdoorTally(classes).to(model.device)
         self._kept: list[list[Tensor]] = []
         for batch in self.track(trainer, images, self.name):
-            _check_labels(batch.label, classes)
+            check_labels(batch.label, classes)
             triggered = trigger(batch.image.float())
-            clean_logits, logits = _logits(model, batch.image), _logits(model, triggered)
-            self._tally.update(batch.label, clean_logits.argmax(dim=1), logits.argmax(dim=1))
-            self._keep(batch, triggered, clean_logits, logits, target)
+            before, after = clean_logits(model, batch.image), clean_logits(model, triggered)
+            self._tally.update(batch.label, before.argmax(dim=1), after.argmax(dim=1))
+            self._keep(batch, triggered, before, after, target)
 
     def results(self, trainer: Trainer) -> BackdoorResult:
         """Counts over all ranks."""
@@ -140,23 +140,3 @@ class BackdoorEvaluation(EpochEndEvaluation):
             said.values,
         )
         self._kept.append([part.detach().float().cpu() if part.dim() == 4 else part.detach().cpu() for part in parts])
-
-
-def _logits(model: LightningModule, image: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits = forward_float32(model, image)
-    if logits.dim() != 2 or len(logits) != len(image):
-        raise InputError(
-            f"the model's forward must map {len(image)} images [N, C, H, W] to as many rows of logits [N, K], "
-            f"got shape {tuple(logits.shape)}"
-        )
-    return logits
-
-
-def _check_labels(label: Tensor, classes: int) -> None:
-    lowest, highest = torch.stack(torch.aminmax(label)).tolist()  # one host sync
-    if lowest < 0 or highest >= classes:
-        wrong = lowest if lowest < 0 else highest
-        raise InputError(
-            f"label {wrong} is outside [0, {classes}): the model has {classes} logits; labels count from 0"
-        )
