@@ -10,11 +10,13 @@ from lightning_adv.callbacks.backdoor_mitigation import BackdoorMitigation
 from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.fooling_images import FoolingImages
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
 from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
 from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.callbacks.transfer_evaluation import TransferEvaluation
 
 __all__ = [
     "AttackEvaluation",
@@ -25,8 +27,10 @@ __all__ = [
     "DetectionEvaluation",
     "EpochEndEvaluation",
     "EpochLine",
+    "FoolingImages",
     "LastCheckpoint",
     "PurificationEvaluation",
     "Report",
     "RunRecord",
+    "TransferEvaluation",
 ]

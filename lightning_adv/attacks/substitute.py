@@ -151,10 +151,7 @@ class SubstituteAttack(Attack):
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """Craft on the substitute; the model under attack is not asked."""
         if self.model is None:
-            raise InputError(
-                "SubstituteAttack has no substitute yet: call fit(oracle, seed_images, num_classes) first; "
-                "in a run, TransferEvaluation does it"
-            )
+            raise InputError("SubstituteAttack has no substitute yet: call fit(oracle, seed_images, num_classes) first")
         index = noise.index if isinstance(noise, SampleNoise) else None
         return self.attack(self.model, goal.x, goal.y, target=goal.target, index=index)
 

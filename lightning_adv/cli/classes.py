@@ -13,6 +13,7 @@ from lightning_adv.attacks import Attack
 from lightning_adv.backdoors import Trigger
 from lightning_adv.data import Augmentation
 from lightning_adv.detectors import Detector
+from lightning_adv.fooling import Fooling
 from lightning_adv.inspectors import Inspector
 from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
@@ -34,6 +35,7 @@ BASES = (
     Objective,
     Detector,
     Purifier,
+    Fooling,
     Augmentation,
 )
 """Kinds of classes that a configuration names."""

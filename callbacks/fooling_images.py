@@ -1,0 +1,93 @@
+"""A gallery of fooling images after training."""
+
+import time
+from typing import ClassVar
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.logits import clean_logits
+from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.errors import InputError
+from lightning_adv.fooling import Fooling, FoolingSet
+from lightning_adv.reports.fooling import FoolingResult
+
+__all__ = ["FoolingImages"]
+
+
+class FoolingImages(EpochEndEvaluation):
+    """Looks for images that nobody recognises and the model is sure of, after the last epoch and in validate and test.
+
+    Methods are shared out to the ranks. Logs ``{stage}/{method}/median_confidence`` over the classes and
+    ``fooled_classes``, the share of classes above 99 %; the gallery is a picture.
+
+    Args:
+        methods: name to method.
+        classes: wanted; None for all.
+        every_n_epochs: also after so many epochs; None for the last alone.
+        pictures: log pictures and tables "last", "always" or "never".
+        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+
+    Raises:
+        InputError: no method, a class that the model does not have, a forward that does not give logits.
+
+    Example:
+        >>> from lightning_adv.fooling import FoolingGradient
+        >>> FoolingImages({"gradient": FoolingGradient()}).name
+        'fooling'
+    """
+
+    default_name: ClassVar[str] = "fooling"
+
+    def __init__(
+        self,
+        methods: dict[str, Fooling],
+        classes: list[int] | None = None,
+        every_n_epochs: int | None = None,
+        pictures: When = "last",
+        name: str = "fooling",
+    ) -> None:
+        super().__init__(name, every_n_epochs or 1, pictures=pictures)
+        if not methods:
+            raise InputError("methods is empty: name one, e.g. methods: {gradient: FoolingGradient}")
+        self.methods, self.classes, self.only_last = dict(methods), classes, every_n_epochs is None
+
+    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        """Refuse a class that the model does not have."""
+        count = clean_logits(model, batch.image).shape[1]
+        wrong = [number for number in self.classes or () if not 0 <= number < count]
+        if wrong:
+            raise InputError(f"classes of FoolingImages must be some of 0 .. {count - 1}, got {wrong}")
+
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+        """Run this rank's methods."""
+        first = images.first()
+        self.check(model, first)
+        self._number_of_classes = clean_logits(model, first.image).shape[1]
+        self._found: dict[str, tuple[FoolingSet, float]] = {}
+        for name in self.track(trainer, list(self.methods)[trainer.global_rank :: trainer.world_size], self.name):
+            began = time.perf_counter()
+            found = self.methods[name](model, tuple(first.image.shape[1:]), self.classes)
+            moved = FoolingSet(found.images.cpu(), found.classes.cpu(), found.confidences.cpu(), found.medians)
+            self._found[name] = moved, time.perf_counter() - began
+
+    def results(self, trainer: Trainer) -> FoolingResult:
+        """The images of all ranks' methods."""
+        parts: list[dict[str, tuple[FoolingSet, float]]] = [self._found]
+        if trainer.world_size > 1:
+            parts = [{} for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self._found)
+        every = {name: found for part in parts for name, found in part.items()}
+        count = self._number_of_classes
+        names = getattr(trainer.datamodule, "class_names", None)
+        names = list(names) if names and len(names) == count else [str(number) for number in range(count)]
+        return FoolingResult(
+            title="Fooling images",
+            found={name: every[name][0] for name in self.methods},
+            class_names=[names[number] for number in (range(count) if self.classes is None else self.classes)],
+            seconds={name: every[name][1] for name in self.methods},
+        )
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        return self._is_last(trainer) if self.only_last else super()._is_due(trainer)

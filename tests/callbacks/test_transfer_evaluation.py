@@ -1,0 +1,172 @@
+"""Images of frozen sources meet any model, rank by rank the same, and unmask gradients that are masked."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from lightning_adv.attacks import FGSM, PGD
+from lightning_adv.callbacks import AttackEvaluation, TransferEvaluation
+from lightning_adv.errors import InputError
+from tests.callbacks.recipes import SmallData, classifier
+from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trained, trainer
+
+ATTACKS = {"fgsm": FGSM(eps=0.12), "pgd": PGD(eps=0.12, steps=5)}
+
+
+def source(seed: int = 5) -> nn.Module:
+    """Another model of the strangers' images: linear."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * SIZE * SIZE, CLASSES))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        for _ in range(60):
+            x, y = images(128, seed=9).tensors
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    return model
+
+
+def evaluated(*callbacks: object, model: nn.Module | None = None, batch_size: int = 32):
+    run = trainer(*callbacks)
+    run.validate(model or trained(), DataLoader(images(96, seed=3), batch_size=batch_size), verbose=False)
+    return run
+
+
+def test_the_counts_are_those_of_the_images_crafted_on_the_source():
+    model, other = trained().eval(), source()
+    callback = TransferEvaluation({"linear": other}, ATTACKS)
+    run = evaluated(callback, model=model)
+    x, y = images(96, seed=3).tensors
+    crafted = ATTACKS["fgsm"].run(other, x, y)
+    with torch.no_grad():
+        clean, attacked = (model(each).argmax(dim=1) == y for each in (x, crafted.images))
+    row = callback.result.rows[0]
+    assert (row.source, row.attack, row.samples) == ("linear", "fgsm", 96)
+    assert row.clean_correct == int(clean.sum())
+    assert row.robust_correct == int((clean & attacked).sum())
+    assert row.deceived == int((clean & crafted.success).sum()) > 10
+    assert row.transferred == int((clean & crafted.success & ~attacked).sum())
+    key = "val/transfer/linear/fgsm/robust_accuracy"
+    assert run.callback_metrics[key].item() == pytest.approx(row.robust_accuracy)
+
+
+def test_the_figures_do_not_depend_on_the_batch_size():
+    found = []
+    for batch_size in (96, 7):
+        callback = TransferEvaluation({"linear": source()}, ATTACKS, batch_size=batch_size)
+        evaluated(callback)
+        found.append(callback.result.as_dict())
+    assert found[0] == found[1]
+
+
+def test_a_model_is_its_own_source_with_a_transfer_rate_of_one():
+    model = trained()
+    other = PlainModule()
+    other.load_state_dict(model.state_dict())
+    callback = TransferEvaluation({"itself": other}, {"pgd": ATTACKS["pgd"]})
+    evaluated(callback, model=model)
+    (row,) = callback.result.rows
+    assert row.transfer_rate == 1
+    assert row.robust_correct == row.clean_correct - row.deceived
+
+
+class Masked(PlainModule):
+    """Logits in steps: right as often as before, and without a gradient."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.net(x) * 100).round() / 100
+
+
+@pytest.mark.parametrize("transfer_first", [True, False])
+def test_masked_gradients_are_told_in_both_sections_whatever_the_order(transfer_first):
+    model = Masked()
+    model.load_state_dict(trained().state_dict())
+    own = AttackEvaluation({"own": PGD(eps=0.12, steps=5)})
+    callback = TransferEvaluation({"unmasked": trained()}, ATTACKS)
+    run = evaluated(*((callback, own) if transfer_first else (own, callback)), model=model)
+    for result in (own.result, callback.result):
+        assert any("crafted on unmasked" in text and "gradients are masked" in text for text in result.warnings)
+    assert run.callback_metrics["val/transfer/robust_accuracy"] < run.callback_metrics["val/own/robust_accuracy"]
+
+
+def test_honest_gradients_raise_no_warning():
+    own = AttackEvaluation({"own": PGD(eps=0.12, steps=5)})
+    callback = TransferEvaluation({"linear": source()}, ATTACKS)
+    evaluated(own, callback)
+    assert not callback.result.warnings
+
+
+def test_a_source_is_loaded_from_the_checkpoint_of_a_run(tmp_path):
+    training = trainer(max_epochs=1)
+    training.fit(classifier(), datamodule=SmallData())
+    training.save_checkpoint(tmp_path / "last.ckpt")
+    callback = TransferEvaluation({"saved": str(tmp_path / "last.ckpt")}, {"fgsm": FGSM(eps=0.1)})
+    run = trainer(callback)
+    run.validate(classifier(), datamodule=SmallData(), verbose=False)
+    assert callback.result.rows[0].samples == 12
+
+
+@pytest.mark.parametrize("kind", ["missing", "text"])
+def test_a_checkpoint_that_is_none_is_named(kind, tmp_path):
+    path = tmp_path / "source.ckpt"
+    if kind == "text":
+        path.write_text("no checkpoint")
+    callback = TransferEvaluation({"saved": str(path)}, ATTACKS)
+    with pytest.raises(InputError, match=r"source 'saved': .*source\.ckpt"):
+        evaluated(callback)
+
+
+def test_a_source_of_other_classes_is_refused_before_training():
+    callback = TransferEvaluation({"odd": nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * SIZE * SIZE, 7))}, ATTACKS)
+    run = trainer(callback, max_epochs=1, num_sanity_val_steps=0)
+    loader = DataLoader(images(32, seed=1), batch_size=16)
+    with pytest.raises(InputError, match="source 'odd' gives"):
+        run.fit(trained(), loader, loader)
+
+
+def test_nothing_to_transfer_is_refused():
+    with pytest.raises(InputError, match="needs a source and an attack"):
+        TransferEvaluation({}, ATTACKS)
+
+
+SCRIPT = """
+import json, sys
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+from lightning_adv.callbacks import FoolingImages, TransferEvaluation
+from tests.callbacks.strangers import images, trained
+from tests.callbacks.test_fooling_images import METHODS
+from tests.callbacks.test_transfer_evaluation import ATTACKS, source
+
+ranks = int(sys.argv[1])
+chosen = [TransferEvaluation({"linear": source()}, ATTACKS), FoolingImages(METHODS)]
+strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+runner.validate(trained(), DataLoader(images(75, seed=3), batch_size=16), verbose=False)
+with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
+    json.dump([each.result.as_dict() | {"seconds": 0} for each in chosen], file)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_report_what_one_reports(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    root = Path(__file__).parent.parent.parent
+    reported = {}
+    for ranks in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        reported[ranks] = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
+    assert len(reported[2]) == 2
+    assert reported[2][0] == reported[2][1] == reported[1][0]
