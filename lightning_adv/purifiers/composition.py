@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.errors import InputError
-from lightning_adv.purifiers.purifier import Purifier
+from lightning_adv.purifiers.purifier import Purifier, into_the_box
 
 __all__ = ["Randomized", "Sequential"]
 
@@ -62,7 +62,7 @@ class Sequential(_Composed):
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """p_n(... p_1(x))."""
         for number, part in enumerate(self.purifiers):
-            x = part.purify(x, self._parted(noise, number)).clamp(0, 1)
+            x = into_the_box(part.purify(x, self._parted(noise, number)))
         return x
 
     def surrogate(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks import BPDA, SampleNoise
 from lightning_adv.errors import InputError
 
-__all__ = ["Purifier", "content_index"]
+__all__ = ["Purifier", "content_index", "into_the_box"]
 
 
 class Purifier(nn.Module, ABC):
@@ -55,7 +55,8 @@ class Purifier(nn.Module, ABC):
     def forward(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
         """Purified images [N, C, H, W], float32 in [0, 1].
 
-        Differentiable in ``x`` where the purifier is; otherwise the result has no gradient.
+        Differentiable in ``x`` where the purifier is, the final clamp passed straight through; otherwise the result
+        has no gradient.
 
         Args:
             x: images, float in [0, 1].
@@ -78,7 +79,7 @@ class Purifier(nn.Module, ABC):
         index = content_index(x) if index is None else index.to(x.device)
         noise = SampleNoise(self.seed, index, draw)
         with torch.autocast(x.device.type, enabled=False), torch.set_grad_enabled(self._wants_gradient(x)):
-            return self.purify(x.float(), noise).clamp(0, 1)
+            return into_the_box(self.purify(x.float(), noise))
 
     def with_gradient(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
         """The same with the best gradient that is known: exact where there is one, else that of the surrogate."""
@@ -95,6 +96,17 @@ class Purifier(nn.Module, ABC):
         values = ((name, getattr(self, name, None)) for name in names)
         shown = (f"{name}={v}" for name, v in values if v is not None and not isinstance(v, (nn.Module, list, dict)))
         return ", ".join(shown)
+
+
+def into_the_box(x: Tensor) -> Tensor:
+    """Clamped to [0, 1], with the gradient of the identity.
+
+    The clamp's own gradient is zero where a black or white pixel is overshot by a rounding error: a masked gradient,
+    which no attacker would put up with.
+    """
+    if not x.requires_grad:
+        return x.clamp(0, 1)
+    return x.detach().clamp(0, 1) + (x - x.detach())
 
 
 def content_index(x: Tensor) -> Tensor:

@@ -89,6 +89,17 @@ def test_it_runs_inside_inference_mode_and_in_half_precision(purifier):
         assert purifier(images).dtype == torch.float32
 
 
+@pytest.mark.parametrize("purifier", [GaussianBlur(0, 0.3), TotalVariation()], ids=["blur", "tv"])
+def test_black_and_white_pixels_do_not_mask_the_gradient(purifier):
+    images = (digits(4) > 0.5).float().requires_grad_(True)
+    purified = purifier(images)
+    assert torch.equal(purified.detach().clamp(0, 1), purified.detach())
+    weights = torch.rand(purified.shape, generator=torch.Generator().manual_seed(0))
+    (gradient,) = torch.autograd.grad((weights * purified).sum(), images)
+    reached = float((gradient != 0).float().mean())
+    assert reached > (0.95 if isinstance(purifier, GaussianBlur) else 0.3)  # half of the pixels are dropped
+
+
 def test_images_that_differ_in_one_pixel_have_different_numbers():
     images = torch.rand(1, 1, 4, 4).repeat(17, 1, 1, 1)
     for pixel in range(16):
