@@ -13,8 +13,7 @@ __all__ = ["MedianFilter"]
 class MedianFilter(Purifier):
     """Every pixel becomes the median of the square around it, channel by channel; images are mirrored at their edges.
 
-    Its gradient, one for the pixel that is the median and zero for the others, is exact almost everywhere, and a poor
-    guide where many pixels are equal: on digits BPDA and even blind attacks are stronger, so attack it by these too.
+    Its gradient, one for the pixel that is the median and zero for the others, is exact almost everywhere.
 
     Args:
         size: side of the square in pixels, odd.
