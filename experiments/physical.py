@@ -58,7 +58,8 @@ def main() -> None:
         f"`mnist_cnn` learnt from {learnt:,} images; {count:,} test images. A photograph is `PhysicalWorld` with its "
         f"defaults, another one for every image. The iterative attacks take {STEPS} steps of eps / 10; PGD over "
         "photographs raises the mean loss over four random photographs in each step (EOT), not those it is judged on. "
-        f"The picture shows FGSM images at eps {OUTCOME_EPS[-1]} and their photographs.\n\n![photographs]({stem}.png)"
+        f"The picture shows clean images and the photographs of their FGSM images at eps "
+        f"{OUTCOME_EPS[-1]}.\n\n![photographs]({stem}.png)"
     )
     command = ["python", "-m", "experiments.physical", "--root", "data", *(["--quick"] if given.quick else [])]
     info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
@@ -123,15 +124,13 @@ class Bench:
         )
 
     def picture(self) -> Figure:
-        """FGSM images and their photographs."""
+        """Clean images, and the photographs of their FGSM images."""
         few = slice(0, 8)
-        attacked = FGSM(OUTCOME_EPS[-1])(self.model, self.x[few], self.y[few])
-        photo = self.world(attacked, self.index[few])
-        before, after = (self._logits(each).softmax(dim=1).max(dim=1) for each in (attacked, photo))
-        said = {"clean_confidences": before.values, "adversarial_confidences": after.values}
-        return adversarial_grid(
-            attacked, photo, self.y[few], before.indices, after.indices, after_name="photograph", **said
-        )
+        x, y = self.x[few], self.y[few]
+        photo = self.world(FGSM(OUTCOME_EPS[-1])(self.model, x, y), self.index[few])
+        before, after = (self._logits(each).softmax(dim=1).max(dim=1) for each in (x, photo))
+        sure = {"clean_confidences": before.values, "adversarial_confidences": after.values}
+        return adversarial_grid(x, photo, y, before.indices, after.indices, after_name="FGSM,\nphotograph", **sure)
 
     def _cell(self, name: str, eps: float) -> dict:
         path = self.folder / f"{name} {eps}.json".replace(" ", "_")

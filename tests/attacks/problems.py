@@ -7,7 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks import BIM, FGSM, PGD, Attack, DeviceNoise, Goal, Noise, Norm, perturbation_norms
+from lightning_adv.attacks import (
+    BIM,
+    FGSM,
+    PGD,
+    Attack,
+    DeviceNoise,
+    Goal,
+    HyperplaneAttack,
+    Noise,
+    Norm,
+    perturbation_norms,
+)
 
 EPS: dict[Norm, float] = {"Linf": 0.03, "L2": 0.2, "L1": 0.8}
 """Budgets at which about half of the samples of ``tilted_problem`` fall, some early and some late."""
@@ -20,6 +31,7 @@ for _norm, _eps in EPS.items():
     for _start in ("uniform", "clean", "gaussian"):
         ATTACKS[f"pgd-{_norm}-{_start}"] = PGD(eps=_eps, steps=7, norm=_norm, start=_start)
     ATTACKS[f"pgd-{_norm}-restarts"] = PGD(eps=_eps, steps=7, norm=_norm, restarts=3)
+ATTACKS["hyperplane"] = HyperplaneAttack(eps=EPS["L2"])
 
 RANDOM = sorted(name for name in ATTACKS if name.endswith(("uniform", "gaussian", "restarts")))
 
