@@ -26,11 +26,15 @@ class EpochLine(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what was measured in this epoch."""
         measured = scalars_of_epoch(trainer)  # on all ranks
-        shares = ("accuracy", "attack_success_rate")
-        shown = {key: value for key, value in measured.items() if key.endswith(shares) or key == "train/loss"}
+        shown = {key: value for key, value in measured.items() if key == "train/loss" or _is_headline(key)}
         if not trainer.is_global_zero or not shown:
             return
         values = "  ".join(f"{k} {v:.3f}" if k == "train/loss" else f"{k} {v:.1%}" for k, v in shown.items())
         last = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
         seconds = time.monotonic() - self._began
         print(f"epoch {trainer.current_epoch + 1}{last}  {values}  {seconds:.1f} s", flush=True)
+
+
+def _is_headline(key: str) -> bool:
+    """A share of the stage, of an attack or of an evaluation; those of pairs, one level down, would flood the line."""
+    return key.endswith(("accuracy", "attack_success_rate")) and key.count("/") <= 2

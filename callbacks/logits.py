@@ -1,8 +1,7 @@
 """What a model says of clean images, refused where it is no row of logits for each."""
 
 import torch
-from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.errors import InputError
@@ -10,7 +9,7 @@ from lightning_adv.errors import InputError
 __all__ = ["check_labels", "clean_logits"]
 
 
-def clean_logits(model: LightningModule, image: Tensor) -> Tensor:
+def clean_logits(model: nn.Module, image: Tensor) -> Tensor:
     """Logits [N, K] in float32 of images [N, C, H, W].
 
     Raises:

@@ -5,8 +5,8 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_adv.attacks import Attack
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.logits import clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.draws_tally import DrawsTally
@@ -93,11 +93,11 @@ class PurificationEvaluation(EpochEndEvaluation):
     def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
         """Purify and classify one image with each purifier."""
         for purifier in self.purifiers.values():
-            _logits(PurifiedClassifier(purifier.to(batch.image.device), model), batch.image)
+            clean_logits(PurifiedClassifier(purifier.to(batch.image.device), model), batch.image)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack, purify and classify this rank's images."""
-        self._classes = _logits(model, images.first().image).shape[1]
+        self._classes = clean_logits(model, images.first().image).shape[1]
         self._tallies = {key: DrawsTally(self._classes, self.draws).to(model.device) for key in self._keys()}
         self._shown: dict[Key, list[Shown]] = {}
         self._purified: dict[Key, list[Shown]] = {}
@@ -151,7 +151,7 @@ class PurificationEvaluation(EpochEndEvaluation):
         for key, tally in self._tallies.items():
             purifier, attack, threat = key
             if purifier == NONE:
-                logits = _logits(model, blind[attack]).expand(self.draws, -1, -1)
+                logits = clean_logits(model, blind[attack]).expand(self.draws, -1, -1)
                 self._keep(key, blind[attack], logits[0], None, wanted)
                 tally.update(batch.label, logits)
                 continue
@@ -202,14 +202,3 @@ def _row(name: str, shown: list[Shown]) -> StripRow:
 
 def _name_of(attack: Attack) -> str:
     return type(attack).__name__.lower()
-
-
-def _logits(model: torch.nn.Module, image: Tensor) -> Tensor:
-    with torch.no_grad():
-        logits = forward_float32(model, image)
-    if logits.dim() != 2 or len(logits) != len(image):
-        raise InputError(
-            f"the model's forward must map {len(image)} images [N, C, H, W] to as many rows of logits [N, K], "
-            f"got shape {tuple(logits.shape)}"
-        )
-    return logits

@@ -27,6 +27,7 @@ __all__ = ["write_report"]
 
 LONG_TABLE = 15  # rows; a longer table is folded
 SHARE_NAMES = ("accuracy", "rate", "share")  # endings of metrics that lie in [0, 1]
+MOST_CURVES = 12
 CURVE_NAMES = ("accuracy", "attack_success_rate")  # endings of those worth a curve
 
 
@@ -122,6 +123,9 @@ def _history(folder: Path, histories: Histories) -> PictureFile | None:
     shares = {name: points for name, points in histories.items() if points and name.endswith(CURVE_NAMES)}
     if not shares:
         return None
+    # Beyond a dozen lines nobody can tell them apart: keep those of the fewest levels, the headlines.
+    kept = sorted(shares, key=lambda name: name.count("/"))[:MOST_CURVES]
+    shares = {name: points for name, points in shares.items() if name in kept}
     picture = Picture("history", "Accuracy over epochs", lambda: history_curves(shares))
     return _write_picture(folder, "0", picture)
 
