@@ -18,9 +18,11 @@ if TYPE_CHECKING:
         fooling,
         inspectors,
         metrics,
+        mitigations,
         models,
         modules,
         objectives,
+        purifiers,
         reports,
         victims,
     )
@@ -39,9 +41,11 @@ __all__ = [
     "fooling",
     "inspectors",
     "metrics",
+    "mitigations",
     "models",
     "modules",
     "objectives",
+    "purifiers",
     "reports",
     "victims",
 ]

@@ -15,9 +15,12 @@ import lightning_adv
 import lightning_adv.attacks
 import lightning_adv.backdoors
 import lightning_adv.detectors
+import lightning_adv.fooling
 import lightning_adv.inspectors
 import lightning_adv.mitigations
 import lightning_adv.objectives
+import lightning_adv.purifiers
+import lightning_adv.victims
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(lightning_adv.__path__, "lightning_adv."))
 WITH_EXAMPLES = [name for name in MODULES if ">>>" in Path(find_spec(name).origin).read_text(encoding="utf-8")]
@@ -25,9 +28,12 @@ ALGORITHMS = (
     lightning_adv.attacks,
     lightning_adv.backdoors,
     lightning_adv.detectors,
+    lightning_adv.fooling,
     lightning_adv.inspectors,
     lightning_adv.mitigations,
     lightning_adv.objectives,
+    lightning_adv.purifiers,
+    lightning_adv.victims,
 )
 PUBLIC_CLASSES = [
     getattr(package, name)
