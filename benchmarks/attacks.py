@@ -161,7 +161,7 @@ def _compiled(model: nn.Module, x: Tensor) -> nn.Module:
 
 
 def _suite(eps: float, values: int, few: tuple[int, int, int]) -> dict[str, Case]:
-    """The cases for images of so many values; ``few``: images of C&W, JSMA and AutoAttack."""
+    """The cases for images of so many values; ``few``: images of C&W, JSMA, and FAB and AutoAttack."""
     # An even number of values, so that all round alike: a tenth on MNIST, fifteen pairs on CIFAR-10.
     gamma = 2 * min(values // 20, 15 if values > 1000 else 39) / values
     step, l2 = eps / 4, 10 * eps
@@ -214,7 +214,7 @@ def _suite(eps: float, values: int, few: tuple[int, int, int]) -> dict[str, Case
             {"torchattacks": peers.torchattacks_jsma(1.0, gamma)},
             few[1],
         ),
-        "FAB-T": Case("median Linf", FAB(steps=50, targets=9), {"AutoAttack package": peers.package_fab(50)}),
+        "FAB-T": Case("median Linf", FAB(steps=50, targets=9), {"AutoAttack package": peers.package_fab(50)}, few[2]),
         "APGD-CE": Case("Linf", APGD(eps), {"AutoAttack package": peers.package(eps, ["apgd-ce"])}),
         "Square 1000": Case(
             "Linf",
