@@ -111,7 +111,8 @@ def main() -> None:
         "both broke. *Forwards*, *backwards*: images per attacked image. *CPU seconds*: of the process, on one thread, "
         "so that other work on the machine counts less. *Time ratio*: their seconds over ours; above 1 we are faster. "
         "*Counted floor*: the same forwards and backwards with nothing between them. *Compiled*: the classifier "
-        "through `torch.compile`, after a warm-up."
+        "through `torch.compile`, after a warm-up. The libraries of one attack were run in turn; attacks that an "
+        "interrupted run of the command had measured were not measured again (`--fresh` does)."
     )
     tables = [claims(tables), *tables]
     info = run_info(0, "runs/benchmarks", started, finished=datetime.now(UTC), command=COMMAND)
