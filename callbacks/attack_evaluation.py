@@ -18,7 +18,7 @@ from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.callbacks.sweep import EpsSweep, distance_curve
-from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, checksums, fingerprint
+from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.errors import InputError
 from lightning_adv.metrics import AttackTally, CleanTally
 from lightning_adv.reports.robustness import AttackRow, Examples, RobustnessResult, StageRow
@@ -161,9 +161,10 @@ class AttackEvaluation(EpochEndEvaluation):
         worst = correct.clone()
         confidence = logits.softmax(dim=1).amax(dim=1)
         few = EvaluationBatch(batch.image[attacked], batch.label[attacked], batch.index[attacked])
+        checks = self._journal.checks(few.image, few.label)
         for name, attack in self.attacks.items():
             robust, attacked_confidence = correct.clone(), confidence.clone()
-            verdicts = self._verdicts(name, model, few, logits[attacked]) if len(attacked) else []
+            verdicts = self._verdicts(name, model, few, logits[attacked], checks) if len(attacked) else []
             restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
             zero_gradient = few.label.new_tensor([verdict.zero_gradient for verdict in verdicts]).bool()
             sizes = torch.tensor([v.sizes for v in verdicts], dtype=torch.double, device=model.device).reshape(-1, 3)
@@ -181,9 +182,11 @@ class AttackEvaluation(EpochEndEvaluation):
                 worst &= robust
         self._clean.update(logits, batch.label, worst)
 
-    def _verdicts(self, name: str, model: LightningModule, batch: EvaluationBatch, logits: Tensor) -> list[Verdict]:
+    def _verdicts(
+        self, name: str, model: LightningModule, batch: EvaluationBatch, logits: Tensor, checks: list[int]
+    ) -> list[Verdict]:
         """What this attack does to each image, of which the journal may know some already."""
-        checks, confidence = checksums(batch.image, batch.label), logits.softmax(dim=1).amax(dim=1)
+        confidence = logits.softmax(dim=1).amax(dim=1)
         known = self._journal.find(name, batch.index, checks, confidence)
         left = [i for i, verdict in enumerate(known) if verdict is None]
         if left:

@@ -106,6 +106,27 @@ def test_other_weights_are_attacked_anew_and_their_verdicts_replace_the_old_ones
     assert len(list(tmp_path.glob("attacks/*"))) == 1
 
 
+def test_a_folder_of_the_users_own_loses_nothing_but_old_journals(model, tmp_path):
+    mine = tmp_path / "attacks" / "thesis" / "chapter.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("years of work")
+    evaluated(model, tmp_path, {"pgd": Counting()})
+    assert mine.read_text() == "years of work"
+
+
+class NotANumber(PlainModule):
+    """Right by chance and sure of nothing: its logits are NaN at class 0."""
+
+    def forward(self, x):
+        return self.net(x) * torch.tensor([torch.nan, 1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_model_whose_logits_are_no_numbers_is_evaluated_too(tmp_path, kept):
+    result = evaluated(NotANumber(), tmp_path if kept else None, {"pgd": Counting()})
+    assert 0 < result.clean_correct < result.samples
+
+
 def test_images_that_changed_are_attacked_anew(model, tmp_path):
     first = Counting()
     evaluated(model, tmp_path, {"pgd": first})
