@@ -51,9 +51,7 @@ SEEDS_EVERYBODY = ("random.seed", "np.random.seed", "numpy.random.seed", "torch.
 MAY_SEED = {
     "lightning_adv/attacks/substitute.py": "first weights and dropout of a substitute, with the generators restored",
     "lightning_adv/data/images.py": "transforms of other libraries draw from the global generators; it restores them",
-    "lightning_adv/modules/classifier.py": "makes every training step's noise a function of its number, for resuming",
-    "lightning_adv/modules/vqvae.py": "makes every training step's noise a function of its number, for resuming",
-    "lightning_adv/modules/diffusion.py": "makes every training step's noise a function of its number, for resuming",
+    "lightning_adv/modules/seeded.py": "makes every training step's noise a function of its number, for resuming",
 }
 
 FILES = source_files()

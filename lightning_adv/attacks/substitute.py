@@ -134,7 +134,8 @@ class SubstituteAttack(Attack):
         generator = torch.Generator().manual_seed(self.seed)
         x, history = images.detach().clone().float(), []
         y = self._labels(oracle, x, num_classes)
-        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        devices = range(torch.cuda.device_count())  # the seed below goes to all of them
+        with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)  # the first weights, and dropout
             model = self._new_model(x, num_classes)
             optimizer = torch.optim.Adam(model.parameters(), self.lr)

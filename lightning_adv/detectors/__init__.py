@@ -1,5 +1,6 @@
 """Detectors: which images are not what they seem. ``detector.score(model, x)``, higher is more suspicious."""
 
+from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
 from lightning_adv.detectors.ensemble import DetectorEnsemble, LogisticRegression
 from lightning_adv.detectors.kde_confidence import KDEConfidence
@@ -8,7 +9,6 @@ from lightning_adv.detectors.label_change_rate import LabelChangeRate, Sequentia
 from lightning_adv.detectors.local_intrinsic_dimensionality import LocalIntrinsicDimensionality
 from lightning_adv.detectors.model_uncertainty import ModelUncertainty
 from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMutation, UniformMutation
-from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.runtime_monitor import RuntimeMonitor
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest
 from lightning_adv.detectors.strip import STRIP

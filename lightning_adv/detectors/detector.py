@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import leaves_no_trace
-from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
+from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.errors import InputError
 
 __all__ = ["Detector", "LabelledImages", "Verdict"]

@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["DetectorEnsemble", "LogisticRegression"]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.attacks.trace import forward_float32
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["activations", "as_module", "last_hidden", "weight_layers"]

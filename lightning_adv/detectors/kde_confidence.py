@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities
 from lightning_adv.detectors.features import activations, as_module
 from lightning_adv.detectors.kernel_density import cross_validated_bandwidth
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["KDEConfidence"]

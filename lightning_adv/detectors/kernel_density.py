@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities, nearest_distances
 from lightning_adv.detectors.features import activations, as_module
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["KernelDensity", "cross_validated_bandwidth"]

@@ -14,9 +14,9 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.detector import Detector, Verdict, upper_quantile
 from lightning_adv.detectors.mutation import Mutation, PaperMutation, mutation_noise
-from lightning_adv.detectors.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest, Progress, SPRTMode
 from lightning_adv.errors import InputError
 

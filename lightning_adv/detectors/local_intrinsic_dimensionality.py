@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import nearest_distances
 from lightning_adv.detectors.features import activations, as_module, weight_layers
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["LocalIntrinsicDimensionality", "lid_of_distances"]

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import SampleNoise
+from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.detectors.detector import Detector
 from lightning_adv.detectors.features import as_module
-from lightning_adv.detectors.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
 __all__ = ["ModelUncertainty"]

@@ -13,14 +13,14 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
+from lightning_adv.modules.seeded import SeededSteps
 from lightning_adv.objectives import CrossEntropy, FreeAdversarialTraining, Objective
 
 __all__ = ["ClassifierModule"]
 
 
-class ClassifierModule(LightningModule):
+class ClassifierModule(SeededSteps, LightningModule):
     """Trains ``backbone`` on ``objective``; knows no attack by name.
 
     ``forward`` maps images [N, C, H, W] in [0, 1] to logits [N, K]; normalisation is the backbone's first layer.
@@ -97,7 +97,6 @@ class ClassifierModule(LightningModule):
         self.val_accuracy, self.test_accuracy = self.train_accuracy.clone(), self.train_accuracy.clone()
         # Without its own treatment of NaN, which would cost a host sync at every step and hide the NaN.
         self.train_loss, self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(3))
-        self.seed: int | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [N, K] of images [N, C, H, W] in [0, 1]."""
@@ -151,26 +150,14 @@ class ClassifierModule(LightningModule):
             scheduler["monitor"] = "val/loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
-    def on_fit_start(self) -> None:
-        """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
-        if self.seed is None or self.trainer.ckpt_path is None:
-            self.seed = torch.initial_seed()
-
-    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        """Seed the global RNG from (seed, step, rank), so that ranks differ and a resumed run goes on bit for bit.
-
-        Dropout and the starts of attacks draw from it; with gradient accumulation the batch number tells steps apart.
-        """
-        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
-
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the seed of the run and what the objective remembers."""
-        checkpoint["step_noise_seed"] = self.seed
+        super().on_save_checkpoint(checkpoint)
         checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Go on with the seed of the run and what the objective remembers."""
-        self.seed = checkpoint.get("step_noise_seed")
+        super().on_load_checkpoint(checkpoint)
         self.objective.load_state_dict(checkpoint.get("objective", {}))
 
     @staticmethod

@@ -9,14 +9,14 @@ from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
+from lightning_adv.modules.seeded import SeededSteps
 from lightning_adv.purifiers.pretrained import check_images
 
 __all__ = ["DiffusionModule"]
 
 
-class DiffusionModule(LightningModule):
+class DiffusionModule(SeededSteps, LightningModule):
     """An unconditional DDPM on diffusers' ``UNet2DModel``, its weights averaged over training (EMA).
 
     ``forward`` predicts the noise. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
@@ -75,7 +75,6 @@ class DiffusionModule(LightningModule):
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps)
         self.lr, self.export = lr, export
-        self.seed: int | None = None
 
     def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
         """Predicted noise [N, C, H, W] of noisy images in about [-1, 1] at timesteps [N]; by the averaged weights."""
@@ -107,23 +106,6 @@ class DiffusionModule(LightningModule):
     def on_train_batch_end(self, outputs: object, batch: tuple, batch_idx: int) -> None:
         """Average the weights."""
         self.average.update_parameters(self.network)
-
-    def on_fit_start(self) -> None:
-        """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
-        if self.seed is None or self.trainer.ckpt_path is None:
-            self.seed = torch.initial_seed()
-
-    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        """Seed the global RNG from (seed, step, rank), so that a resumed run goes on bit for bit."""
-        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the seed of the run."""
-        checkpoint["step_noise_seed"] = self.seed
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Go on with the seed of the run."""
-        self.seed = checkpoint.get("step_noise_seed")
 
     def on_fit_end(self) -> None:
         """Write the pipeline to ``export``."""

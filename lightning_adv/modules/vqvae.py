@@ -8,14 +8,14 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
-from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
+from lightning_adv.modules.seeded import SeededSteps
 from lightning_adv.purifiers.pretrained import check_images
 
 __all__ = ["VQVAEModule"]
 
 
-class VQVAEModule(LightningModule):
+class VQVAEModule(SeededSteps, LightningModule):
     """A VQ-VAE on diffusers' ``VQModel``, with Gaussian noise on its inputs and clean images as its goal.
 
     ``forward`` maps images in [0, 1] to their reconstructions. After ``fit`` the network is written to ``export``, from
@@ -73,7 +73,6 @@ class VQVAEModule(LightningModule):
         )
         self.network.quantize.legacy, self.network.quantize.beta = False, beta
         self.noise, self.lr, self.export = noise, lr, export
-        self.seed: int | None = None
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstructions [N, C, H, W] of images [N, C, H, W] in [0, 1]."""
@@ -95,23 +94,6 @@ class VQVAEModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""
         return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-    def on_fit_start(self) -> None:
-        """Fix the seed that the noise of every step is made from; a resumed run keeps the one it started with."""
-        if self.seed is None or self.trainer.ckpt_path is None:
-            self.seed = torch.initial_seed()
-
-    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
-        """Seed the global RNG from (seed, step, rank), so that a resumed run goes on bit for bit."""
-        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        """Keep the seed of the run."""
-        checkpoint["step_noise_seed"] = self.seed
-
-    def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Go on with the seed of the run."""
-        self.seed = checkpoint.get("step_noise_seed")
 
     def on_fit_end(self) -> None:
         """Write the network to ``export``."""
