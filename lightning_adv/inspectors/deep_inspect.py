@@ -4,7 +4,8 @@
 
 z ~ N(0, 1)^100; x are images that the model itself remembers (model inversion), or clean ones. D tells triggered
 images from plain ones. The weights g2_k are tuned while training so that the success of class k stays above 95 %. The
-norm of a class is the smallest of 100 draws; outliers are found by the double MAD, below the median only.
+norm of a class is the smallest of 100 draws; outliers are found by the double MAD of its logarithm, below the median
+only.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,13 +28,19 @@ __all__ = ["DeepInspect"]
 NOTABLY = 0.98
 """A trigger is scored on all images if its norm is below this share of the smallest so far: scoring costs most."""
 
+STRENGTHS = (1.0, 1.1, 1.25)
+"""Factors that the smallest of the draws is tried with: those that a class needs on average may be larger."""
+
+SCREENED = 200
+"""Images that a trigger must turn before it is scored on all."""
+
 
 class DeepInspect(Inspector):
     """Learns additive triggers G(z, k) for all classes with one generator and flags classes whose norm is too small.
 
     One forward takes the minibatch with triggers of all classes. After every step the weight of the norm of a class
-    rises if its success is above the threshold and falls if not; whenever it succeeded, the smallest of ``draws``
-    triggers is scored on all images, and the smallest that still succeeds is kept.
+    rises if its success is above the threshold and falls if not; whenever it succeeded in the second half of the
+    search, the smallest of ``draws`` triggers is scored on all images, and the smallest that succeeds is kept.
 
     A reported mask is max_c |G| and its pattern the direction (0 darkens, 1 brightens): the same trigger on black and
     on white pixels, and a good picture of it between them. Norm and success are those of x + G.
@@ -51,6 +58,8 @@ class DeepInspect(Inspector):
         success_threshold: share of the images that a trigger must send to its class.
         draws: triggers drawn for a class, of which the smallest counts.
         hidden: units of the generator's hidden layer.
+        log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
+            few classes that differ by nature (see :mod:`lightning_adv.inspectors.outliers`).
         threshold, alpha, seed: see :class:`Inspector`.
 
     Raises:
@@ -79,6 +88,7 @@ class DeepInspect(Inspector):
         success_threshold: float = 0.95,
         draws: int = 100,
         hidden: int = 128,
+        log_norms: bool = True,
         threshold: float = 2.0,
         alpha: float = 0.05,
         seed: int = 0,
@@ -98,6 +108,7 @@ class DeepInspect(Inspector):
         self.substitutes, self.inversion_steps, self.lr = substitutes, inversion_steps, lr
         self.norm_weight, self.gamma, self.realism = norm_weight, gamma, realism
         self.success_threshold, self.draws, self.hidden = success_threshold, draws, hidden
+        self.log_norms = log_norms
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """The smallest successful trigger of each class."""
@@ -112,14 +123,15 @@ class DeepInspect(Inspector):
         for step in range(1, self.steps + 1):
             weight = torch.tensor([each.weight for each in found], device=x.device)
             success = self._train(suspect, game, batches, torch.tensor(list(classes), device=x.device), weight)
-            smallest, norms = game.smallest(self.draws)
+            smallest = game.smallest(self.draws)
+            norms = smallest.flatten(1).abs().sum(dim=1).tolist()
             for place, each in enumerate(found):
-                if success[place] >= self.success_threshold and norms[place] < NOTABLY * each.norm:
-                    rate = _success_rate(suspect, x, smallest[place], classes[place])
-                    if rate >= self.success_threshold:
-                        each.norm, each.trigger, each.rate = norms[place], smallest[place], rate
-                each.tune(success[place] >= self.success_threshold, step)
-        last = game.smallest(self.draws)[0]
+                good = success[place] >= self.success_threshold
+                # Triggers shrink throughout: those of the first half would be scored in vain.
+                if good and 2 * step >= self.steps:
+                    self._keep(suspect, x, smallest[place], norms[place], classes[place], each)
+                each.tune(good, step)
+        last = game.smallest(self.draws)
         return [self._trigger(suspect, x, *each) for each in zip(classes, found, last, strict=True)]
 
     def _train(
@@ -145,6 +157,24 @@ class DeepInspect(Inspector):
             )
             success += hits(logits.detach(), targets).view(len(label), -1).double().mean(dim=1)
         return (success / minibatches).tolist()
+
+    def _keep(self, suspect: Suspect, x: Tensor, trigger: Tensor, norm: float, label: int, found: "_Found") -> None:
+        """Keep a trigger that is notably smaller than the one kept, a little stronger if it must be."""
+        for strength in STRENGTHS:
+            if not strength * norm < NOTABLY * found.norm:
+                return
+            stronger = (strength * trigger).clamp(-1, 1)
+            rate = self._rate(suspect, x, stronger, label)
+            if rate >= self.success_threshold:
+                found.norm, found.trigger, found.rate = float(stronger.abs().sum()), stronger, rate
+                return
+
+    def _rate(self, suspect: Suspect, x: Tensor, trigger: Tensor, label: int) -> float:
+        """Success rate on all images, or on the first ones if it is too small there."""
+        rate = _success_rate(suspect, x[:SCREENED], trigger, label)
+        if len(x) <= SCREENED or rate < self.success_threshold:
+            return rate
+        return _success_rate(suspect, x, trigger, label)
 
     def _trigger(self, suspect: Suspect, x: Tensor, label: int, found: "_Found", last: Tensor) -> ClassTrigger:
         succeeded = found.trigger is not None
@@ -214,11 +244,11 @@ class _Game:
         adam.step()
 
     @torch.no_grad()
-    def smallest(self, draws: int) -> tuple[Tensor, list[float]]:
-        """The trigger [K, C, H, W] of the smallest norm among the draws of each class, and the norms [K]."""
+    def smallest(self, draws: int) -> Tensor:
+        """The trigger [K, C, H, W] of the smallest norm among the draws of each class."""
         triggers = self.triggers(draws)
-        norms, places = triggers.flatten(2).abs().sum(dim=2).min(dim=1)
-        return triggers[torch.arange(self.classes, device=places.device), places], norms.tolist()
+        places = triggers.flatten(2).abs().sum(dim=2).argmin(dim=1)
+        return triggers[torch.arange(self.classes, device=places.device), places]
 
 
 def _dense(sizes: list[int], random: torch.Generator) -> nn.Sequential:

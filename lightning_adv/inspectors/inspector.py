@@ -50,6 +50,9 @@ class Inspector(ABC):
     double_mad: ClassVar[bool] = False
     """Whether the outlier rule is the double MAD."""
 
+    log_norms: bool = False
+    """Whether the outlier rule is asked of the logarithms of the norms."""
+
     def __init__(self, threshold: float = 2.0, alpha: float = 0.05, seed: int = 0) -> None:
         if threshold <= 0 or not 0 < alpha < 1:
             raise InputError(f"threshold must be above 0 and alpha in (0, 1), got {threshold} and {alpha}")
@@ -94,6 +97,7 @@ class Inspector(ABC):
         outliers = find_outliers(
             [trigger.norm for trigger in triggers],
             double=self.double_mad,
+            logarithmic=self.log_norms,
             threshold=self.threshold,
             alpha=self.alpha,
         )

@@ -31,6 +31,9 @@ GAUSSIAN_MAD = 1.4826
 GAUSSIAN_MEAN_DEVIATION = 1.2533
 """Standard deviation of a Gaussian over its mean absolute deviation."""
 
+SMALLEST_NORM = 1e-6
+"""Norm in pixels, below which no image of 8 bits changes; a norm of 0 has no logarithm."""
+
 NULL_NUMBERS = 5_000_000
 """Gaussian numbers drawn for a null distribution; K of them make one clean model."""
 
@@ -46,7 +49,7 @@ class Outliers:
             NaN where there is no index, and everywhere if MAD = 0, where the Gaussian null does not apply.
         significant: positions whose corrected p-value is not above alpha.
         median: of the norms.
-        scale: 1.4826 MAD of the norms up to the median.
+        scale: 1.4826 MAD of the norms up to the median, or of their logarithms.
         threshold: of the paper's rule.
         warnings: what a reader must know.
 
@@ -71,13 +74,19 @@ class Outliers:
 
 
 def find_outliers(
-    norms: Sequence[float], *, double: bool = False, threshold: float = 2.0, alpha: float = 0.05
+    norms: Sequence[float],
+    *,
+    double: bool = False,
+    logarithmic: bool = False,
+    threshold: float = 2.0,
+    alpha: float = 0.05,
 ) -> Outliers:
     """Judge the norms of K reconstructed triggers.
 
     Args:
         norms: [K]; +inf and NaN as the module says.
         double: double MAD instead of MAD.
+        logarithmic: judge the logarithms of the norms.
         threshold: of the paper's rule.
         alpha: level of the corrected verdict.
 
@@ -91,6 +100,8 @@ def find_outliers(
     if not len(norms):
         raise InputError("there is no norm to judge: an inspection needs at least one class")
     values = np.asarray(norms, dtype=float)
+    if logarithmic:
+        values = np.log(np.maximum(values, SMALLEST_NORM))
     measured = _measure(values, double)
     index, median = measured.index, measured.median
     below = np.isfinite(index) & (values <= median)
@@ -107,7 +118,7 @@ def find_outliers(
         flagged=tuple(np.flatnonzero(flagged).tolist()),
         p_values=tuple(p_values.tolist()),
         significant=tuple(np.flatnonzero(significant).tolist()),
-        median=median,
+        median=float(np.exp(median)) if logarithmic else median,
         scale=measured.scale,
         threshold=threshold,
         warnings=measured.warnings,

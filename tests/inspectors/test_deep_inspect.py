@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors import DeepInspect
+from lightning_adv.inspectors import DeepInspect, find_outliers
 from lightning_adv.inspectors.inversion import invert
 from lightning_adv.inspectors.suspect import Suspect
 from tests.inspectors.problems import PatchModel, block_images
@@ -59,6 +59,13 @@ def test_the_same_seed_gives_the_same_triggers():
     one, same, other = (inspected(steps=5, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(one.masks, same.masks)
     assert not torch.equal(one.masks, other.masks)
+
+
+def test_the_rule_is_asked_of_logarithms_unless_the_papers_own_is_wanted():
+    ours, papers = (inspected(steps=5, success_threshold=0.01, log_norms=log) for log in (True, False))
+    assert ours.norms == papers.norms
+    assert ours.outliers == find_outliers(ours.norms, double=True, logarithmic=True)
+    assert papers.outliers == find_outliers(ours.norms, double=True)
 
 
 def test_all_classes_are_searched_for_by_one_process():

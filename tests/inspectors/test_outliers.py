@@ -34,6 +34,22 @@ def test_the_double_mad_measures_each_side_by_its_own_deviation():
     assert find_outliers(norms).flagged == ()
 
 
+def test_logarithms_flag_a_tiny_norm_that_the_spread_of_the_others_hides():
+    norms = [100.0, 90, 85, 80, 78, 50, 45, 44, 0.5]  # even a norm of 0 has the index 78 / (1.4826 * 33)
+    assert find_outliers(norms, double=True).flagged == ()
+    judged = find_outliers(norms, double=True, logarithmic=True)
+    assert judged.flagged == (8,)
+    assert judged.median == pytest.approx(78)
+    assert judged.index[8] == pytest.approx(np.log(78 / 0.5) / (1.4826 * np.log(78 / 45)))
+
+
+def test_the_index_of_logarithms_does_not_know_the_unit_and_takes_a_norm_of_zero():
+    norms = np.array([100.0, 90, 85, 80, 78, 55, 52, 50, 7])
+    one, other = (find_outliers((unit * norms).tolist(), logarithmic=True).index for unit in (1, 255))
+    assert one == pytest.approx(other)
+    assert find_outliers([*norms, 0.0], logarithmic=True).index[9] < float("inf")
+
+
 @pytest.mark.parametrize(("classes", "share"), [(10, 0.34), (43, 0.64), (100, 0.88)])
 def test_the_papers_rule_flags_clean_models_as_often_as_is_known(classes, share):
     draws = np.random.default_rng(7).normal(60, 10, (1500, classes))
