@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from experiments.concealed_setup import SETTINGS, Cell, Setting, cells_of
@@ -27,7 +28,7 @@ from lightning_adv.detectors import STRIP
 from lightning_adv.inspectors import DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
-from lightning_adv.models import create_model
+from lightning_adv.models import create_model, load_weights
 from lightning_adv.reports.run import run_info
 
 __all__ = ["QUICK", "in_order", "kept", "measure", "quick"]
@@ -120,7 +121,10 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     data.setup()
     triggers = run / cell.data / f"clean_{repeat}.safetensors"
     trigger = _trigger(cell, repeat, triggers, setting.target)
-    model = _trained(data if trigger is None else _poisoned(data, trigger, cell, repeat, setting), setting, repeat)
+    weights = run / cell.data / cell.name / f"weights_{repeat}.safetensors"
+    model = _trained(
+        data if trigger is None else _poisoned(data, trigger, cell, repeat, setting), setting, repeat, weights
+    )
     image, label = _images(data.datasets["test"])
     # What a defender owns: everything that is neither trained on nor tested with.
     owned = [_images(data.datasets[split]) for split in ("calibration", "val")]
@@ -180,11 +184,8 @@ def _poisoned(data: ImageDataModule, trigger: Trigger, cell: Cell, repeat: int, 
     )
 
 
-def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed: int) -> nn.Module:
-    """A model trained on one pass's images over and over: poisoned images are the same in every epoch."""
-    batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
-    image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
-    del batches
+def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed: int, weights: Path) -> nn.Module:
+    """The trained model, whose weights are kept: another inspection of it costs no training."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = create_model(
@@ -194,14 +195,27 @@ def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed:
             image_size=data.image_size,
             mean=data.mean,
             std=data.std,
+            backbone_options=setting.backbone_options,
         )
-        adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-        for _ in range(setting.epochs):
-            for batch in torch.randperm(len(image)).split(setting.batch_size):
-                adam.zero_grad()
-                F.cross_entropy(model(image[batch]), label[batch]).backward()
-                adam.step()
+        if weights.is_file():
+            load_weights(weights, model)
+            return model.eval()
+        _train(model, data, setting)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    save_file(model.state_dict(), weights)
     return model.eval()
+
+
+def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting: Setting) -> None:
+    """Train on one pass's images over and over: poisoned images are the same in every epoch."""
+    batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+    image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(setting.epochs):
+        for batch in torch.randperm(len(image)).split(setting.batch_size):
+            adam.zero_grad()
+            F.cross_entropy(model(image[batch]), label[batch]).backward()
+            adam.step()
 
 
 def _images(data: IndexedImages) -> tuple[Tensor, Tensor]:

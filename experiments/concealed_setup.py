@@ -43,7 +43,7 @@ class Setting:
     Args:
         images: the data.
         arguments: of it.
-        backbone: network.
+        backbone, backbone_options: network.
         epochs, batch_size: of training with Adam, lr 1e-3.
         target: class that triggers lead to.
         poisoned, cover: numbers or shares, as ``PoisonedDataModule`` takes them.
@@ -65,6 +65,7 @@ class Setting:
     cleanse: dict[str, int | float]
     inspect: dict[str, int | float]
     arguments: dict[str, int | float] = field(default_factory=dict)
+    backbone_options: dict[str, int | bool] = field(default_factory=dict)
     cover_copies: bool = False
     samples: int = 500
 
