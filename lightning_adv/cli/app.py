@@ -28,7 +28,7 @@ from lightning_adv.errors import InputError
 
 __all__ = ["CLI"]
 
-FROM_DATA = ("num_classes", "in_channels", "image_size", "mean", "std")
+FROM_DATA = ("num_classes", "in_channels", "image_size", "mean", "std", "class_names")
 """Arguments of a module that describe the data and are taken from the datamodule."""
 
 

@@ -17,7 +17,7 @@ from lightning_adv.fooling import Fooling
 from lightning_adv.inspectors import Inspector
 from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
-from lightning_adv.purifiers import Purifier
+from lightning_adv.purifiers import Prompter, Purifier
 
 __all__ = ["BASES", "class_names", "constructor_defaults", "find_class"]
 
@@ -35,6 +35,7 @@ BASES = (
     Objective,
     Detector,
     Purifier,
+    Prompter,
     Fooling,
     Augmentation,
 )

@@ -1,20 +1,23 @@
 """Networks of purifiers from folders and the hub: safetensors only, never code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
 from torch import nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_images", "load_pretrained"]
+__all__ = ["check_images", "load_pretrained", "load_settings", "without_progress_bars"]
 
 Network = TypeVar("Network", bound=nn.Module)
-WEIGHTS = "diffusion_pytorch_model.safetensors"
+Settings = TypeVar("Settings")
 
 
 def load_pretrained(kind: type[Network], path: str, subfolder: str = "", local_files_only: bool = False) -> Network:
-    """A diffusers network in eval mode, its weights frozen.
+    """A network of diffusers or transformers in eval mode, its weights frozen.
 
     Args:
         kind: its class, with ``from_pretrained``.
@@ -25,27 +28,31 @@ def load_pretrained(kind: type[Network], path: str, subfolder: str = "", local_f
     Raises:
         InputError: no such folder or model, no network, weights that are not safetensors, or of another architecture.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        _check_folder(folder / subfolder, kind.__name__)
-    elif path.count("/") != 1 or path.startswith((".", "/", "~")):
-        raise InputError(f"no folder {path}: give one that save_pretrained wrote, or a hub id such as owner/model")
-    try:
-        network = kind.from_pretrained(
-            str(folder) if folder.is_dir() else path,
-            subfolder=subfolder or None,
-            use_safetensors=True,
-            local_files_only=local_files_only,
-            low_cpu_mem_usage=False,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        if folder.is_dir():
-            raise InputError(f"{folder / subfolder} does not load as a {kind.__name__}: {error}") from error
-        raise InputError(
-            f"{path} is no folder, and no safetensors weights of that name could be had from the hub or its local "
-            f"cache; where there is a network, run `hf download {path}`, or give the folder of a copy"
-        ) from error
-    return network.requires_grad_(False).eval()
+    folder = _folder(path)
+    if folder is not None:
+        _check_weights(folder / subfolder, kind.__name__)
+    options = {"use_safetensors": True, "local_files_only": local_files_only, "subfolder": subfolder}
+    if _is_of_diffusers(kind):
+        options |= {"subfolder": subfolder or None, "low_cpu_mem_usage": False}  # which needs another package
+    return _loaded(kind, path, folder, options).requires_grad_(False).eval()
+
+
+def load_settings(kind: type[Settings], path: str, subfolder: str = "", local_files_only: bool = False) -> Settings:
+    """A tokenizer or an image processor, which has no weights.
+
+    Args:
+        kind: its class, with ``from_pretrained``.
+        path: a folder written by ``save_pretrained``, or the id of a model on the Hugging Face hub.
+        subfolder: of it, in a pipeline.
+        local_files_only: read only folders and the hub's local cache.
+
+    Raises:
+        InputError: no such folder or model, no network, files that are missing or broken.
+    """
+    folder = _folder(path)
+    if folder is not None and not any((folder / subfolder).glob("*.json")):
+        raise InputError(f"{folder / subfolder} holds no {kind.__name__}; expected what save_pretrained wrote")
+    return _loaded(kind, path, folder, {"local_files_only": local_files_only, "subfolder": subfolder})
 
 
 def check_images(name: str, shape: tuple[int, ...], channels: int, factor: int) -> None:
@@ -62,10 +69,52 @@ def check_images(name: str, shape: tuple[int, ...], channels: int, factor: int) 
         )
 
 
-def _check_folder(folder: Path, kind: str) -> None:
+def _folder(path: str) -> Path | None:
+    """The folder of that path, None for the id of a model on the hub."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        raise InputError(f"no folder {path}: give one that save_pretrained wrote, or a hub id such as owner/model")
+    return None
+
+
+def _loaded(kind: type[Settings], path: str, folder: Path | None, options: dict[str, str | bool | None]) -> Settings:
+    try:
+        with without_progress_bars():
+            return kind.from_pretrained(path if folder is None else str(folder), **options)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        if folder is not None:
+            where = folder / (options["subfolder"] or "")
+            raise InputError(f"{where} does not load as a {kind.__name__}: {error}") from error
+        raise InputError(
+            f"{path} is no folder, and no safetensors weights of that name could be had from the hub or its local "
+            f"cache; where there is a network, run `hf download {path}`, or give the folder of a copy"
+        ) from error
+
+
+@contextmanager
+def without_progress_bars() -> Iterator[None]:
+    """Transformers draws one for every network that it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _is_of_diffusers(kind: type) -> bool:
+    return kind.__module__.startswith("diffusers.")
+
+
+def _check_weights(folder: Path, kind: str) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(f"{folder} holds no config.json; expected a {kind} that save_pretrained wrote")
-    if not (folder / WEIGHTS).is_file() and not list(folder.glob("*.safetensors*")):
-        pickles = [file.name for file in folder.glob("*.bin")]
+    if not list(folder.glob("*.safetensors*")):
+        pickles = [file.name for file in sorted(folder.glob("*.bin"))]
         found = f"only {', '.join(pickles)}, which is a pickle and can run code" if pickles else "none"
-        raise InputError(f"{folder} must hold {WEIGHTS}, found {found}; save it with safe_serialization=True")
+        raise InputError(f"{folder} must hold *.safetensors, found {found}; save it with safe_serialization=True")
