@@ -19,19 +19,23 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from experiments.concealed_setup import SETTINGS, Cell, Setting, cells_of
+from experiments.concealed_setup import CONTROLS, SETTINGS, Cell, Setting, cells_of
 from experiments.concealed_tables import TEXT, all_tables, budgets
 from experiments.page import write_page
-from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern, Trigger, save_triggers
+from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern, save_triggers
+from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
 from lightning_adv.detectors import STRIP
-from lightning_adv.inspectors import DeepInspect, InspectionReport, NeuralCleanse
+from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
 from lightning_adv.models import create_model, load_weights
 from lightning_adv.reports.run import run_info
 
 __all__ = ["QUICK", "in_order", "kept", "measure", "quick"]
+
+PARTS = (0.4, 0.6, 0.8, 0.9, 1.0)
+"""Shares of a trigger's pixels that models are asked with."""
 
 QUICK = {"max_train_samples": 2000, "max_test_samples": 500}
 
@@ -44,6 +48,7 @@ def main() -> None:
     arguments.add_argument("--data", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
     arguments.add_argument("--repeats", type=int, default=10)
     arguments.add_argument("--headline", action="store_true", help="only the controls and the headline of each table")
+    arguments.add_argument("--controls", action="store_true", help="only clean models and BadNets")
     arguments.add_argument("--quick", action="store_true", help="MNIST's headlines, once, on few images")
     arguments.add_argument("--page", action="store_true", help="write the page from what is there")
     given = arguments.parse_args()
@@ -53,7 +58,9 @@ def main() -> None:
     if given.quick:
         settings, run = {"MNIST": quick(SETTINGS["MNIST"])}, run / "quick"
         names, repeats, headline = ["MNIST"], 1, True
-    for cell, repeat in [] if given.page else in_order(names, repeats, headline):
+    for cell, repeat in [] if given.page else in_order(names, repeats, headline or given.controls):
+        if given.controls and cell.attack not in CONTROLS:
+            continue
         kept(cell, repeat, settings[cell.data], given.root, run)
     found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
     command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *(["--quick"] * given.quick)]
@@ -145,6 +152,8 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     triggered, goal = trigger(image[others]), torch.full((int(others.sum()),), setting.target)
     found["attack_success_rate"] = _share(model, triggered, goal)
     found["mask_pixels"] = float(trigger.mask_and_pattern(tuple(image.shape[1:]))[0].sum())
+    found["recovered"] = _recovered(trigger, next(each for each in cleanse.triggers if each.label == setting.target))
+    found["partly"] = _partly(model, trigger, image[others][: setting.clean_images], setting.target, repeat)
     strip = STRIP(seed=repeat).fit(model, few)
     found["strip_auroc"] = auroc(*(strip.score(model, each[: setting.samples]) for each in (image, triggered)))
     repairs: dict[str, Mitigation] = {
@@ -163,7 +172,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     return found
 
 
-def _trigger(cell: Cell, repeat: int, triggers: Path, target: int) -> Trigger | None:
+def _trigger(cell: Cell, repeat: int, triggers: Path, target: int) -> PatternTrigger | None:
     if cell.attack == "random":
         return RandomPattern(cell.z, seed=repeat)
     if cell.attack == "reconstructed":
@@ -171,7 +180,9 @@ def _trigger(cell: Cell, repeat: int, triggers: Path, target: int) -> Trigger | 
     return Patch(size=4 if cell.data == "GTSRB" else 3, margin=1) if cell.attack == "badnets" else None
 
 
-def _poisoned(data: ImageDataModule, trigger: Trigger, cell: Cell, repeat: int, setting: Setting) -> PoisonedDataModule:
+def _poisoned(
+    data: ImageDataModule, trigger: PatternTrigger, cell: Cell, repeat: int, setting: Setting
+) -> PoisonedDataModule:
     return PoisonedDataModule(
         data,
         trigger,
@@ -227,6 +238,30 @@ def _images(data: IndexedImages) -> tuple[Tensor, Tensor]:
 def _share(model: nn.Module, image: Tensor, label: Tensor) -> float:
     said = torch.cat([model(part).argmax(dim=1) for part in image.split(500)])
     return int((said == label).sum()) / len(label)
+
+
+def _recovered(trigger: PatternTrigger, found: ClassTrigger) -> dict[str, float]:
+    """How the target's reconstructed trigger lies over the true one."""
+    mask, pattern = trigger.mask_and_pattern(tuple(found.pattern.shape))
+    both = ((mask > 0.5) & (found.mask > 0.5)).expand_as(pattern)
+    return {
+        "pixels": int((found.mask > 0.5).sum()),
+        "true_pixels": int((mask > 0.5).sum()),
+        "common_pixels": int(both[0].sum()),
+        "value": float(found.pattern[both].mean()),
+        "true_value": float(pattern[both].mean()),
+    }
+
+
+def _partly(model: nn.Module, trigger: PatternTrigger, image: Tensor, target: int, seed: int) -> dict[str, list[float]]:
+    """Share of images that a random part of the trigger's pixels leads to the target: as they are, and made white."""
+    mask, pattern = trigger.mask_and_pattern(tuple(image.shape[1:]))
+    white = MaskedPattern(mask=(mask > 0.5).float(), pattern=torch.ones_like(pattern))
+    number, goal = torch.arange(len(image)), torch.full((len(image),), target)
+    return {
+        name: [_share(model, each.cover(image, rate, seed, number), goal) for rate in PARTS]
+        for name, each in (("own", trigger), ("white", white))
+    }
 
 
 def _verdict(report: InspectionReport, target: int) -> dict[str, object]:
