@@ -6,11 +6,18 @@ import pytest
 import torch
 
 from lightning_adv.callbacks import PurificationEvaluation
-from lightning_adv.modules import DiffusionModule, VQVAEModule
-from lightning_adv.purifiers import JPEG, VQVAE, Diffusion, TotalVariation
+from lightning_adv.data import MNIST, PurifiedDataModule
+from lightning_adv.modules import CaptionerModule, DiffusionModule, LatentDiffusionModule, VQVAEModule
+from lightning_adv.purifiers import JPEG, VQVAE, Captions, Diffusion, LanguageGuidedDiffusion, TotalVariation
 from tests.cli.commands import CONFIGS, DEMO, Built
 
-TRAINED = {"mnist_diffusion": DiffusionModule, "mnist_vqvae": VQVAEModule, "cifar10_vqvae": VQVAEModule}
+TRAINED = {
+    "mnist_diffusion": DiffusionModule,
+    "mnist_vqvae": VQVAEModule,
+    "cifar10_vqvae": VQVAEModule,
+    "mnist_latent_diffusion": LatentDiffusionModule,
+    "mnist_captioner": CaptionerModule,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +42,18 @@ def test_the_evaluation_reads_the_networks_where_the_trainings_put_them():
     (evaluation,) = (each for each in cli.trainer.callbacks if isinstance(each, PurificationEvaluation))
     assert [type(each) for each in evaluation.purifiers.values()] == [JPEG, TotalVariation, VQVAE, Diffusion]
     assert len(evaluation.threat_models) == 5
+
+
+def test_fine_tuning_reads_what_the_trainings_export_and_follows_the_paper():
+    digits = {"class_names": [str(k) for k in range(10)], "in_channels": 1, "image_size": (28, 28)}
+    small = {"autoencoder_channels": (8, 8, 8), "channels": (8,), "text_width": 8}
+    LatentDiffusionModule(**small, **digits).save_pretrained("runs/mnist_latent_diffusion/exported")
+    CaptionerModule(width=8, layers=1, **digits).save_pretrained("runs/mnist_captioner/exported")
+    cli = Built(["fit", "--config", CONFIGS / "purification" / "mnist_lgap_finetune.yaml"])
+    assert type(cli.datamodule) is PurifiedDataModule
+    assert type(cli.datamodule.data) is MNIST
+    assert type(cli.datamodule.purifier) is LanguageGuidedDiffusion
+    assert type(cli.datamodule.purifier.prompts) is Captions
+    assert cli.model.hparams.num_classes == 10
+    optimizer = cli.model.configure_optimizers()["optimizer"]
+    assert (type(optimizer), optimizer.defaults["lr"], cli.trainer.max_epochs) == (torch.optim.Adam, 1e-3, 15)

@@ -12,6 +12,7 @@ from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
 from lightning_adv.data.poisoned import PoisonedDataModule
+from lightning_adv.data.purified import PurifiedDataModule
 from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "LazyImages",
     "MNISTSubset",
     "PoisonedDataModule",
+    "PurifiedDataModule",
     "Sources",
     "TrainBatches",
     "float_images",

@@ -1,0 +1,237 @@
+"""Any image data whose training images are purified once (LGAP's last step: fine-tuning on purified images)."""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.datamodule import ImageDataModule
+from lightning_adv.data.images import IndexedImages, Positions
+from lightning_adv.errors import InputError
+from lightning_adv.purifiers import Purifier, fingerprint
+
+__all__ = ["PurifiedDataModule"]
+
+SPLITS = ("train", "val", "test", "calibration")
+
+
+class PurifiedDataModule(LightningDataModule):
+    """Another datamodule whose images are purified once, into a cache on disk, and then trained on at full speed.
+
+    The images are cut into pieces that the ranks share; a piece is written when it is done, so that a run that was
+    killed goes on where it stopped, with any number of ranks; several machines need a
+    folder that they share. The cache is keyed by the purifier (its settings, weights
+    and seed) and by the images: another purifier never reads it. Purified images are kept as uint8, as a picture file
+    would keep them. Augmentation follows in training, as the data has it.
+
+    Args:
+        data: the images; one of this project's datamodules.
+        purifier: what they go through.
+        cache: folder for the purified images; they are kept in a folder of their own in it.
+        splits: which are purified. Evaluations that purify by themselves (``PurificationEvaluation``) want the others
+            as they are.
+        piece: images that are purified at once and kept in one file.
+
+    Raises:
+        InputError: another kind of datamodule, an unknown split, a piece below 1; when set up, a purifier that does not
+            fit the images, a file of the cache that is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from lightning_adv.data import MNISTSubset
+        >>> from lightning_adv.purifiers import BitDepth
+        >>> with tempfile.TemporaryDirectory() as cache:
+        ...     data = PurifiedDataModule(MNISTSubset(max_train_samples=20), BitDepth(1), cache)
+        ...     data.setup()
+        >>> data.datasets["train"][[0, 1]].image.unique()
+        tensor([  0, 255], dtype=torch.uint8)
+    """
+
+    def __init__(
+        self,
+        data: LightningDataModule,
+        purifier: Purifier,
+        cache: str = "runs/purified",
+        splits: list[str] = ["train"],  # noqa: B006 (the command line shows it)
+        piece: int = 256,
+    ) -> None:
+        self.data = data  # first: what this class lacks is looked up there
+        super().__init__()
+        if not isinstance(data, ImageDataModule):
+            raise InputError(
+                f"PurifiedDataModule purifies the splits of this project's datamodules, got {type(data).__name__}; "
+                "use ArrayData or ImageFolder for images of your own"
+            )
+        if not splits or not set(splits) <= set(SPLITS):
+            raise InputError(f"splits must be some of {', '.join(SPLITS)}, got {list(splits)}")
+        if piece < 1:
+            raise InputError(f"piece must be at least 1, got {piece}")
+        self.purifier, self.cache, self.splits, self.piece = purifier, cache, list(splits), piece
+        self._key: str | None = None  # of the purifier, once all is purified
+
+    def __getattr__(self, name: str) -> object:
+        """What the data has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
+        if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer; Lightning sets it, and the data needs it too."""
+        return self.data.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self.data.trainer = trainer
+
+    def prepare_data(self) -> None:
+        """As the data does it."""
+        self.data.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set the data up, and purify what is not in the cache yet; on all ranks together."""
+        self.data.setup(stage)
+        if self._key is not None:
+            return
+        key = fingerprint(self.purifier)
+        for split in self.splits:
+            if split in self.data.datasets:
+                self.data.datasets[split] = self._purified(self.data.datasets[split], key)
+        self._key = key
+
+    def teardown(self, stage: str | None = None) -> None:
+        """As the data does it."""
+        self.data.teardown(stage)
+
+    def train_dataloader(self) -> DataLoader:
+        """The data's, over purified images."""
+        return self.data.train_dataloader()
+
+    def val_dataloader(self) -> object:
+        """The data's, over purified images if ``splits`` says so."""
+        return self.data.val_dataloader()
+
+    def test_dataloader(self) -> object:
+        """The data's, over purified images if ``splits`` says so."""
+        return self.data.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """As the data does it: float images, augmented in training."""
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+    def state_dict(self) -> dict[str, object]:
+        """Which purifier made the images, and the data's state."""
+        return {"purifier": self._key or fingerprint(self.purifier), "data": self.data.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Refuse to go on with images of another purifier."""
+        own = self._key or fingerprint(self.purifier)
+        if state_dict["purifier"] != own:
+            raise InputError(
+                f"the checkpoint was trained on images of another purifier ({state_dict['purifier']}, now {own}): keep "
+                "purifier and its weights of the run, or start a new one"
+            )
+        self.data.load_state_dict(state_dict["data"])
+
+    def _purified(self, images: IndexedImages, key: str) -> "_PurifiedImages":
+        images = images.for_evaluation()  # random transforms come after, if at all
+        folder = Path(self.cache).expanduser() / f"{key}-{_images_key(images)}"
+        starts = range(0, len(images), self.piece)
+        world, rank = self.data._processes()
+        own = [start for start in starts[rank::world] if not self._file(folder, start).is_file()]
+        if own:
+            folder.mkdir(parents=True, exist_ok=True)
+            rank_zero_info(f"purifying {len(own)} of {len(starts)} pieces of {self.piece} images into {folder}")
+        device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
+        purifier = self.purifier.to(device)
+        for start in own:
+            self._write(purifier, images, folder, start, device)
+        if self.trainer is not None:
+            self.trainer.strategy.barrier("purified images")
+        pieces = [_read(self._file(folder, start), min(self.piece, len(images) - start)) for start in starts]
+        return _PurifiedImages(torch.cat(pieces), images.labels, images.index)
+
+    def _file(self, folder: Path, start: int) -> Path:
+        return folder / f"{start:08d}-{self.piece}.npy"
+
+    def _write(self, purifier: Purifier, images: IndexedImages, folder: Path, start: int, device: torch.device) -> None:
+        batch = images[list(range(start, min(start + self.piece, len(images))))]
+        with torch.no_grad():
+            purified = purifier(float_images(batch.image.to(device)), batch.index.to(device))
+        levels = (purified * 255).round().byte().cpu().numpy()
+        unfinished = folder / f"{start:08d}-{self.piece}.{os.getpid()}.part"
+        with unfinished.open("wb") as stream:
+            np.save(stream, levels)
+        unfinished.replace(self._file(folder, start))  # a kill leaves a whole piece or none
+
+
+class _PurifiedImages(IndexedImages):
+    """Images in memory that keep the numbers of those they were made from.
+
+    Args:
+        images: uint8 [N, C, H, W].
+        labels: [N].
+        index: [N] numbers in their source.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, index: Tensor) -> None:
+        super().__init__(labels, index)
+        self._images = images
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels int64 [N]."""
+        return self._labels
+
+    @property
+    def images(self) -> Tensor:
+        """Images uint8 [N, C, H, W]."""
+        return self._images
+
+    def __getitem__(self, positions: Positions) -> ImageBatch:
+        """The images at these positions as one batch."""
+        chosen = torch.as_tensor([positions] if isinstance(positions, int) else positions)
+        return ImageBatch(self._images[chosen], self._labels[chosen], self.index[chosen])
+
+    def select(self, positions: Tensor) -> Self:
+        """The images at these positions as a dataset."""
+        return type(self)(self._images[positions], self._labels[positions], self.index[positions])
+
+    def _load(self, index: Tensor) -> Tensor:
+        raise InputError("purified images have no source to load from; ask for them by position")
+
+
+def _images_key(images: IndexedImages) -> str:
+    """16 hexadecimal digits of the images: of their pixels, or of their files' names, sizes and times."""
+    digest = hashlib.blake2b(images.index.numpy().tobytes(), digest_size=8)
+    if not images.loads_files:
+        for start in range(0, len(images), 4096):
+            pixels = images[list(range(start, min(start + 4096, len(images))))].image
+            digest.update(f"{pixels.dtype} {tuple(pixels.shape)}".encode())
+            digest.update(pixels.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+    first = images[0].image
+    digest.update(f"{tuple(first.shape)}".encode() + first.contiguous().numpy().tobytes())
+    samples = getattr(images.dataset, "samples", None)
+    for position in images.index.tolist() if samples is not None else ():
+        file = Path(samples[position][0])
+        digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _read(file: Path, count: int) -> Tensor:
+    try:
+        images = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{file} cannot be read ({error}); remove it, and its images are purified again") from error
+    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
+        raise InputError(f"{file} does not hold {count} purified images; remove it, and they are purified again")
+    return torch.from_numpy(images)
