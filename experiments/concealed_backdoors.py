@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from experiments.concealed_setup import CONTROLS, SETTINGS, Cell, Setting, cells_of
-from experiments.concealed_tables import TEXT, all_tables, budgets
-from experiments.page import write_page
-from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern, save_triggers
+from experiments.concealed_pictures import found_triggers
+from experiments.concealed_setup import CONTROLS, SETTINGS, Cell, Setting, cells_of, trigger_of
+from experiments.concealed_tables import PARTS, TEXT, all_tables, budgets
+from experiments.page import RESULTS, write_page
+from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
 from lightning_adv.detectors import STRIP
@@ -30,12 +31,10 @@ from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
 from lightning_adv.models import create_model, load_weights
+from lightning_adv.reports.figures import png
 from lightning_adv.reports.run import run_info
 
 __all__ = ["QUICK", "in_order", "kept", "measure", "quick"]
-
-PARTS = (0.4, 0.6, 0.8, 0.9, 1.0)
-"""Shares of a trigger's pixels that models are asked with."""
 
 QUICK = {"max_train_samples": 2000, "max_test_samples": 500}
 
@@ -68,6 +67,11 @@ def main() -> None:
     page = "concealed_backdoors_quick" if given.quick else "concealed_backdoors"
     there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
     text = f"{TEXT}\n\n{budgets(there)}"
+    for name, each in there.items():
+        picture = f"{page}_{name}.png"
+        if (figure := found_triggers(run, name, each.target)) is not None:
+            (RESULTS / picture).write_bytes(png(figure, dpi=110))
+            text += f"\n\n![Triggers of {name}, hidden and found]({picture})"
     print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(there)))
 
 
@@ -127,7 +131,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
     data.setup()
     triggers = run / cell.data / f"clean_{repeat}.safetensors"
-    trigger = _trigger(cell, repeat, triggers, setting.target)
+    trigger = trigger_of(cell, repeat, triggers, setting.target)
     weights = run / cell.data / cell.name / f"weights_{repeat}.safetensors"
     model = _trained(
         data if trigger is None else _poisoned(data, trigger, cell, repeat, setting), setting, repeat, weights
@@ -170,14 +174,6 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
             "unlearnt": list(report.repair.unlearnt),
         }
     return found
-
-
-def _trigger(cell: Cell, repeat: int, triggers: Path, target: int) -> PatternTrigger | None:
-    if cell.attack == "random":
-        return RandomPattern(cell.z, seed=repeat)
-    if cell.attack == "reconstructed":
-        return MaskedPattern(str(triggers), target)
-    return Patch(size=4 if cell.data == "GTSRB" else 3, margin=1) if cell.attack == "badnets" else None
 
 
 def _poisoned(

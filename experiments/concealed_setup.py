@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
+from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern
+from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import GTSRB, MNIST, Faces, ImageDataModule
 
-__all__ = ["CONTROLS", "SETTINGS", "TABLES", "Cell", "PaperRow", "PaperTable", "Setting", "cells_of"]
+__all__ = ["CONTROLS", "SETTINGS", "TABLES", "Cell", "PaperRow", "PaperTable", "Setting", "cells_of", "trigger_of"]
 
 Attack = Literal["clean", "badnets", "reconstructed", "random"]
 
@@ -221,3 +224,19 @@ def cells_of(data: str, headline_only: bool = False) -> list[Cell]:
     headlines = [table.headline for table in tables]
     others = [row.cell for table in tables for row in table.rows if row.cell not in headlines]
     return [Cell(data, attack) for attack in CONTROLS] + headlines + ([] if headline_only else others)
+
+
+def trigger_of(cell: Cell, repeat: int, triggers: Path, target: int) -> PatternTrigger | None:
+    """What a cell's repeat hides; nothing in the clean model.
+
+    Args:
+        cell: the attack.
+        repeat: seed of a random trigger.
+        triggers: file of those reconstructed from the repeat's clean model.
+        target: class that they lead to.
+    """
+    if cell.attack == "random":
+        return RandomPattern(cell.z, seed=repeat)
+    if cell.attack == "reconstructed":
+        return MaskedPattern(str(triggers), target)
+    return Patch(size=4 if cell.data == "GTSRB" else 3, margin=1) if cell.attack == "badnets" else None

@@ -4,11 +4,16 @@ from collections.abc import Callable, Sequence
 from statistics import fmean, stdev
 
 from experiments.concealed_setup import CONTROLS, SETTINGS, TABLES, Cell, PaperTable, Setting
+from lightning_adv.inspectors import find_outliers
 from lightning_adv.reports.results import Cell as Entry
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.shares import percent, percent_interval, wilson_interval
 
-__all__ = ["TEXT", "Found", "all_tables", "budgets"]
+__all__ = ["PARTS", "TEXT", "Found", "all_tables", "budgets"]
+
+NAMES = ("own", "white")
+PARTS = (0.4, 0.6, 0.8, 0.9, 1.0)
+"""Shares of a trigger's pixels that models are asked with."""
 
 Found = dict[str, dict]
 """Measured repeats by ``data/cell/repeat.json``."""
@@ -42,7 +47,7 @@ def budgets(settings: dict[str, Setting]) -> str:
 def all_tables(found: Found) -> list[Table]:
     """Tables 1 to 6, as far as they were measured, then the controls and the defences."""
     of_paper = [_paper_table(table, found) for table in TABLES if any(_repeats(found, r.cell) for r in table.rows)]
-    return [*of_paper, _controls(found), _defences(found)]
+    return [*of_paper, _controls(found), _anatomy(found), _defences(found)]
 
 
 def _repeats(found: Found, cell: Cell) -> list[dict]:
@@ -82,7 +87,7 @@ def _controls(found: Found) -> Table:
     for data, setting in SETTINGS.items():
         for attack in CONTROLS:
             done = _repeats(found, Cell(data, attack))
-            for key, name in (("neural_cleanse", "Neural Cleanse"), ("deep_inspect", "DeepInspect")) if done else ():
+            for name, verdicts in _verdicts(done).items():
                 rows.append(
                     [
                         f"{data}, {attack}",
@@ -90,9 +95,9 @@ def _controls(found: Found) -> Table:
                         len(done),
                         _mean(done, "attack_success_rate"),
                         _mean(done, "clean_accuracy"),
-                        _count(done, lambda each, k=key, t=setting.target: t in each[k]["flagged"]),
-                        _count(done, lambda each, k=key: each[k]["flagged"]),
-                        _count(done, lambda each, k=key: each[k]["significant"]),
+                        _count(verdicts, lambda each, t=setting.target: t in each["flagged"]),
+                        _count(verdicts, lambda each: each["flagged"]),
+                        _count(verdicts, lambda each: each["significant"]),
                     ]
                 )
     columns = ["model", "inspector", "repeats", "attack accuracy", "normal accuracy", "target flagged", "any flagged"]
@@ -100,10 +105,68 @@ def _controls(found: Found) -> Table:
     return Table("Controls: clean models and BadNets", [*columns, "any significant"], rows, note=note)
 
 
+def _verdicts(done: list[dict]) -> dict[str, list[dict]]:
+    """Both inspectors' verdicts, and DeepInspect's on norms in place of their logarithms."""
+    if not done:
+        return {}
+    plain = [find_outliers(each["deep_inspect"]["norms"], double=True) for each in done]
+    return {
+        "Neural Cleanse": [each["neural_cleanse"] for each in done],
+        "DeepInspect": [each["deep_inspect"] for each in done],
+        "DeepInspect, its paper's scale": [{"flagged": o.flagged, "significant": o.significant} for o in plain],
+    }
+
+
+def _anatomy(found: Found) -> Table:
+    """What Neural Cleanse found of the triggers."""
+    rows: list[list[Entry]] = []
+    for cell in _attacks():
+        done = [each for each in _repeats(found, cell) if "recovered" in each]
+        if not done:
+            continue
+        cleanse, recovered = [each["neural_cleanse"] for each in done], [each["recovered"] for each in done]
+        evading = [each["median"] - 2 * find_outliers(each["norms"]).scale for each in cleanse]
+        own, white = ([fmean(part) for part in zip(*(each["partly"][k] for each in done), strict=True)] for k in NAMES)
+        rows.append(
+            [
+                f"{cell.data}, {cell.name.replace('_', ' ')}",
+                len(done),
+                f"{fmean(each['mask_pixels'] for each in done):.0f}",
+                f"{fmean(each['norm'] for each in cleanse):.0f} of {fmean(each['median'] for each in cleanse):.0f}",
+                f"{fmean(evading):.0f}",
+                f"{fmean(each['index'] for each in cleanse):.1f}",
+                f"{fmean(each['common_pixels'] for each in recovered):.0f} of "
+                f"{fmean(each['pixels'] for each in recovered):.0f}",
+                f"{_known(recovered, 'value')} ({_known(recovered, 'true_value')})",
+                ", ".join(percent(share) for share in own),
+                ", ".join(percent(share) for share in white),
+            ]
+        )
+    shares = ", ".join(f"{share:g}" for share in PARTS)
+    columns = ["attack", "repeats", "hidden mask, px", "norm of target, of median", "norm that would evade"]
+    columns += ["index", "found pixels in the hidden mask", "their value (hidden)"]
+    columns += [f"led to target by {shares} of the pixels", "the same pixels in white"]
+    note = (
+        "Means over repeats. *Norm that would evade*: median minus twice 1.4826 MAD, where the index is 2. Found "
+        "pixels: those with a mask above .5. The last columns: random parts of the hidden trigger's pixels, drawn for "
+        "each image as for cover images, with their own values and in white."
+    )
+    return Table("Why a trigger is found", columns, rows, note=note)
+
+
+def _known(recovered: list[dict], key: str) -> str:
+    """Mean of what is no NaN: a found trigger that misses the hidden one has no value there."""
+    values = [each[key] for each in recovered if each[key] == each[key]]
+    return f"{fmean(values):.2f}" if values else percent(None)
+
+
+def _attacks() -> list[Cell]:
+    return [Cell(data, "badnets") for data in SETTINGS] + [row.cell for table in TABLES for row in table.rows]
+
+
 def _defences(found: Found) -> Table:
     rows: list[list[Entry]] = []
-    cells = [Cell(data, "badnets") for data in SETTINGS] + [row.cell for table in TABLES for row in table.rows]
-    for cell in cells:
+    for cell in _attacks():
         done = _repeats(found, cell)
         if not done:
             continue
@@ -112,10 +175,9 @@ def _defences(found: Found) -> Table:
             for name in ("fine_pruning", "unlearning")
         ]
         before = " / ".join(_mean(done, key) for key in ("attack_success_rate", "clean_accuracy"))
-        norms = [each["neural_cleanse"]["norm"] / each["neural_cleanse"]["median"] for each in done]
         name = f"{cell.data}, {cell.name.replace('_', ' ')}"
-        rows.append([name, len(done), f"{fmean(norms):.2f}", f"{_auroc(done)}", before, *repaired])
-    columns = ["attack", "repeats", "norm of target / median", "STRIP AUROC", "before", "Fine-Pruning", "unlearning"]
+        rows.append([name, len(done), f"{_auroc(done)}", before, *repaired])
+    columns = ["attack", "repeats", "STRIP AUROC", "before", "Fine-Pruning", "unlearning"]
     note = "Before and after a mitigation: attack accuracy / normal accuracy on the test images."
     return Table("Other defences", columns, rows, note=note)
 

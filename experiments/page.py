@@ -6,7 +6,7 @@ from pathlib import Path
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import RunInfo
 
-__all__ = ["markdown", "write_page"]
+__all__ = ["RESULTS", "markdown", "write_page"]
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 

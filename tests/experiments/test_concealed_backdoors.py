@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.concealed_backdoors import QUICK, in_order, kept, quick
+from experiments.concealed_backdoors import QUICK, in_order, kept, measure, quick
+from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
-from experiments.concealed_tables import all_tables, budgets
+from experiments.concealed_tables import PARTS, all_tables, budgets
 from experiments.page import markdown
 from lightning_adv.data import MNISTSubset
 
@@ -54,7 +55,12 @@ def test_what_was_measured_is_not_measured_again(run, setting):
 
 def test_the_tables_say_how_many_repeats_there_are_beside_the_papers_figures(run):
     tables = all_tables(found_in(run))
-    assert [table.title.split(":")[0] for table in tables] == ["Table 1", "Controls", "Other defences"]
+    assert [table.title.split(":")[0] for table in tables] == [
+        "Table 1",
+        "Controls",
+        "Why a trigger is found",
+        "Other defences",
+    ]
     (row,) = tables[0].rows
     assert row[:2] == ["rate 0.6", 1]
     assert "(99.9%)" in row[2]
@@ -77,6 +83,37 @@ def test_evasion_counts_the_repeats_in_which_the_target_is_not_flagged():
     (row,) = all_tables(found)[0].rows
     assert row[5].startswith("3 of 5")  # nothing flagged, or another class
     assert row[6].startswith("2 of 5")
+
+
+def test_the_controls_judge_deep_inspects_norms_on_both_scales():
+    norms = [100.0, 90, 0.5, 80, 78, 50, 45, 44, 85]
+    flags = {"flagged": [2], "significant": [2], "norms": norms}
+    repeat = {"neural_cleanse": flags, "deep_inspect": flags, "clean_accuracy": 0.9, "attack_success_rate": 1.0}
+    rows = next(t.rows for t in all_tables({"MNIST/clean/0.json": repeat}) if t.title.startswith("Controls"))
+    assert [row[1] for row in rows] == ["Neural Cleanse", "DeepInspect", "DeepInspect, its paper's scale"]
+    assert [row[5][:6] for row in rows] == ["1 of 1", "1 of 1", "0 of 1"]
+
+
+def test_what_is_hidden_is_drawn_beside_what_was_found(run):
+    assert len(found_triggers(run, "MNIST", 2).axes) == 2 * 6  # clean and reconstructed: hidden, target, four others
+    assert found_triggers(run, "GTSRB", 33) is None
+
+
+def test_a_part_of_the_trigger_is_less_than_the_whole_and_the_found_one_is_laid_over_it(run):
+    cell = found_in(run)["MNIST/reconstructed_rate0.6/0.json"]
+    assert all(len(shares) == len(PARTS) for shares in cell["partly"].values())
+    assert cell["partly"]["own"][-1] == pytest.approx(cell["attack_success_rate"], abs=0.05)
+    recovered = cell["recovered"]
+    assert recovered["common_pixels"] <= min(recovered["pixels"], recovered["true_pixels"])
+
+
+def test_weights_are_kept_and_taken_again(run, setting):
+    path = run / "MNIST" / RECONSTRUCTED.name / "weights_0.safetensors"
+    written, cell = path.stat().st_mtime_ns, found_in(run)["MNIST/reconstructed_rate0.6/0.json"]
+    again = measure(RECONSTRUCTED, 0, setting, "unused", run)
+    assert path.stat().st_mtime_ns == written
+    assert again["neural_cleanse"]["norms"] == cell["neural_cleanse"]["norms"]
+    assert again["attack_success_rate"] == cell["attack_success_rate"]
 
 
 def test_headlines_of_all_data_come_before_the_other_cells_and_every_row_of_the_paper_is_there():
