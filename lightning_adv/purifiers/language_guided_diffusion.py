@@ -5,7 +5,9 @@ c = caption(x),    z = noise(encode(x), t*),    x_hat = decode(denoise(z, c))
 with guidance g:    e = e(z, t, "") + g (e(z, t, c) - e(z, t, ""))
 """
 
+import copy
 from functools import partial
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +91,12 @@ class LanguageGuidedDiffusion(Purifier):
     def factor(self) -> int:
         """How much smaller latents are than images."""
         return 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
+
+    def told(self, prompts: Prompter) -> Self:
+        """The same purifier under other prompts; the networks are shared."""
+        other = copy.copy(self)
+        other._modules = self._modules | {"prompts": prompts}
+        return other
 
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """Encoded, noised to t*, denoised in ``steps`` steps by the prompt, decoded."""

@@ -1,3 +1,8 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -110,3 +115,42 @@ def test_a_purifier_that_does_not_fit_is_refused_before_the_first_step(purifier,
     with pytest.raises(InputError, match=message):
         runner.fit(PlainModule(), DataLoader(images(16), batch_size=8), DataLoader(images(16), batch_size=8))
     assert runner.global_step == 0
+
+
+SCRIPT = """
+import json, sys
+import pytorch_lightning as pl
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader
+from tests.callbacks.strangers import images, trained
+from tests.callbacks.test_purification_evaluation import COUNT, evaluation
+
+class Data(pl.LightningDataModule):
+    def val_dataloader(self):
+        return DataLoader(images(COUNT + 1), batch_size=8)  # an odd number: the shares differ
+
+ranks = int(sys.argv[1])
+chosen = evaluation(max_samples=31)
+strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
+                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+runner.validate(trained(), Data(), verbose=False)
+with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
+    json.dump(chosen.result.as_dict(), file)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_report_what_one_reports(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    root = Path(__file__).parent.parent.parent
+    reported = {}
+    for ranks in (1, 2):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
+        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
+        assert done.returncode == 0, done.stderr[-3000:]
+        reported[ranks] = [json.loads(file.read_text())["rows"] for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
+    assert reported[2][0] == reported[2][1] == reported[1][0]
+    assert {row["threat"] for row in reported[1][0]} == {"none", "blind", "bpda", "bpda_eot", "adaptive"}
+    assert {row["samples"] for row in reported[1][0]} == {31}

@@ -1,5 +1,6 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,16 @@ def test_what_is_said_of_an_image_changes_the_result_and_guidance_weighs_it(fold
     assert weak < strong
 
 
+def test_the_same_networks_under_other_prompts_are_another_purifier(folder, images):
+    cat, dog = ConstantPrompt("a photo of a cat"), ConstantPrompt("a photo of a dog")
+    one = LanguageGuidedDiffusion(str(folder), cat, steps=2)
+    before = one(images, INDEX)
+    other = one.told(dog)
+    assert torch.equal(other(images, INDEX), LanguageGuidedDiffusion(str(folder), dog, steps=2)(images, INDEX))
+    assert torch.equal(one(images, INDEX), before)
+    assert other.network is one.network
+
+
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_gradients_through_recomputed_steps_are_those_of_differences(folder, images, guidance):
     purifier = LanguageGuidedDiffusion(str(folder), ConstantPrompt("a cat"), 0.3, steps=3, guidance=guidance)
@@ -121,6 +132,31 @@ def test_gradients_through_recomputed_steps_are_those_of_differences(folder, ima
         up, down = (unclamped(x + s * direction).double() for s in (step, -step))
     measured = float(((up - down) * direction).sum()) / (2 * step)
     assert float((gradient * direction).sum()) == pytest.approx(measured, rel=0.03)
+
+
+def test_a_gradient_keeps_one_step_of_the_network_and_not_all(folder, images):
+    def kept(steps: int) -> int:
+        purifier = LanguageGuidedDiffusion(str(folder), ConstantPrompt("a cat"), steps=steps)
+        return kept_for_backward(lambda x: purifier(x, INDEX), images)
+
+    network = LanguageGuidedDiffusion(str(folder)).network
+    text = torch.zeros(10, 77, network.config.cross_attention_dim)
+    latents = torch.rand(10, 4, 4, 4)  # with and without the prompt
+    whole = kept_for_backward(lambda z: network(z, 10, text[:, :8]).sample, latents)
+    assert (kept(8) - kept(2)) / 6 < 0.1 * whole
+
+
+def kept_for_backward(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> int:
+    """Numbers that a gradient by ``x`` keeps until its backward pass."""
+    sizes: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        sizes.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function(x.clone().requires_grad_(True))
+    return sum(sizes)
 
 
 def test_grey_images_come_back_grey_and_other_channels_are_refused(folder):
