@@ -1,7 +1,7 @@
 """The cells of the concealed-backdoor paper's Tables 1 to 6: data, attack, budget, and the figures that it prints."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,18 @@ from lightning_adv.backdoors import MaskedPattern, Patch, RandomPattern
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import GTSRB, MNIST, Faces, ImageDataModule
 
-__all__ = ["CONTROLS", "SETTINGS", "TABLES", "Cell", "PaperRow", "PaperTable", "Setting", "cells_of", "trigger_of"]
+__all__ = [
+    "CONTROLS",
+    "SETTINGS",
+    "TABLES",
+    "WIDE_MNIST",
+    "Cell",
+    "PaperRow",
+    "PaperTable",
+    "Setting",
+    "cells_of",
+    "trigger_of",
+]
 
 Attack = Literal["clean", "badnets", "reconstructed", "random"]
 
@@ -115,6 +126,14 @@ SETTINGS = {
         samples=80,
     ),
 }
+
+WIDE_MNIST = replace(
+    SETTINGS["MNIST"],
+    backbone_options={"width": 16, "kernel_size": 5, "hidden": 512, "pooling": True},
+    epochs=5,
+    batch_size=32,
+)
+"""The network of Neural Cleanse's authors for MNIST and their training: 5x5 convolutions, pooling, 512 hidden units."""
 
 CONTROLS: tuple[Attack, ...] = ("clean", "badnets")
 

@@ -38,10 +38,15 @@ def budgets(settings: dict[str, Setting]) -> str:
     for name, each in settings.items():
         cleanse, inspect = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (each.cleanse, each.inspect))
         lines.append(
-            f"- {name}: {each.backbone}, {each.epochs} epochs; {each.clean_images} clean images; "
+            f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs; {each.clean_images} clean images; "
             f"Neural Cleanse {cleanse} (its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
         )
     return "Budgets:\n\n" + "\n".join(lines)
+
+
+def _options(setting: Setting) -> str:
+    options = ", ".join(f"{name} {value}" for name, value in setting.backbone_options.items())
+    return f" ({options})" if options else ""
 
 
 def all_tables(found: Found) -> list[Table]:
