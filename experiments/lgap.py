@@ -138,8 +138,8 @@ def main() -> None:
         f"{size.draws} draws, every verdict the mean of {DRAWS} draws; t* = {given.strength:g}, {given.evaluations} "
         f"evaluations, guidance {given.guidance:g}. The paper's figures are of CIFAR-10 (WRN-28-10, 8/255) and "
         "ImageNet (ResNet-50, 4/255) with public checkpoints: they show the shape, not what small networks on MNIST "
-        "should reach. Blind figures judge a transfer attack; what the defence is worth is the least figure of an attacker "
-        f"who knows it.\n\n![clean, attacked and purified]({page}.png)"
+        "should reach. Blind figures judge a transfer attack; a defence is worth the least figure of an attacker who "
+        f"knows it.\n\n![clean, attacked and purified]({page}.png)"
     )
     print(write_page(page, "Language Guided Adversarial Purification", text, tables, info, "MNIST"))
 

@@ -3,9 +3,9 @@
 import string
 
 import torch
-from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
 from transformers import BertTokenizer, CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from lightning_adv.errors import InputError
 
@@ -62,7 +62,7 @@ def clip_tokenizer(captions: list[str]) -> CLIPTokenizer:
     The same captions give the same numbers (a trained vocabulary does not), so that a checkpoint can be read again.
     """
     start, end = "<|startoftext|>", "<|endoftext|>"
-    letters = sorted(ByteLevel.alphabet())
+    letters = sorted(bytes_to_unicode().values())
     merges: dict[tuple[str, str], str] = {}
     for word in _pieces(CLIPTokenizer(), captions):
         *left, last = word
