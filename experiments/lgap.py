@@ -234,7 +234,7 @@ def _arguments() -> argparse.ArgumentParser:
     arguments.add_argument("--steps", type=int, help="of PGD; default 40")
     arguments.add_argument("--draws", type=int, help="that EOT averages over; default 8")
     arguments.add_argument("--eps", type=float, default=0.2)
-    arguments.add_argument("--strength", type=float, default=0.5)
+    arguments.add_argument("--strength", type=float, default=0.35)
     arguments.add_argument("--evaluations", type=int, default=4, help="of the network a purification")
     arguments.add_argument("--guidance", type=float, default=3.0)
     arguments.add_argument("--classifier", help="checkpoint; trained if not given")
