@@ -16,26 +16,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from experiments.concealed_models import clean_triggers, images_of, owned, subject_of
 from experiments.concealed_pictures import found_triggers
-from experiments.concealed_setup import CONTROLS, SETTINGS, WIDE_MNIST, Cell, Setting, cells_of, trigger_of
+from experiments.concealed_setup import CONTROLS, SETTINGS, WIDE_MNIST, Cell, Setting, cells_of
 from experiments.concealed_tables import PARTS, TEXT, all_tables, budgets
 from experiments.page import RESULTS, write_page
 from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
-from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
 from lightning_adv.detectors import STRIP
 from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
-from lightning_adv.models import create_model, load_weights
 from lightning_adv.reports.figures import png
 from lightning_adv.reports.run import run_info
 
-__all__ = ["QUICK", "in_order", "kept", "measure", "quick"]
+__all__ = ["QUICK", "authors_budget", "in_order", "kept", "measure", "quick"]
 
 QUICK = {"max_train_samples": 2000, "max_test_samples": 500}
 
@@ -51,6 +48,7 @@ def main() -> None:
     arguments.add_argument("--controls", action="store_true", help="only clean models and BadNets")
     arguments.add_argument("--quick", action="store_true", help="MNIST's headlines, once, on few images")
     arguments.add_argument("--wide", action="store_true", help="MNIST with the network of Neural Cleanse's authors")
+    arguments.add_argument("--full", action="store_true", help="also inspect headlines with the authors' budget")
     arguments.add_argument("--page", action="store_true", help="write the page from what is there")
     given = arguments.parse_args()
     started = datetime.now(UTC)
@@ -65,6 +63,8 @@ def main() -> None:
         if given.controls and cell.attack not in CONTROLS:
             continue
         kept(cell, repeat, settings[cell.data], given.root, run)
+        if given.full:
+            authors_budget(cell, repeat, settings[cell.data], given.root, run)
     found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
     variant = "quick" if given.quick else "wide" if given.wide else ""
     command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *([f"--{variant}"] * bool(variant))]
@@ -133,18 +133,9 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     Returns:
         Accuracies, verdicts and what the defences do, as plain data.
     """
-    data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
-    data.setup()
-    triggers = run / cell.data / f"clean_{repeat}.safetensors"
-    trigger = trigger_of(cell, repeat, triggers, setting.target)
-    weights = run / cell.data / cell.name / f"weights_{repeat}.safetensors"
-    model = _trained(
-        data if trigger is None else _poisoned(data, trigger, cell, repeat, setting), setting, repeat, weights
-    )
-    image, label = _images(data.datasets["test"])
-    # What a defender owns: everything that is neither trained on nor tested with.
-    owned = [_images(data.datasets[split]) for split in ("calibration", "val")]
-    x, y = (torch.cat(parts) for parts in zip(*owned, strict=True))
+    data, trigger, model = subject_of(cell, repeat, setting, root, run)
+    image, label = images_of(data.datasets["test"])
+    x, y = owned(data)
     few = [(x[: setting.clean_images], y[: setting.clean_images])]
     cleanse = NeuralCleanse(**setting.cleanse, seed=repeat)(model, few)
     found: dict[str, object] = {
@@ -152,7 +143,8 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
         "neural_cleanse": _verdict(cleanse, setting.target),
         "deep_inspect": _verdict(DeepInspect(**setting.inspect, seed=repeat)(model, few), setting.target),
     }
-    own = triggers if trigger is None else run / cell.data / cell.name / f"{repeat}.safetensors"
+    own = run / cell.data / cell.name / f"{repeat}.safetensors"
+    own = clean_triggers(cell, repeat, run) if trigger is None else own
     flagged = {"flagged": " ".join(map(str, cleanse.flagged))}
     save_triggers(own, cleanse.masks, cleanse.patterns, torch.tensor(cleanse.labels), flagged)
     if trigger is None:
@@ -181,64 +173,23 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     return found
 
 
-def _poisoned(
-    data: ImageDataModule, trigger: PatternTrigger, cell: Cell, repeat: int, setting: Setting
-) -> PoisonedDataModule:
-    return PoisonedDataModule(
-        data,
-        trigger,
-        setting.target,
-        setting.poisoned,
-        setting.cover if cell.rate else 0,
-        cell.rate,
-        seed=repeat,
-        cover_copies=setting.cover_copies and cell.rate > 0,
-    )
-
-
-def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed: int, weights: Path) -> nn.Module:
-    """The trained model, whose weights are kept: another inspection of it costs no training."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = create_model(
-            setting.backbone,
-            num_classes=data.num_classes,
-            in_channels=data.in_channels,
-            image_size=data.image_size,
-            mean=data.mean,
-            std=data.std,
-            backbone_options=setting.backbone_options,
-        )
-        if weights.is_file():
-            load_weights(weights, model)
-            return model.eval()
-        _train(model, data, setting)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), weights)
-    return model.eval()
-
-
-def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting: Setting) -> None:
-    """Train on one pass's images over and over: poisoned images are the same in every epoch."""
-    batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
-    image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for _ in range(setting.epochs):
-        for batch in torch.randperm(len(image)).split(setting.batch_size):
-            adam.zero_grad()
-            F.cross_entropy(model(image[batch]), label[batch]).backward()
-            adam.step()
-
-
-def _images(data: IndexedImages) -> tuple[Tensor, Tensor]:
-    batch = data.for_evaluation()[list(range(len(data)))]
-    return float_images(batch.image), batch.label
-
-
 @torch.no_grad()
 def _share(model: nn.Module, image: Tensor, label: Tensor) -> float:
     said = torch.cat([model(part).argmax(dim=1) for part in image.split(500)])
     return int((said == label).sum()) / len(label)
+
+
+def authors_budget(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> None:
+    """Inspect a model of the experiment as Neural Cleanse's authors do; kept under ``run`` / full."""
+    path = run / "full" / f"{cell.data}_{cell.name}" / f"{repeat}.json"
+    if path.is_file():
+        return
+    data, _, model = subject_of(cell, repeat, setting, root, run)
+    x, y = owned(data)
+    report = NeuralCleanse(seed=repeat)(model, [(x[: setting.clean_images], y[: setting.clean_images])])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_verdict(report, setting.target)))
+    print(cell.data, cell.name, repeat, "authors' budget:", report.flagged, flush=True)
 
 
 def _recovered(trigger: PatternTrigger, found: ClassTrigger) -> dict[str, float]:

@@ -52,7 +52,7 @@ def _options(setting: Setting) -> str:
 def all_tables(found: Found) -> list[Table]:
     """Tables 1 to 6, as far as they were measured, then the controls and the defences."""
     of_paper = [_paper_table(table, found) for table in TABLES if any(_repeats(found, r.cell) for r in table.rows)]
-    return [*of_paper, _controls(found), _anatomy(found), _defences(found)]
+    return [*of_paper, _controls(found), _anatomy(found), *_budget_table(found), _defences(found)]
 
 
 def _repeats(found: Found, cell: Cell) -> list[dict]:
@@ -163,6 +163,27 @@ def _known(recovered: list[dict], key: str) -> str:
     """Mean of what is no NaN: a found trigger that misses the hidden one has no value there."""
     values = [each[key] for each in recovered if each[key] == each[key]]
     return f"{fmean(values):.2f}" if values else percent(None)
+
+
+def _budget_table(found: Found) -> list[Table]:
+    """Verdicts at the authors' budget beside those at ours, of the same models; empty if none was asked for."""
+    rows: list[list[Entry]] = []
+    for cell in [Cell(data, "clean") for data in SETTINGS] + _attacks():
+        start = f"full/{cell.data}_{cell.name}/"
+        pairs = [
+            (found[ours]["neural_cleanse"], full)
+            for name, full in found.items()
+            if name.startswith(start) and (ours := f"{cell.data}/{cell.name}/{name.removeprefix(start)}") in found
+        ]
+        for which, budget in enumerate(("ours", "the authors'")) if pairs else ():
+            each = [pair[which] for pair in pairs]
+            numbers = [f"{fmean(verdict[key] for verdict in each):.1f}" for key in ("norm", "median", "index")]
+            target = SETTINGS[cell.data].target
+            flagged = sum(target in verdict["flagged"] for verdict in each)
+            name = f"{cell.data}, {cell.name.replace('_', ' ')}"
+            rows.append([name, budget, len(each), *numbers, f"{flagged} of {len(each)}"])
+    columns = ["model", "budget", "repeats", "norm of target", "median", "index of target", "target flagged"]
+    return [Table("The same models at the authors' budget", columns, rows)] if rows else []
 
 
 def _attacks() -> list[Cell]:

@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from experiments.concealed_backdoors import QUICK, in_order, kept, measure, quick
+from experiments.concealed_backdoors import QUICK, authors_budget, in_order, kept, measure, quick
 from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
 from experiments.concealed_tables import PARTS, all_tables, budgets
 from experiments.page import markdown
 from lightning_adv.data import MNISTSubset
+from lightning_adv.inspectors import NeuralCleanse
 
 RECONSTRUCTED = Cell("MNIST", "reconstructed", 0.6)
 
@@ -114,6 +116,14 @@ def test_weights_are_kept_and_taken_again(run, setting):
     assert path.stat().st_mtime_ns == written
     assert again["neural_cleanse"]["norms"] == cell["neural_cleanse"]["norms"]
     assert again["attack_success_rate"] == cell["attack_success_rate"]
+
+
+def test_a_model_that_was_kept_can_be_inspected_with_the_authors_budget(run, setting, monkeypatch):
+    monkeypatch.setattr("experiments.concealed_backdoors.NeuralCleanse", partial(NeuralCleanse, steps=3))
+    for _ in range(2):
+        authors_budget(RECONSTRUCTED, 0, setting, "unused", run)
+    table = next(t for t in all_tables(found_in(run)) if t.title == "The same models at the authors' budget")
+    assert [row[:3] for row in table.rows] == [["MNIST, reconstructed rate0.6", b, 1] for b in ("ours", "the authors'")]
 
 
 def test_headlines_of_all_data_come_before_the_other_cells_and_every_row_of_the_paper_is_there():
