@@ -203,13 +203,12 @@ def step_to_plane(x: Tensor, normal: Tensor, amount: Tensor, norm: Norm) -> Tens
         return heading * torch.zeros_like(x).scatter_(1, order, torch.minimum(missing.to(x.dtype), reach))
     pace = torch.ones_like(slope) if norm == "Linf" else slope  # of each entry in t
     gain, cost = slope * pace, slope * room
-    blocked = room <= 0
+    free = room > 0
     while True:  # every round blocks the entries that the last t drove into the box; t only grows
-        free = gain.masked_fill(blocked, 0).sum(dim=1, keepdim=True, dtype=torch.float64)
-        spent = cost.masked_fill(~blocked, 0).sum(dim=1, keepdim=True, dtype=torch.float64)
-        t = ((need - spent).clamp(min=0) / free).to(x.dtype)  # 0 / 0 where all are blocked
-        hit = (t * pace >= room) & ~blocked
-        if not hit.any():
-            break
-        blocked |= hit
-    return heading * torch.where(blocked, room, t * pace)
+        spent = torch.linalg.vecdot(cost, (~free).to(cost.dtype))[:, None]
+        t = (need - spent).clamp(min=0) / torch.linalg.vecdot(gain, free.to(gain.dtype))[:, None]  # 0 / 0: all blocked
+        reach = t * pace
+        still = free & (reach < room)
+        if torch.equal(still, free):
+            return heading * torch.where(free, reach, room)
+        free = still

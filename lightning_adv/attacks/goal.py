@@ -186,14 +186,18 @@ class Goal:
         score = loss if self.shortest is None else -perturbation_norms(self.x, x_adv)[self.shortest]
         # A success beats any failure; among equals the better score wins. NaN never replaces a finding.
         better = (success & ~known) | ((success == known) & (score > self.best_score[active]))
-        self.best_score[active] = torch.where(better, score, self.best_score[active])
-        pixels = better.view(-1, *[1] * (x_adv.dim() - 1))
-        if len(active) == len(self.best):
-            torch.where(pixels, x_adv, self.best, out=self.best)  # all in order: no copies to gather and scatter
-        else:
-            self.best[active] = torch.where(pixels, x_adv, self.best[active])
-        self.best_logits[active] = torch.where(better[:, None], logits, self.best_logits[active])
         self.success[active] = known | success
+        if x_adv.device.type == "cpu":  # nothing waits for the positions here, and the other rows are not touched
+            rows = better.nonzero().flatten()
+            active, x_adv, score, logits = (t.index_select(0, rows) for t in (active, x_adv, score, logits))
+        else:
+            pixels = better.view(-1, *[1] * (x_adv.dim() - 1))
+            x_adv = torch.where(pixels, x_adv, self.best.index_select(0, active))
+            score = torch.where(better, score, self.best_score[active])
+            logits = torch.where(better[:, None], logits, self.best_logits[active])
+        self.best.index_copy_(0, active, x_adv)
+        self.best_score.index_copy_(0, active, score)
+        self.best_logits.index_copy_(0, active, logits)
 
 
 def _average(logits: Tensor) -> Tensor:

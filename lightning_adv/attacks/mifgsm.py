@@ -64,7 +64,7 @@ class MIFGSM(PGD):
             grad = goal.gradient(x_adv)
             length = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
             momentum = self.decay * momentum + grad / length
-            x_adv = ball.project(x_adv + self.step_size * ball.ascent_direction(momentum, x_adv))
+            x_adv = ball.ascend(x_adv, momentum, self.step_size)
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
                 ball, x_adv, momentum = ball.select(keep), x_adv[keep], momentum[keep]
                 if not len(keep):

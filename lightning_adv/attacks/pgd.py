@@ -76,7 +76,7 @@ class PGD(Attack):
         x_adv = self._start(ball, noise)
         for step in range(self.steps):
             grad = goal.gradient(x_adv)
-            x_adv = ball.project(x_adv.add(ball.ascent_direction(grad, x_adv), alpha=self.step_size))
+            x_adv = ball.ascend(x_adv, grad, self.step_size)
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
                 ball, x_adv = ball.select(keep), x_adv[keep]
                 if not len(keep):

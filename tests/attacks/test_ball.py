@@ -191,6 +191,18 @@ def test_the_ascent_direction_has_unit_length_and_a_zero_gradient_has_none(norm)
     torch.testing.assert_close(length, torch.tensor([0.0] + [1.0] * 7), rtol=0, atol=1e-5)
 
 
+@every_norm
+@pytest.mark.parametrize("scale", [1.0, 1e-25])
+def test_to_ascend_is_to_step_and_to_project_however_small_the_gradient(norm, scale):
+    center, point = cloud(count=8)
+    ball = Ball(center, EPS[norm], norm)
+    x = ball.project(point)
+    grad = scale * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    grad[0] = 0
+    expected = ball.project(x + 0.3 * EPS[norm] * ball.ascent_direction(grad, x))
+    torch.testing.assert_close(ball.ascend(x, grad, 0.3 * EPS[norm]), expected, rtol=0, atol=1e-6)
+
+
 def test_an_l1_step_leaves_out_pixels_that_the_box_stops():
     center = torch.tensor([1.0, 0.0, 0.5, 0.5]).view(1, 1, 2, 2)
     grad = torch.tensor([9.0, -8.0, -2.0, 1.0]).view(1, 1, 2, 2)
