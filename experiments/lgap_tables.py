@@ -79,7 +79,8 @@ def guidance_table(found: Figures) -> Table:
         rows.append([kind, _mean(found[TUNED, kind, "none", "blind"]), blind, *informed, min(blind, *informed)])
     note = (
         "PGD on the fine-tuned classifier. The true class is an oracle that no defence has: it names the answer, under "
-        "attack too. The predicted class is what the attacked classifier itself says."
+        "attack too. The predicted class is what the attacked classifier itself says. No attack "
+        "aims at the captioner: gradients take its words as given, though every image that is tried is described anew."
     )
     return Table(
         "Guidance by captions, by nothing and by class names", columns, rows, percent=tuple(columns[1:]), note=note
