@@ -175,7 +175,7 @@ class Networks:
             "--model.weights": self._classifier_path(),
         }
         config = "--config=configs/purification/mnist_lgap_finetune.yaml"
-        _train(
+        train_once(
             folder / "report" / "results.json", folder, config, *(f"{key}={value}" for key, value in options.items())
         )
         return _loaded(folder / "checkpoints" / "last.ckpt")
@@ -214,14 +214,14 @@ class Networks:
             return Path(self.given.classifier)
         folder = self.run / "classifier"
         options = (*CLASSIFIER, "--seed_everything=0", f"--data.root={self.given.root}", "--trainer.callbacks+=Report")
-        _train(folder / "report" / "results.json", folder, *options)
+        train_once(folder / "report" / "results.json", folder, *options)
         return folder / "checkpoints" / "last.ckpt"
 
     def _exported(self, name: str, last_file: str) -> str:
         exported = self.run / name / "exported"
         config = f"--config=configs/purification/mnist_{name}.yaml"
         options = (config, f"--data.init_args.root={self.given.root}", f"--model.init_args.export={exported}")
-        _train(exported / last_file, self.run / name / "training", *options)
+        train_once(exported / last_file, self.run / name / "training", *options)
         return str(exported)
 
 
@@ -243,7 +243,7 @@ def _arguments() -> argparse.ArgumentParser:
     return arguments
 
 
-def _train(done: Path, run: Path, *options: str) -> None:
+def train_once(done: Path, run: Path, *options: str) -> None:
     """By the command line, unless the file ``done`` says that it has been; an interrupted training goes on."""
     if not done.is_file():
         command = [sys.executable, "train.py", "fit", *options, f"--run={run}", "--ckpt_path=last"]
