@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_adv.attacks import FGSM, HyperplaneAttack, LabelOracle, predicted_labels
 from lightning_adv.models import create_model
+from lightning_adv.objectives import CrossEntropy, Objective
 from lightning_adv.victims import (
     DecisionTreeAttack,
     DecisionTreeVictim,
@@ -65,16 +65,19 @@ class Models:
         return self._fitted[technique, part]
 
 
-def network(x: Tensor, y: Tensor, epochs: int, seed: int = 0) -> nn.Module:
-    """``mnist_cnn`` trained by Adam on images [N, 1, 28, 28] and labels [N]."""
+def network(
+    x: Tensor, y: Tensor, epochs: int, seed: int = 0, objective: Objective | None = None, weight_decay: float = 0.0
+) -> nn.Module:
+    """``mnist_cnn`` trained by AdamW on images [N, 1, 28, 28] and labels [N]; default cross-entropy."""
+    objective = objective or CrossEntropy()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28))
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=weight_decay)
         for _ in range(epochs):
             for chosen in torch.randperm(len(x)).split(64):
                 optimizer.zero_grad()
-                F.cross_entropy(model(x[chosen]), y[chosen]).backward()
+                objective(model, x[chosen], y[chosen])[0].backward()
                 optimizer.step()
     return model.eval()
 
