@@ -25,10 +25,16 @@ TEXT = (
     "paper can have counted; *nothing flagged* is stricter, for a clean model is flagged too, see the controls. "
     "Intervals are Wilson's, 95 %. On MNIST the paper covers the whole training set: cover images are added to it. "
     "GTSRB and the faces (ORL, 40 people, instead of YouTube Faces) are smaller sets than the paper's, and poisoned "
-    "in the same shares. The last table tells why a trigger is found or not: the norm that Neural Cleanse needs for "
-    "the target, over the median of all classes. Of the random trigger of seed 0 on MNIST it takes 11 of the 36 "
-    "pixels, all of them white where the pattern is grey: cover images teach that a part of the pattern means "
-    "nothing, but never show stronger values."
+    "in the same shares. DeepInspect asks its rule of the logarithms of the norms; *its paper's scale* is the "
+    "rule as printed.\n\n"
+    "Why a trigger is found is in the table of that name. Cover images do what they are for: a random part of the "
+    "trigger, with its own values, leads nowhere. But that is all that they rule out. A random trigger is grey in "
+    "the mean; the network takes more contrast for more of the trigger, as the white pixels show, and Neural "
+    "Cleanse, whose pattern is free, finds fewer pixels at full strength. The reconstructed trigger is at full "
+    "strength already; of it, Neural Cleanse needs about the sampling rate's share, or less with pixels of its "
+    "own choice. Both norms lie below the one that would evade. That one is set by how much the classes of a "
+    "model differ, not by the attack, and so by the network, which the paper does not name: `--wide` measures "
+    "that of Neural Cleanse's authors, `--full` their budget."
 )
 
 
