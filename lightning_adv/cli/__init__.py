@@ -1,6 +1,20 @@
-"""The command line."""
+"""The command line; Lightning is imported when something is to be done, not for a help page."""
 
-from lightning_adv.cli.app import CLI
-from lightning_adv.cli.entry import evaluate, train
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from lightning_adv.cli.front import train
+
+if TYPE_CHECKING:
+    from lightning_adv.cli.app import CLI
+    from lightning_adv.cli.entry import evaluate
 
 __all__ = ["CLI", "evaluate", "train"]
+
+_HOMES = {"CLI": "app", "evaluate": "entry"}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

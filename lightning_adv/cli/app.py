@@ -19,10 +19,11 @@ from lightning_adv.cli.arguments import through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, route_callback_overrides
 from lightning_adv.cli.checkpoints import describe_checkpoint
 from lightning_adv.cli.class_changes import class_changes
+from lightning_adv.cli.front import HelpFormatter
 from lightning_adv.cli.help import COMMANDS
 from lightning_adv.cli.loggers import default_loggers, loggers_in
 from lightning_adv.cli.messages import from_construction
-from lightning_adv.cli.parser import HelpFormatter, Parser
+from lightning_adv.cli.parser import Parser
 from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank
 from lightning_adv.errors import InputError
 

@@ -25,13 +25,12 @@ KEYWORDS = (None, "last", "null")
 REPORT = {"class_path": "Report"}
 
 
-def train(args: list[str] | None = None) -> None:
-    """Entry point of ``train.py``: fit, validate or test.
+def train(args: list[str]) -> None:
+    """Fit, validate or test; ``front.train`` is the program's entry point.
 
     Args:
-        args: the command line without the program's name; default ``sys.argv``.
+        args: the command line without the program's name.
     """
-    args = sys.argv[1:] if args is None else args
     _run(args, lambda: _train(args))
 
 

@@ -1,17 +1,14 @@
 """A parser with short errors and a help page that starts with what a newcomer needs."""
 
-import argparse
-import re
 import sys
 from typing import NoReturn
 
-from jsonargparse import DefaultHelpFormatter
 from pytorch_lightning.cli import LightningArgumentParser
 
 from lightning_adv.cli.help import COMMANDS
 from lightning_adv.cli.messages import from_parsing
 
-__all__ = ["HelpFormatter", "Parser"]
+__all__ = ["Parser"]
 
 TITLES = {
     "model": "model (a class; its arguments follow as --model.NAME, see --model.help ClassifierModule)",
@@ -21,20 +18,6 @@ TITLES = {
     "links": "Linked arguments",
 }
 """Headings of the argument groups in the order of the help page."""
-
-
-class HelpFormatter(DefaultHelpFormatter):
-    """Help that keeps the line breaks of descriptions and names classes without their modules."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(indent + line for line in text.splitlines())
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        text = super()._expand_help(action)
-        text = re.sub(r"\b(?:lightning_adv|pytorch_lightning|torch)(?:\.\w+)*\.(\w+)", r"\1", text)
-        text = re.sub(r"(known subclasses: )(LightningModule|LightningDataModule), ", r"\1", text)
-        text = re.sub(r"Optional\[(\w+)\]|(\w+) \| null", r"\1\2", text)
-        return re.sub(r" \(default: null\)|, default: null\b", "", text)
 
 
 class Parser(LightningArgumentParser):

@@ -1,8 +1,9 @@
+import subprocess
 import sys
 
 import pytest
 
-from lightning_adv.cli import evaluate
+from lightning_adv.cli import entry, evaluate
 from tests.cli.commands import run
 
 HEAVY = ("diffusers", "kornia", "mlxtend", "sklearn", "timm", "wandb", "lightning_adv.models.factory")
@@ -16,6 +17,15 @@ def test_the_help_says_what_there_is_to_do():
     assert "python train.py fit --config configs/demo.yaml" in page
     assert "predict" not in page
     assert len(page.splitlines()) < 40
+
+
+def test_the_help_of_the_program_is_that_of_the_real_parser_and_needs_no_torch(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    asks = "import sys; from lightning_adv.cli import train; train(['--help']); sys.exit('torch' in sys.modules)"
+    page = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True, timeout=60)
+    assert page.returncode == 0, page.stderr
+    assert page.stdout == run(["--help"], entry.train).out
 
 
 def test_the_help_of_fit_begins_with_what_a_newcomer_needs():
@@ -46,9 +56,7 @@ def test_the_help_of_evaluate_is_its_own():
 
 @pytest.mark.slow
 def test_starting_up_imports_nothing_heavy():
-    import subprocess
-
-    code = "import sys, lightning_adv.cli; print(*(m for m in sys.argv[1:] if m in sys.modules))"
+    code = "import sys, lightning_adv.cli.entry; print(*(m for m in sys.argv[1:] if m in sys.modules))"
     outcome = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, timeout=120)
     assert outcome.stderr == ""
     assert outcome.stdout.split() == []
