@@ -86,11 +86,11 @@ class Ball:
             length = torch.linalg.vector_norm(direction, dim=1, keepdim=True).clamp(
                 min=torch.finfo(direction.dtype).tiny
             )
-            radius = noise.uniform(self.center).flatten(1)[:, :1] ** (1 / direction.shape[1])
+            radius = noise.uniform(direction[:, :1]) ** (1 / direction.shape[1])
             offset = direction / length * radius
         else:  # normalised exponentials are uniform on the simplex; one more of them gives the inside of the ball
             share = -torch.log(1 - noise.uniform(self.center)).flatten(1)
-            rest = -torch.log(1 - noise.uniform(self.center)).flatten(1)[:, :1]
+            rest = -torch.log(1 - noise.uniform(share[:, :1]))
             sign = torch.where(noise.uniform(self.center) < 0.5, -1.0, 1.0).flatten(1)
             offset = sign * share / (share.sum(dim=1, keepdim=True) + rest)
         return torch.clamp(self.center + self.eps * offset.view_as(self.center), 0, 1)
