@@ -1,0 +1,225 @@
+"""What a training step, an evaluation and a start cost beside their floors, and how they grow: paired runs, medians.
+
+``python -m benchmarks.performance --root data``: writes ``docs/results/performance.md``. Resumable: what an
+interrupted run had measured is kept under ``runs/benchmarks`` (``--fresh`` measures it again). On a machine with a GPU
+the steps of precision and layout run there, else the column says "not measured".
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from math import log
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.subjects import KEPT, subject
+from benchmarks.training import Bare, Lightning, Step, bare_passes, precision_steps
+from experiments.page import write_page
+from lightning_adv.attacks import AutoAttack
+from lightning_adv.data import MNIST, float_images
+from lightning_adv.detectors import LocalIntrinsicDimensionality
+from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.models import create_model
+from lightning_adv.reports.results import Cell, Table
+from lightning_adv.reports.run import run_info
+
+COMMAND = ["python", "-m", "benchmarks.performance", "--root", "data"]
+STARTS = {
+    "python -c 'import torch'": ["-c", "import torch"],
+    "python -c 'import pytorch_lightning'": ["-c", "import pytorch_lightning"],
+    "python -c 'import lightning_adv'": ["-c", "import lightning_adv"],
+    "python -c 'import lightning_adv.callbacks'": ["-c", "import lightning_adv.callbacks"],
+    "python train.py --help": ["train.py", "--help"],
+    "python train.py fit --help": ["train.py", "fit", "--help"],
+}
+
+
+def main() -> None:
+    """Measure what is missing and write the page."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--root", default="data")
+    arguments.add_argument("--fresh", action="store_true")
+    arguments.add_argument("--rounds", type=int, default=5)
+    given = arguments.parse_args()
+    warnings.simplefilter("ignore")
+    started = datetime.now(UTC)
+
+    def kept(name: str, make: Callable[[], list[list[Cell]]]) -> list[list[Cell]]:
+        file = KEPT / f"performance-{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if given.fresh or not file.is_file():
+            file.write_text(json.dumps(make()))
+            print("measured", name, flush=True)
+        return json.loads(file.read_text())
+
+    tables = [
+        Table(
+            "A training step",
+            ["loop", "ms a step", "over the hand-written loop", "over the floor"],
+            kept("step", lambda: _steps(given.root, given.rounds)),
+            note="PGD-10 on CIFAR-10, PreAct ResNet-18 of width 8, batches of 64, crop and flip, SGD. *Lightning*: "
+            "`Trainer.fit` of a `ClassifierModule` with its metrics and logging. *Hand-written*: a loop of torch alone "
+            "on the same batches. *Floor*: 10 forwards and backwards to the image, one forward and backward to the "
+            "weights and the optimiser's step on images that lie there. CPU seconds; each round runs all in turn, "
+            "ratios are medians over rounds. Asked: Lightning within 1.05 of the loop, that within 1.10 of the floor.",
+        ),
+        Table(
+            "Precision and layout",
+            ["device", "setting", "images a second", "times eager float32"],
+            kept("precision", lambda: _precision(given.rounds)),
+            note="The same step at width 16, batches of 128. Asked on a CPU with bf16 instructions: 2.5 times.",
+        ),
+        Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], kept("start", lambda: _starts(given.rounds))),
+        Table(
+            "Growth",
+            ["what", "with", "sizes", "CPU seconds", "slope", "expected"],
+            kept("growth", lambda: _growth(given.root)),
+            note="Slope of log seconds over log size, least squares; 1 is linear. Asked: within .1 of the expected.",
+        ),
+    ]
+    text = (
+        f"{torch.get_num_threads()} thread(s). Beside the peers: [attacks](attacks.md), [Neural Cleanse]"
+        "(neural_cleanse.md), [detectors](detectors.md), [purifiers](purifiers.md). CPU seconds are those of the "
+        "process, so that other work on the machine counts less."
+    )
+    info = run_info(0, str(KEPT), started, finished=datetime.now(UTC), command=COMMAND)
+    print(write_page("performance", "Speed and scale", text, tables, info, "CIFAR-10 and MNIST"))
+
+
+def _steps(root: str, rounds: int) -> list[list[Cell]]:
+    loops: dict[str, Step] = {
+        "Lightning": Lightning(root),
+        "hand-written": Bare(root),
+        "floor": bare_passes(width=8, batch=64, steps=10),
+    }
+    seconds = _paired(loops, rounds)
+    rows: list[list[Cell]] = []
+    for name, times in seconds.items():
+        over = [statistics.median(a / b for a, b in zip(times, seconds[base], strict=True)) for base in list(loops)[1:]]
+        rows.append([name, 1000 * statistics.median(times), *over])
+    return rows
+
+
+def _precision(rounds: int) -> list[list[Cell]]:
+    rows: list[list[Cell]] = []
+    for device in ("cpu", "cuda"):
+        if device == "cuda" and not torch.cuda.is_available():
+            rows.append(["GPU", "any", "not measured", None])
+            continue
+        steps, batch = precision_steps(device), 128
+        seconds = _paired(steps, rounds)
+        eager = statistics.median(seconds["float32"])
+        name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
+        for setting, times in seconds.items():
+            rows.append([name, setting, batch / statistics.median(times), eager / statistics.median(times)])
+    return rows
+
+
+def _paired(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
+    """Seconds of a step; all run in each round, so that a slow moment meets all. The first is dropped."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            took = step()
+            if number:
+                seconds[name].append(took)
+                print(name, f"{took:.4f}", flush=True)
+    return seconds
+
+
+def _starts(rounds: int) -> list[list[Cell]]:
+    measure = (
+        "import resource, subprocess, sys; subprocess.run([sys.executable, *sys.argv[1:]], stdout=-3, check=True); "
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss / 1024)"
+    )
+    rows: list[list[Cell]] = []
+    for name, arguments in STARTS.items():
+        figures = [_figures([sys.executable, "-c", measure, *arguments]) for _ in range(rounds + 1)][1:]
+        rows.append([name, *(statistics.median(column) for column in zip(*figures, strict=True))])
+    return rows
+
+
+def _figures(command: Sequence[str]) -> list[float]:
+    root = Path(__file__).parent.parent
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
+    return [float(word) for word in said.split()]
+
+
+def _growth(root: str) -> list[list[Cell]]:
+    on = subject("MNIST", root, 160)
+    images = MNIST(root=root, val_size=0)
+    images.setup()
+    train = images.datasets["train"]
+    x, y = float_images(train.images[:16_000]), train.labels[:16_000]
+    robust = _survivors(on.model, on.x, on.y, on.eps / 4)
+    cases: list[tuple[str, str, Sequence[int], Callable[[int], Callable[[], object]]]] = [
+        (
+            "AutoAttack",
+            "images",
+            (10, 20, 40),
+            lambda n: lambda: AutoAttack(on.eps / 4).run(on.model, *_first(robust, n)),
+        ),
+        ("Neural Cleanse", "classes", (5, 10, 20, 40), lambda k: _cleanse(k, x[:320])),
+        ("Neural Cleanse", "steps", (25, 50, 100), lambda steps: _cleanse(10, x[:320], steps)),
+        ("LID", "reference images", (2000, 4000, 8000, 16_000), lambda n: _lid(on.model, x[:n], y[:n])),
+    ]
+    rows: list[list[Cell]] = []
+    for name, axis, sizes, prepare in cases:
+        seconds = [_least(prepare(size)) for size in sizes]
+        listed = ", ".join(f"{each:.3g}" for each in seconds)
+        rows.append([name, axis, ", ".join(map(str, sizes)), listed, _slope(sizes, seconds), 1])
+        print(*rows[-1], flush=True)
+    return rows
+
+
+def _survivors(model: nn.Module, x: Tensor, y: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Images that no attack breaks: the work of AutoAttack is then the same for each."""
+    kept = ~AutoAttack(eps).run(model, x[:60], y[:60]).success
+    return x[:60][kept], y[:60][kept]
+
+
+def _first(images: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
+    if len(images[0]) < count:
+        raise RuntimeError(f"{len(images[0])} images withstand the attack, {count} are needed")
+    return images[0][:count], images[1][:count]
+
+
+def _cleanse(classes: int, x: Tensor, steps: int = 50) -> Callable[[], object]:
+    torch.manual_seed(0)
+    model = create_model("mnist_cnn", num_classes=classes, in_channels=1, image_size=(28, 28)).eval()
+    return lambda: NeuralCleanse(steps=steps, images_per_step=64, early_stop_patience=steps)(model, x)
+
+
+def _lid(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
+    loader = list(zip(x.split(1000), y.split(1000), strict=True))
+    detector = LocalIntrinsicDimensionality(reference_samples=None).fit(model, loader)
+    return lambda: detector.score(model, x[:50])
+
+
+def _least(run: Callable[[], object], repeats: int = 3) -> float:
+    """CPU seconds of the quickest of a few runs."""
+    times = []
+    for _ in range(repeats):
+        began = time.process_time()
+        run()
+        times.append(time.process_time() - began)
+    return min(times)
+
+
+def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    across, up = [log(size) for size in sizes], [log(each) for each in seconds]
+    middle, height = statistics.mean(across), statistics.mean(up)
+    rise = sum((a - middle) * (b - height) for a, b in zip(across, up, strict=True))
+    return rise / sum((a - middle) ** 2 for a in across)
+
+
+if __name__ == "__main__":
+    main()

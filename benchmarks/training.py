@@ -1,0 +1,180 @@
+"""Training steps timed beside each other: Lightning's, a hand-written one, the bare passes, other precisions."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import Callback, Trainer
+from torch import Tensor, nn
+
+from lightning_adv.attacks import PGD
+from lightning_adv.data import CIFAR10, CropFlip
+from lightning_adv.models import create_model
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.objectives import AdversarialTraining
+
+__all__ = ["Bare", "Lightning", "Step", "bare_passes", "precision_steps"]
+
+EPS, PACE, STEPS, BATCH, BATCHES = 8 / 255, 2 / 255, 10, 64, 6
+
+Step = Callable[[], float]
+"""Runs training steps; returns the CPU seconds of one (on a GPU, the seconds)."""
+
+
+class Lightning:
+    """``Trainer.fit`` over a few batches, as a user's configuration runs it.
+
+    Args:
+        root: folder with CIFAR-10.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.data = CIFAR10(root=root, batch_size=BATCH, augment=CropFlip())
+        self.module = ClassifierModule(
+            _net(8),
+            AdversarialTraining(PGD(EPS, PACE, STEPS)),
+            partial(torch.optim.SGD, lr=0.01, momentum=0.9),
+            num_classes=10,
+        )
+
+    def __call__(self) -> float:
+        """CPU seconds a step, from the end of the first to the end of the last."""
+        clock = _Clock()
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+        options |= {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
+        trainer = Trainer(max_epochs=1, limit_train_batches=BATCHES + 1, callbacks=[clock], **options)
+        trainer.fit(self.module, self.data)
+        return (clock.times[-1] - clock.times[0]) / BATCHES
+
+
+class _Clock(Callback):
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_end(self, *_: object) -> None:
+        self.times.append(time.process_time())
+
+
+class Bare:
+    """The same training as a loop of torch alone: what a user would write without this project.
+
+    Args:
+        root: folder with CIFAR-10.
+    """
+
+    def __init__(self, root: str) -> None:
+        data = CIFAR10(root=root)
+        data.setup("fit")
+        train = data.datasets["train"]
+        self.images, self.labels = train.images, train.labels
+        self.model = _net(8).train()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+
+    def __call__(self) -> float:
+        """CPU seconds a step."""
+        batches = self._batches()
+        next(batches)
+        began = time.process_time()
+        for x, y in batches:
+            x_adv = self._pgd(x, y)
+            self.optimizer.zero_grad()
+            F.cross_entropy(self.model(x_adv), y).backward()
+            self.optimizer.step()
+        return (time.process_time() - began) / BATCHES
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(0)
+        for chosen in torch.randperm(len(self.images))[: BATCH * (BATCHES + 1)].split(BATCH):
+            yield CropFlip()(self.images[chosen].float() / 255, generator), self.labels[chosen]
+
+    def _pgd(self, x: Tensor, y: Tensor) -> Tensor:
+        self.model.eval().requires_grad_(False)
+        lower, upper = (x - EPS).clamp(min=0), (x + EPS).clamp(max=1)
+        x_adv = (x + EPS * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+        for _ in range(STEPS):
+            x_adv.requires_grad_(True)
+            (grad,) = torch.autograd.grad(F.cross_entropy(self.model(x_adv), y), x_adv)
+            x_adv = torch.clamp(x_adv.detach() + PACE * grad.sign(), lower, upper)
+        self.model.train().requires_grad_(True)
+        return x_adv
+
+
+def bare_passes(width: int, batch: int, steps: int) -> Step:
+    """The passes of a step, nothing between them: ``steps`` to the image, one to the weights, the optimiser's step."""
+    model = _net(width)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    x, y = torch.rand(batch, 3, 32, 32), torch.arange(batch) % 10
+
+    def step() -> float:
+        began = time.process_time()
+        model.eval().requires_grad_(False)
+        for _ in range(steps):
+            leaf = x.clone().requires_grad_(True)
+            torch.autograd.grad(F.cross_entropy(model(leaf), y), leaf)
+        model.train().requires_grad_(True)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+        return time.process_time() - began
+
+    return step
+
+
+def precision_steps(device: str, width: int = 16, batch: int = 128) -> dict[str, Step]:
+    """The objective's step in several precisions and layouts, all from the same weights.
+
+    Args:
+        device: "cpu" or "cuda".
+        width: of PreAct ResNet-18.
+        batch: images.
+    """
+    net = _net(width).to(device)
+    settings = {
+        "float32": (False, False, False),
+        "float32, channels last": (False, True, False),
+        "bf16": (True, False, False),
+        "bf16, channels last": (True, True, False),
+        "bf16, channels last, compiled": (True, True, True),
+    }
+    return {name: _precision_step(copy.deepcopy(net), device, batch, *given) for name, given in settings.items()}
+
+
+def _precision_step(model: nn.Module, device: str, batch: int, bf16: bool, channels_last: bool, compiled: bool) -> Step:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    model = model.to(memory_format=layout).train()
+    x, y = torch.rand(batch, 3, 32, 32).to(device, memory_format=layout), torch.arange(batch, device=device) % 10
+    objective = AdversarialTraining(PGD(EPS, PACE, STEPS))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    if compiled:
+        model.compile()
+    clock = time.process_time if device == "cpu" else time.perf_counter
+
+    def step() -> float:
+        began = clock()
+        with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
+            loss, _ = objective(model, x, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return clock() - began
+
+    return step
+
+
+def _net(width: int) -> nn.Module:
+    torch.manual_seed(0)
+    return create_model(
+        "preact_resnet18",
+        num_classes=10,
+        in_channels=3,
+        image_size=(32, 32),
+        mean=(0.4914, 0.4822, 0.4465),
+        std=(0.2470, 0.2435, 0.2616),
+        backbone_options={"width": width},
+    )
