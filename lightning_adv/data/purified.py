@@ -27,10 +27,10 @@ class PurifiedDataModule(LightningDataModule):
     """Another datamodule whose images are purified once, into a cache on disk, and then trained on at full speed.
 
     The images are cut into pieces that the ranks share; a piece is written when it is done, so that a run that was
-    killed goes on where it stopped, with any number of ranks; several machines need a
-    folder that they share. The cache is keyed by the purifier (its settings, weights
-    and seed) and by the images: another purifier never reads it. Purified images are kept as uint8, as a picture file
-    would keep them. Augmentation follows in training, as the data has it.
+    killed goes on where it stopped, with any number of ranks. Several machines need a folder that they share. The cache
+    is keyed by the purifier (its settings, weights and seed) and by the images: another purifier never reads it.
+    Purified images are kept as uint8, as a picture file would keep them. Augmentation follows in training, as the data
+    has it.
 
     Args:
         data: the images; one of this project's datamodules.
