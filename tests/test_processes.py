@@ -153,6 +153,27 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder):
     torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)
 
 
+def test_two_nodes_of_one_process_train_as_one_with_twice_the_batch(folder):
+    """As configs/slurm/torchrun.sh starts them, each node a launcher of its own; they meet over the loopback."""
+    shared = environment()
+    port = shared["MASTER_PORT"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=nodes"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--", str(ROOT / "train.py"), "fit"]
+    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20", "--data.batch_size=8")
+    nodes = ("--trainer.num_nodes=2", "--trainer.devices=1", *TWO_RANKS[1:])
+    line = [*torchrun, "--config", "base.yaml", "--run", "nodes", *plain, *nodes]
+    started = [
+        subprocess.Popen(line, cwd=folder, env=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=SECONDS) for process in started]
+    assert [process.returncode for process in started] == [0, 0], said[0][1][-4000:] + said[1][1][-4000:]
+    train(folder, "fit", "alone", *plain[:-1], "--data.batch_size=16")
+    torch.testing.assert_close(weights(folder, "nodes"), weights(folder, "alone"), rtol=1e-4, atol=1e-5)
+    report = results(folder, "nodes")["sections"][0]["data"]
+    assert report["samples"] == results(folder, "alone")["sections"][0]["data"]["samples"] == 20
+
+
 STRANGER = """
 import json, sys
 import torch
