@@ -126,8 +126,8 @@ class Goal:
     def succeeded(self, logits: Tensor) -> Tensor:
         """[N] whether the prediction is the target, or not the label; NaN logits predict no class at all."""
         aim = self.target if self.reach else self.y
-        hit = logits.argmax(dim=1) == (aim if aim.dim() == 1 else aim.argmax(dim=1))
-        hit = hit & ~logits.isnan().any(dim=1)
+        top, predicted = logits.max(dim=1)  # NaN where one of them is
+        hit = (predicted == (aim if aim.dim() == 1 else aim.argmax(dim=1))) & ~top.isnan()
         return hit if self.reach else ~hit
 
     def survivors(self) -> Tensor | None:

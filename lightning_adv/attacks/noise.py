@@ -101,9 +101,9 @@ class SampleNoise:
     def normal(self, like: Tensor) -> Tensor:
         """N(0, 1) in float32 (Box and Muller), shaped like ``like`` [N, ...]."""
         bits = self._bits(like)
-        radius = torch.sqrt(-2 * torch.log(1 - _top_bits(bits)))  # 1 - u lies in (0, 1]
-        angle = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi / 2**24)
-        return radius * torch.cos(angle)
+        radius = (1 - _top_bits(bits)).log_().mul_(-2).sqrt_()  # 1 - u lies in (0, 1]
+        angle = (bits & 0xFFFFFF).to(torch.float32).mul_(2 * math.pi / 2**24)
+        return radius.mul_(angle.cos_())
 
     def select(self, keep: Tensor) -> "SampleNoise":
         """The source of the samples at the positions ``keep`` of the batch."""
@@ -121,15 +121,15 @@ class SampleNoise:
 
 
 def _mix(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * MIX_1
-    z = (z ^ _shift(z, 27)) * MIX_2
-    return z ^ _shift(z, 31)
+    z = (z ^ _shift(z, 30)).mul_(MIX_1)
+    z = z.bitwise_xor_(_shift(z, 27)).mul_(MIX_2)
+    return z.bitwise_xor_(_shift(z, 31))
 
 
 def _shift(z: Tensor, bits: int) -> Tensor:
     """Logical right shift: torch's is arithmetic."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _top_bits(z: Tensor) -> Tensor:
-    return _shift(z, 40).to(torch.float32) * 2.0**-24
+    return _shift(z, 40).to(torch.float32).mul_(2.0**-24)
