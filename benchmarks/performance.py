@@ -154,14 +154,14 @@ def _figures(command: Sequence[str]) -> list[float]:
 
 
 def _growth(root: str) -> list[list[Cell]]:
-    on = subject("MNIST", root, 400)
+    on = subject("MNIST", root, 200)
     images = MNIST(root=root, val_size=0)
     images.setup()
     train = images.datasets["train"]
     x, y = float_images(train.images[:32_000]), train.labels[:32_000]
     attack = AutoAttack(1e-3)  # breaks none of these images: the work is the same for each, and the most there is
     cases: list[tuple[str, str, Sequence[int], Callable[[int], Callable[[], object]]]] = [
-        ("AutoAttack", "images", (100, 200, 400), lambda n: lambda: attack.run(on.model, on.x[:n], on.y[:n])),
+        ("AutoAttack", "images", (50, 100, 200), lambda n: lambda: attack.run(on.model, on.x[:n], on.y[:n])),
         ("Neural Cleanse", "classes", (5, 10, 20, 40), lambda k: _cleanse(k, x[:320])),
         ("Neural Cleanse", "steps", (25, 50, 100), lambda steps: _cleanse(10, x[:320], steps)),
         ("LID", "reference images", (8000, 16_000, 32_000), lambda n: _lid(on.model, x[:n], y[:n])),

@@ -7,7 +7,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -24,20 +23,9 @@ from tests.callbacks.strangers import images
 from tests.callbacks.terminal import frames
 from tests.callbacks.wandb_file import config as wandb_config
 from tests.callbacks.wandb_file import history as wandb_history
+from tests.processes import NO_NOISE, ROOT, SECONDS, TWO_RANKS, environment, results, train, weights
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).parent.parent
-SECONDS = 200
-"""No run takes half of this; a run that hangs is killed then."""
-
-TWO_RANKS = (
-    "--trainer.devices=2",
-    "--trainer.strategy=DDPStrategy",
-    "--trainer.strategy.process_group_backend=gloo",
-    "--trainer.strategy.timeout=0:01:30",  # a rank that is left alone in a collective ends with an error then
-)
-NO_NOISE = ("--model.objective=CrossEntropy", "--model.objective.label_smoothing=0")
 
 
 def write_images(path: Path, count: int, seed: int) -> None:
@@ -82,33 +70,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "base.yaml").write_text(yaml.safe_dump(settings))
     return folder
-
-
-def environment() -> dict[str, str]:
-    """One thread, a free port, and nothing that another run left."""
-    left = ("LIGHTNING_ADV", "MASTER_", "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD_SIZE", "WANDB_", "PL_", "COLUMNS")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(left)}
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    return kept | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
-
-
-def train(folder: Path, command: str, run: str, *options: str) -> str:
-    """Run train.py as a user does; what it printed."""
-    line = [sys.executable, str(ROOT / "train.py"), command, "--config", "base.yaml", "--run", run, *options]
-    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
-
-
-def results(folder: Path, run: str) -> dict:
-    return json.loads((folder / run / "report" / "results.json").read_text())
-
-
-def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
-    return torch.load(folder / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")
@@ -172,64 +133,6 @@ def test_two_nodes_of_one_process_train_as_one_with_twice_the_batch(folder):
     torch.testing.assert_close(weights(folder, "nodes"), weights(folder, "alone"), rtol=1e-4, atol=1e-5)
     report = results(folder, "nodes")["sections"][0]["data"]
     assert report["samples"] == results(folder, "alone")["sections"][0]["data"]["samples"] == 20
-
-
-STRANGER = """
-import json, sys
-import torch
-import pytorch_lightning as pl
-from datetime import timedelta
-from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader, SubsetRandomSampler
-from lightning_adv.attacks import FGSM
-from lightning_adv.callbacks import AttackEvaluation
-from tests.callbacks.strangers import images, trained
-
-class Faulty(torch.utils.data.Dataset):
-    def __len__(self):
-        return 75
-    def __getitem__(self, i):
-        image, label = images(75)[i]
-        return image, (label if i != 1 else label + 100)  # rank 1 alone meets it
-
-strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-chosen = AttackEvaluation({"fgsm": FGSM(eps=0.06)})
-trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy if sys.argv[1] != "1" else "auto",
-                     callbacks=[chosen], logger=False, enable_progress_bar=False, enable_model_summary=False)
-dataset = Faulty() if sys.argv[2] == "faulty" else images(75)
-sampler = None if sys.argv[2] == "faulty" else SubsetRandomSampler(range(0, 75, 2))
-trainer.validate(trained(), DataLoader(dataset, batch_size=8, sampler=sampler), verbose=False)
-if trainer.is_global_zero:
-    print(json.dumps(chosen.result.as_dict() | {"world": trainer.world_size}))
-"""
-
-
-def stranger(tmp_path: Path, ranks: int, data: str) -> subprocess.CompletedProcess:
-    script = tmp_path / "stranger.py"
-    script.write_text(STRANGER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    start = torchrun if ranks > 1 else [sys.executable]
-    line = [*start, str(script), str(ranks), data]
-    return subprocess.run(line, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True)
-
-
-def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
-    found = []
-    for ranks in (1, 2):
-        done = stranger(tmp_path, ranks, "subset")
-        assert done.returncode == 0, done.stderr[-4000:]
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    one, two = found
-    assert (one.pop("world"), two.pop("world")) == (1, 2)
-    assert one["samples"] == two["samples"] == 38
-    for name in ("clean_correct", "worst_case_correct", "per_class_samples", "worst_case_per_class"):
-        assert one[name] == two[name]
-
-
-def test_a_mistake_that_one_rank_meets_ends_them_all(tmp_path):
-    done = stranger(tmp_path, 2, "faulty")
-    assert done.returncode != 0
-    assert "is outside [0, 4)" in done.stderr
 
 
 RESUMABLE = (

@@ -16,7 +16,7 @@ from lightning_adv.inspectors import DeepInspect, NeuralCleanse
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import CHANNELS, SIZE, PlainModule, trainer
 from tests.inspectors.problems import PatchModel, block_images
-from tests.test_processes import environment
+from tests.processes import environment
 
 CLASSES, TARGET = 7, 4
 QUICK = {"steps": 60, "batch_size": 16, "images_per_step": 32, "init_cost": 1e-2}

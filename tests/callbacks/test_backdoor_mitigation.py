@@ -19,7 +19,7 @@ from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import trainer
 from tests.mitigations.problems import DIGIT, PATCH, badnets, digits
-from tests.test_processes import environment
+from tests.processes import environment
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 

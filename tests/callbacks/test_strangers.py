@@ -1,0 +1,69 @@
+"""A training script that has never heard of this package, in real processes under torchrun."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import SECONDS, environment
+
+pytestmark = pytest.mark.slow
+
+STRANGER = """
+import json, sys
+import torch
+import pytorch_lightning as pl
+from datetime import timedelta
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader, SubsetRandomSampler
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import AttackEvaluation
+from tests.callbacks.strangers import images, trained
+
+class Faulty(torch.utils.data.Dataset):
+    def __len__(self):
+        return 75
+    def __getitem__(self, i):
+        image, label = images(75)[i]
+        return image, (label if i != 1 else label + 100)  # rank 1 alone meets it
+
+strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+chosen = AttackEvaluation({"fgsm": FGSM(eps=0.06)})
+trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy if sys.argv[1] != "1" else "auto",
+                     callbacks=[chosen], logger=False, enable_progress_bar=False, enable_model_summary=False)
+dataset = Faulty() if sys.argv[2] == "faulty" else images(75)
+sampler = None if sys.argv[2] == "faulty" else SubsetRandomSampler(range(0, 75, 2))
+trainer.validate(trained(), DataLoader(dataset, batch_size=8, sampler=sampler), verbose=False)
+if trainer.is_global_zero:
+    print(json.dumps(chosen.result.as_dict() | {"world": trainer.world_size}))
+"""
+
+
+def stranger(tmp_path: Path, ranks: int, data: str) -> subprocess.CompletedProcess:
+    script = tmp_path / "stranger.py"
+    script.write_text(STRANGER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    start = torchrun if ranks > 1 else [sys.executable]
+    line = [*start, str(script), str(ranks), data]
+    return subprocess.run(line, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+
+
+def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
+    found = []
+    for ranks in (1, 2):
+        done = stranger(tmp_path, ranks, "subset")
+        assert done.returncode == 0, done.stderr[-4000:]
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    one, two = found
+    assert (one.pop("world"), two.pop("world")) == (1, 2)
+    assert one["samples"] == two["samples"] == 38
+    for name in ("clean_correct", "worst_case_correct", "per_class_samples", "worst_case_per_class"):
+        assert one[name] == two[name]
+
+
+def test_a_mistake_that_one_rank_meets_ends_them_all(tmp_path):
+    done = stranger(tmp_path, 2, "faulty")
+    assert done.returncode != 0
+    assert "is outside [0, 4)" in done.stderr
