@@ -18,6 +18,7 @@ from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
+from lightning_adv.data.wrapped import WrappedDataModule
 from lightning_adv.errors import InputError
 
 __all__ = ["PoisonedDataModule"]
@@ -25,7 +26,7 @@ __all__ = ["PoisonedDataModule"]
 MANIFEST = "poison_manifest.json"
 
 
-class PoisonedDataModule(LightningDataModule):
+class PoisonedDataModule(WrappedDataModule):
     """Another datamodule whose training images are poisoned by plan; everything else of it stays as it is.
 
     Validation, test and calibration images stay clean: ``BackdoorEvaluation`` triggers images itself. The plan is a
@@ -74,8 +75,7 @@ class PoisonedDataModule(LightningDataModule):
         seed: int = 0,
         cover_copies: bool = False,
     ) -> None:
-        self.data = data  # first: what this class lacks is looked up there
-        super().__init__()
+        super().__init__(data)
         self.trigger, self.target, self.poisoned, self.cover = trigger, target, poisoned, cover
         self.sampling_rate, self.poison_target_class, self.seed = sampling_rate, poison_target_class, seed
         self.cover_copies = cover_copies
@@ -85,21 +85,6 @@ class PoisonedDataModule(LightningDataModule):
         self._stride = 0
         self._resumed: dict[str, str] | None = None
         self._check_against_data()
-
-    def __getattr__(self, name: str) -> object:
-        """What the clean data has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
-        if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
-            raise AttributeError(name)
-        return getattr(self.data, name)
-
-    @property
-    def trainer(self) -> Trainer | None:
-        """The trainer; Lightning sets it, and the clean data needs it too."""
-        return self.data.trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Trainer | None) -> None:
-        self.data.trainer = trainer
 
     @property
     def plan(self) -> PoisonPlan:
@@ -113,18 +98,6 @@ class PoisonedDataModule(LightningDataModule):
         self._draw_once()
         levels = (self.trigger(torch.full((1, *self._shape), 0.5)) * 255).round().byte()
         return hashlib.blake2b(levels.numpy().tobytes(), digest_size=8).hexdigest()
-
-    def prepare_data(self) -> None:
-        """As the clean data does it."""
-        self.data.prepare_data()
-
-    def setup(self, stage: str | None = None) -> None:
-        """Set the clean data up."""
-        self.data.setup(stage)
-
-    def teardown(self, stage: str | None = None) -> None:
-        """As the clean data does it."""
-        self.data.teardown(stage)
 
     def train_dataloader(self) -> DataLoader:
         """The clean data's loader, with the same order of images, over poisoned ones."""
@@ -151,19 +124,11 @@ class PoisonedDataModule(LightningDataModule):
         """The clean data's."""
         return self._clean_loader("predict_dataloader")
 
-    def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
-        """As the clean data does it."""
-        return self.data.on_before_batch_transfer(batch, dataloader_idx)
-
-    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
-        """As the clean data does it."""
-        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
-
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """Training images of this project's loaders are poisoned, then what the clean data does follows."""
         if isinstance(batch, MarkedBatch):
             batch = self._poison(batch)
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
     def state_dict(self) -> dict[str, object]:
         """What a resumed run must have in common with this one, and the clean data's state."""

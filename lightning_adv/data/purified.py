@@ -7,7 +7,7 @@ from typing import Self
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.data.batch import ImageBatch, float_images
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, Positions
+from lightning_adv.data.wrapped import WrappedDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers import Purifier, fingerprint
 
@@ -23,7 +24,7 @@ __all__ = ["PurifiedDataModule"]
 SPLITS = ("train", "val", "test", "calibration")
 
 
-class PurifiedDataModule(LightningDataModule):
+class PurifiedDataModule(WrappedDataModule):
     """Another datamodule whose images are purified once, into a cache on disk, and then trained on at full speed.
 
     The images are cut into pieces that the ranks share; a piece is written when it is done, so that a run that was
@@ -63,8 +64,7 @@ class PurifiedDataModule(LightningDataModule):
         splits: list[str] = ["train"],  # noqa: B006 (the command line shows it)
         piece: int = 256,
     ) -> None:
-        self.data = data  # first: what this class lacks is looked up there
-        super().__init__()
+        super().__init__(data)
         if not isinstance(data, ImageDataModule):
             raise InputError(
                 f"PurifiedDataModule purifies the splits of this project's datamodules, got {type(data).__name__}; "
@@ -77,28 +77,9 @@ class PurifiedDataModule(LightningDataModule):
         self.purifier, self.cache, self.splits, self.piece = purifier, cache, list(splits), piece
         self._key: str | None = None  # of the purifier, once all is purified
 
-    def __getattr__(self, name: str) -> object:
-        """What the data has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
-        if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
-            raise AttributeError(name)
-        return getattr(self.data, name)
-
-    @property
-    def trainer(self) -> Trainer | None:
-        """The trainer; Lightning sets it, and the data needs it too."""
-        return self.data.trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Trainer | None) -> None:
-        self.data.trainer = trainer
-
-    def prepare_data(self) -> None:
-        """As the data does it."""
-        self.data.prepare_data()
-
     def setup(self, stage: str | None = None) -> None:
         """Set the data up, and purify what is not in the cache yet; on all ranks together."""
-        self.data.setup(stage)
+        super().setup(stage)
         if self._key is not None:
             return
         key = fingerprint(self.purifier)
@@ -106,10 +87,6 @@ class PurifiedDataModule(LightningDataModule):
             if split in self.data.datasets:
                 self.data.datasets[split] = self._purified(self.data.datasets[split], key)
         self._key = key
-
-    def teardown(self, stage: str | None = None) -> None:
-        """As the data does it."""
-        self.data.teardown(stage)
 
     def train_dataloader(self) -> DataLoader:
         """The data's, over purified images."""
@@ -122,10 +99,6 @@ class PurifiedDataModule(LightningDataModule):
     def test_dataloader(self) -> object:
         """The data's, over purified images if ``splits`` says so."""
         return self.data.test_dataloader()
-
-    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
-        """As the data does it: float images, augmented in training."""
-        return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
     def state_dict(self) -> dict[str, object]:
         """Which purifier made the images, and the data's state."""

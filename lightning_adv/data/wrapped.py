@@ -1,0 +1,57 @@
+"""What datamodules around another datamodule share."""
+
+import torch
+from pytorch_lightning import LightningDataModule, Trainer
+
+__all__ = ["WrappedDataModule"]
+
+
+class WrappedDataModule(LightningDataModule):
+    """Another datamodule, which does everything that a subclass does not change.
+
+    Args:
+        data: the datamodule inside.
+    """
+
+    def __init__(self, data: LightningDataModule) -> None:
+        self.data = data  # first: what this class lacks is looked up there
+        super().__init__()
+
+    def __getattr__(self, name: str) -> object:
+        """What the data inside has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
+        if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The trainer; Lightning sets it, and the data inside needs it too."""
+        return self.data.trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self.data.trainer = trainer
+
+    def prepare_data(self) -> None:
+        """As the data inside does it."""
+        self.data.prepare_data()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Set the data inside up."""
+        self.data.setup(stage)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """As the data inside does it."""
+        self.data.teardown(stage)
+
+    def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """As the data inside does it."""
+        return self.data.on_before_batch_transfer(batch, dataloader_idx)
+
+    def transfer_batch_to_device(self, batch: object, device: torch.device, dataloader_idx: int) -> object:
+        """As the data inside does it."""
+        return self.data.transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
+        """As the data inside does it: float images, augmented in training."""
+        return self.data.on_after_batch_transfer(batch, dataloader_idx)
