@@ -18,7 +18,7 @@ from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
-from lightning_adv.data.wrapped import WrappedDataModule
+from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 
 __all__ = ["PoisonedDataModule"]
@@ -26,7 +26,7 @@ __all__ = ["PoisonedDataModule"]
 MANIFEST = "poison_manifest.json"
 
 
-class PoisonedDataModule(WrappedDataModule):
+class PoisonedDataModule(WrapsDataModule, LightningDataModule):
     """Another datamodule whose training images are poisoned by plan; everything else of it stays as it is.
 
     Validation, test and calibration images stay clean: ``BackdoorEvaluation`` triggers images itself. The plan is a

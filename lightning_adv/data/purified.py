@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.data.batch import ImageBatch, float_images
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, Positions
-from lightning_adv.data.wrapped import WrappedDataModule
+from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers import Purifier, fingerprint
 
@@ -24,7 +24,7 @@ __all__ = ["PurifiedDataModule"]
 SPLITS = ("train", "val", "test", "calibration")
 
 
-class PurifiedDataModule(WrappedDataModule):
+class PurifiedDataModule(WrapsDataModule, LightningDataModule):
     """Another datamodule whose images are purified once, into a cache on disk, and then trained on at full speed.
 
     The images are cut into pieces that the ranks share; a piece is written when it is done, so that a run that was

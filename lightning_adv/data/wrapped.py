@@ -3,11 +3,11 @@
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 
-__all__ = ["WrappedDataModule"]
+__all__ = ["WrapsDataModule"]
 
 
-class WrappedDataModule(LightningDataModule):
-    """Another datamodule, which does everything that a subclass does not change.
+class WrapsDataModule:
+    """Another datamodule, which does everything that a class does not change; a mixin before ``LightningDataModule``.
 
     Args:
         data: the datamodule inside.
