@@ -88,7 +88,8 @@ def main() -> None:
     text = (
         f"{torch.get_num_threads()} thread(s). Beside the peers: [attacks](attacks.md), [Neural Cleanse]"
         "(neural_cleanse.md), [detectors](detectors.md), [purifiers](purifiers.md). CPU seconds are those of the "
-        "process, so that other work on the machine counts less."
+        "process, so that other work on the machine counts less. Tables that an interrupted run of the command had "
+        "measured were not measured again (`--fresh` does); the times below are those of the last run."
     )
     info = run_info(0, str(KEPT), started, finished=datetime.now(UTC), command=COMMAND)
     print(write_page("performance", "Speed and scale", text, tables, info, "CIFAR-10 and MNIST"))
