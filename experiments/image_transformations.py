@@ -6,8 +6,6 @@
 
 import argparse
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from experiments.classifiers import ADAM, CIFAR10_NET, CIFAR10_RUN, fit, trained
 from experiments.image_transformations_tables import claims_table, main_table, save_strip, sweep_table
 from experiments.page import RESULTS, write_page
 from experiments.smallest_budget import SmallestBudget
 from lightning_adv.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool, Square
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
-from lightning_adv.modules import ClassifierModule
 from lightning_adv.purifiers import (
     JPEG,
     VQVAE,
@@ -61,10 +59,7 @@ class Setting:
     noises: tuple[float, ...] = (0.0, 0.25, 0.75)
 
 
-ADAM = ("--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=0.001")
 SMALL_CNN = ("--model.backbone=mnist_cnn", '--model.backbone_options={"width": 32, "hidden": 128}')
-COSINE = ("--model.lr_scheduler=torch.optim.lr_scheduler.CosineAnnealingLR", "--model.lr_scheduler.T_max=12")
-DENSENET = ("--model.backbone=densenet_cifar", "--trainer.max_epochs=12", "--data.augment=CropFlip")
 SETTINGS = {
     "MNIST": Setting(
         MNIST,
@@ -75,7 +70,7 @@ SETTINGS = {
     "CIFAR10": Setting(
         CIFAR10,
         50,
-        (*DENSENET, *COSINE),
+        CIFAR10_NET,
         ("--model.channels=[32,64]", "--model.lr=0.001", "--trainer.max_epochs=3"),
     ),
 }
@@ -143,15 +138,14 @@ def main() -> None:
 
 
 def _measure(name: str, root: str, run: Path, quick: bool) -> list[Table]:
-    setting, checkpoint = SETTINGS[name], run / "training" / "checkpoints" / "last.ckpt"
-    report = run / "training" / "report" / "results.json"
-    _train(report, name, root, run / "training", ("--model=ClassifierModule", *setting.classifier))
-    model = ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    setting = SETTINGS[name]
+    folder = CIFAR10_RUN if name == "CIFAR10" else run / "training"
+    model = trained(name, root, folder, setting.classifier)
     noises = () if quick else setting.noises
     vqvaes = {f"{noise:g}": run / f"vqvae_{noise:g}" / "exported" for noise in noises}
     for noise, folder in vqvaes.items():
         how = ("--model=VQVAEModule", f"--model.noise={noise}", f"--model.export={folder}", *setting.vqvae)
-        _train(folder / "config.json", name, root, folder.parent / "training", how)
+        fit(folder / "config.json", name, root, folder.parent / "training", how)
     images = setting.images(root=root)
     images.setup()
     test, count = images.datasets["test"], 100 if quick else 1000
@@ -196,15 +190,6 @@ def _sweep(name: str, cells: "Cells", swept: dict[str, dict[str, Purifier]], att
             ]
         tables.append(sweep_table(f"{name}: {parameter}", SWEPT, found))
     return tables
-
-
-def _train(done: Path, name: str, root: str, run: Path, model: tuple[str, ...]) -> None:
-    """By the command line, unless the file ``done`` says that it has been; an interrupted training goes on."""
-    if done.is_file():
-        return
-    arguments = ["--seed_everything=0", f"--data={name}", f"--data.root={root}", "--data.batch_size=128"]
-    arguments += ["--data.eval_batch_size=500", *model, "--trainer.callbacks+=Report", f"--run={run}"]
-    subprocess.run([sys.executable, "train.py", "fit", *arguments, "--ckpt_path=last"], check=True)
 
 
 class Cells:

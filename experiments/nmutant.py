@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.nmutant_samples import KINDS, SETTINGS, Samples, make_samples, trained
+from experiments.classifiers import CIFAR10_RUN, trained
+from experiments.nmutant_samples import KINDS, SETTINGS, Samples, make_samples
 from experiments.nmutant_tables import area_table, figure_3, kappa_table, sprt_tables, theorem_table, verdict_table
 from experiments.page import RESULTS, write_page
 from lightning_adv.data import ImageDataModule, float_images
@@ -81,7 +82,7 @@ def main() -> None:
 
 def _measure(name: str, root: str, run: Path, count: int, mutations: int, quick: bool) -> list[Table]:
     setting = SETTINGS[name]
-    model = trained(name, root, run)
+    model = trained(name, root, CIFAR10_RUN if name == "CIFAR10" else run / "training", setting.training)
     images = setting.images(root=root)
     images.setup()
     folder = run / f"{count}_samples"

@@ -1,7 +1,5 @@
 """The trained models and the samples of the nMutant experiment, made once and kept under the run's folder."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from experiments.classifiers import ADAM, CIFAR10_NET
 from lightning_adv.attacks import FGSM, JSMA, Attack, CarliniWagner, Targeted
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
 from lightning_adv.detectors import predicted_labels
-from lightning_adv.modules import ClassifierModule
 
-__all__ = ["KINDS", "SETTINGS", "Samples", "Setting", "make_samples", "trained"]
+__all__ = ["KINDS", "SETTINGS", "Samples", "Setting", "make_samples"]
 
 KINDS = ("fgsm", "jsma", "cw", "black_box", "wrongly_labelled")
 
@@ -47,7 +45,6 @@ class Setting:
         }
 
 
-ADAM = ("--model.optimizer=torch.optim.Adam", "--model.optimizer.lr=0.001")
 SETTINGS = {
     "MNIST": Setting(
         MNIST,
@@ -58,7 +55,7 @@ SETTINGS = {
     ),
     "CIFAR10": Setting(
         CIFAR10,
-        ("--model.backbone=convnet12", *ADAM, "--trainer.max_epochs=30", "--data.augment=CropFlip"),
+        CIFAR10_NET,
         fgsm=0.01,
         black_box=0.03,
         initial_const=0.1,
@@ -72,17 +69,6 @@ class Samples:
 
     image: Tensor
     index: Tensor
-
-
-def trained(data: str, root: str, run: Path) -> ClassifierModule:
-    """The model of a data set, trained by the command line at the first call; an interrupted training goes on."""
-    checkpoint = run / "training" / "checkpoints" / "last.ckpt"
-    if not (run / "training" / "report" / "results.json").is_file():
-        arguments = ["--seed_everything=0", f"--data={data}", f"--data.root={root}", "--data.batch_size=128"]
-        arguments += ["--data.eval_batch_size=500", "--model=ClassifierModule", *SETTINGS[data].training]
-        arguments += ["--trainer.callbacks+=Report", f"--run={run / 'training'}", "--ckpt_path=last"]
-        subprocess.run([sys.executable, "train.py", "fit", *arguments], check=True)
-    return ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu").eval()
 
 
 def make_samples(
