@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.ranks import ATTACKED, BATCH, BATCHES, ranks_rows
 from benchmarks.subjects import KEPT, subject
 from benchmarks.training import Bare, Lightning, Step, bare_passes, precision_steps
 from experiments.page import write_page
@@ -76,6 +77,14 @@ def main() -> None:
             ["device", "setting", "images a second", "times eager float32"],
             kept("precision", lambda: _precision(given.rounds)),
             note="The same step at width 16, batches of 128. Asked on a CPU with bf16 instructions: 2.5 times.",
+        ),
+        Table(
+            "Two ranks on two cores",
+            ["work", "s, 1 rank of 2 threads", "s, 2 ranks of 1 thread", "speed of 2 ranks over 1"],
+            kept("ranks", lambda: ranks_rows(given.root, given.rounds)),
+            note=f"Wall seconds without the start, gloo. Training: {BATCHES} steps on {BATCH} images over all ranks, "
+            f"otherwise as above. AutoAttack: standard, {ATTACKED} images of MNIST in batches of 16 by "
+            "`AttackEvaluation`, whose ranks take from each other what is left. Asked: at least 0.9.",
         ),
         Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], kept("start", lambda: _starts(given.rounds))),
         Table(

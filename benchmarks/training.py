@@ -17,9 +17,13 @@ from lightning_adv.models import create_model
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 
-__all__ = ["Bare", "Lightning", "Step", "bare_passes", "precision_steps"]
+__all__ = ["Bare", "Lightning", "Step", "bare_passes", "net", "precision_steps"]
 
-EPS, PACE, STEPS, BATCH, BATCHES = 8 / 255, 2 / 255, 10, 64, 6
+EPS, PACE, STEPS = 8 / 255, 2 / 255, 10
+"""Of PGD."""
+
+BATCH, BATCHES = 64, 6
+"""Images of a step, and steps that are timed."""
 
 Step = Callable[[], float]
 """Runs training steps; returns the CPU seconds of one (on a GPU, the seconds)."""
@@ -35,7 +39,7 @@ class Lightning:
     def __init__(self, root: str) -> None:
         self.data = CIFAR10(root=root, batch_size=BATCH, augment=CropFlip())
         self.module = ClassifierModule(
-            _net(8),
+            net(8),
             AdversarialTraining(PGD(EPS, PACE, STEPS)),
             partial(torch.optim.SGD, lr=0.01, momentum=0.9),
             num_classes=10,
@@ -71,7 +75,7 @@ class Bare:
         data.setup("fit")
         train = data.datasets["train"]
         self.images, self.labels = train.images, train.labels
-        self.model = _net(8).train()
+        self.model = net(8).train()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
 
     def __call__(self) -> float:
@@ -105,7 +109,7 @@ class Bare:
 
 def bare_passes(width: int, batch: int, steps: int) -> Step:
     """The passes of a step, nothing between them: ``steps`` to the image, one to the weights, the optimiser's step."""
-    model = _net(width)
+    model = net(width)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     x, y = torch.rand(batch, 3, 32, 32), torch.arange(batch) % 10
 
@@ -132,7 +136,7 @@ def precision_steps(device: str, width: int = 16, batch: int = 128) -> dict[str,
         width: of PreAct ResNet-18.
         batch: images.
     """
-    net = _net(width).to(device)
+    start = net(width).to(device)
     settings = {
         "float32": (False, False, False),
         "float32, channels last": (False, True, False),
@@ -140,7 +144,7 @@ def precision_steps(device: str, width: int = 16, batch: int = 128) -> dict[str,
         "bf16, channels last": (True, True, False),
         "bf16, channels last, compiled": (True, True, True),
     }
-    return {name: _precision_step(copy.deepcopy(net), device, batch, *given) for name, given in settings.items()}
+    return {name: _precision_step(copy.deepcopy(start), device, batch, *given) for name, given in settings.items()}
 
 
 def _precision_step(model: nn.Module, device: str, batch: int, bf16: bool, channels_last: bool, compiled: bool) -> Step:
@@ -167,7 +171,8 @@ def _precision_step(model: nn.Module, device: str, batch: int, bf16: bool, chann
     return step
 
 
-def _net(width: int) -> nn.Module:
+def net(width: int) -> nn.Module:
+    """PreAct ResNet-18 of a width for CIFAR-10, always with the same weights."""
     torch.manual_seed(0)
     return create_model(
         "preact_resnet18",

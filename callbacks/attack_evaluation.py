@@ -39,6 +39,9 @@ class AttackEvaluation(EpochEndEvaluation):
     perturbation norms and confidences, the median distance of minimal-norm attacks, and ``{stage}/clean_accuracy`` of
     the images evaluated here unless the model logs that key itself.
 
+    A rank that is done with its batches goes on with those that slower ranks have not begun: attacks leave more to do
+    where images are robust.
+
     Verdicts are written to a folder batch by batch: ``evaluate.py`` or ``train.py`` with the same ``--run`` goes on
     where a killed one was, and does no image twice but those of one batch.
 
@@ -46,7 +49,7 @@ class AttackEvaluation(EpochEndEvaluation):
         attacks: name to attack.
         max_samples: images over all ranks, a seeded choice; None for all.
         every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's.
+        batch_size: images a batch on one rank; None for the data loader's. Smaller ones share out better over ranks.
         eps_sweep: budgets for the accuracy-over-eps curve, drawn after the last epoch, in validate and test.
         sweep_samples: images of the curve, a choice of those evaluated.
         examples: images a picture shows for each attack.
@@ -95,9 +98,9 @@ class AttackEvaluation(EpochEndEvaluation):
         budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
         self.sweep = EpsSweep(budgeted, eps_sweep, sweep_samples) if eps_sweep else None
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits."""
-        clean_logits(model, batch.image)
+        clean_logits(model, images.first().image)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack this rank's images."""
@@ -107,14 +110,14 @@ class AttackEvaluation(EpochEndEvaluation):
         self._tallies = {name: AttackTally(classes, stages[name]).to(model.device) for name in self.attacks}
         self._shown: dict[str, list[list[Tensor]]] = {name: [] for name in self.attacks}
         self._journal = self._open_journal(trainer, model)
-        for batch in self.track(trainer, images, " + ".join(self.attacks)):
+        for batch in self.track(trainer, images.balanced(), " + ".join(self.attacks)):
             self._attack(model, batch)
         for name, tally in self._tallies.items():
             rows = self._journal.stages(name)
             if rows:
                 tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
         if self.sweep and self._is_last(trainer):
-            self.sweep.run(model, self.track(trainer, images.fewer(self.sweep.max_samples), "eps sweep"))
+            self.sweep.run(model, self.track(trainer, images.fewer(self.sweep.max_samples).balanced(), "eps sweep"))
 
     def results(self, trainer: Trainer) -> RobustnessResult:
         """Counts over all ranks."""

@@ -63,11 +63,12 @@ class BackdoorEvaluation(EpochEndEvaluation):
             raise InputError(f"examples must not be negative, got {examples}")
         self.trigger, self.target, self.examples = trigger, target, examples
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a trigger that does not fit the images, a target that the model has no logit for."""
         trigger, target = self._attack(model.trainer)
-        trigger(batch.image)
-        check_target(target, clean_logits(model, batch.image).shape[1])
+        first = images.first().image
+        trigger(first)
+        check_target(target, clean_logits(model, first).shape[1])
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Classify this rank's images without and with the trigger."""

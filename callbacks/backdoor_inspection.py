@@ -1,6 +1,5 @@
 """Inspections for backdoors at the end of an epoch."""
 
-import copy
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_adv.backdoors import save_triggers
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
-from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import InspectionReport, Inspector, Search
 from lightning_adv.inspectors.suspect import Suspect
@@ -64,13 +63,16 @@ class BackdoorInspection(EpochEndEvaluation):
             raise InputError("inspectors is empty: name one, e.g. inspectors: {neural_cleanse: NeuralCleanse}")
         self.inspectors = dict(inspectors)
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        """Refuse a forward that does not give logits."""
-        Suspect(model).classes(batch.image)
+    def check(self, model: LightningModule, images: Share) -> None:
+        """Refuse a forward that does not give logits, and a class without a clean image."""
+        classes = Suspect(model).classes(images.first().image)
+        label = torch.cat([batch.label for batch in images.on_every_rank()])
+        for inspector in self.inspectors.values():
+            inspector.check(label, classes)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Search for the triggers of this rank's classes."""
-        clean = [(batch.image, batch.label) for batch in _on_every_rank(trainer, images)]
+        clean = [(batch.image, batch.label) for batch in images.on_every_rank()]
         self._samples = images.total
         self._found: dict[str, Search] = {}
         for name in self.track(trainer, list(self.inspectors), " + ".join(self.inspectors)):
@@ -128,14 +130,3 @@ def _save(report: InspectionReport, path: Path) -> None:
     }
     labels = torch.tensor([report.labels[position] for position in found])
     save_triggers(path, report.masks[found], report.patterns[found], labels, notes)
-
-
-def _on_every_rank(trainer: Trainer, images: Share) -> Share:
-    """The images of all ranks' shares, on each: only their numbers travel."""
-    if trainer.world_size == 1:
-        return images
-    parts: list[torch.Tensor | None] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(parts, images.index)
-    whole = copy.copy(images)
-    whole.index = torch.cat([part for part in parts if part is not None]).sort().values
-    return whole

@@ -92,10 +92,11 @@ class DetectionEvaluation(EpochEndEvaluation):
         self.fit_samples, self.false_positive_rate = fit_samples, false_positive_rate
         self._sets_threshold = {name: each.threshold is None for name, each in detectors.items()}
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a model that a detector cannot look at."""
+        first = images.first()
         for detector in self.detectors.values():
-            detector.check(model, batch.image, batch.index)
+            detector.check(model, first.image, first.index)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Fit the detectors, attack this rank's images and measure them."""

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.journal import log_figure, log_table
 from lightning_adv.callbacks.progress import track
-from lightning_adv.callbacks.share import EvaluationBatch, Share, evaluation_loader
+from lightning_adv.callbacks.share import Share, evaluation_loader
 from lightning_adv.errors import InputError
 from lightning_adv.reports.results import EvaluationResult
 
@@ -78,8 +78,8 @@ class EpochEndEvaluation(Callback):
     def results(self, trainer: Trainer) -> EvaluationResult:
         """Add up all ranks (called on every one) and give the typed result."""
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        """Refuse, on one image and before the first training step, what an evaluation would fail at after an epoch."""
+    def check(self, model: LightningModule, images: Share) -> None:
+        """Refuse before the first training step, as a rule on ``images.first()``, what would fail after an epoch."""
 
     @property
     def state_key(self) -> str:
@@ -116,7 +116,7 @@ class EpochEndEvaluation(Callback):
         with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
             images = Share(trainer, evaluation_loader(trainer, "val"), self.max_samples, self.batch_size, self.seed)
             with trainer.precision_plugin.forward_context():
-                self.check(pl_module, images.first())
+                self.check(pl_module, images)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate if this epoch is due."""

@@ -8,7 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.logits import clean_logits
-from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import Fooling, FoolingSet
 from lightning_adv.reports.fooling import FoolingResult
@@ -53,9 +53,9 @@ class FoolingImages(EpochEndEvaluation):
             raise InputError("methods is empty: name one, e.g. methods: {gradient: FoolingGradient}")
         self.methods, self.classes, self.only_last = dict(methods), classes, every_n_epochs is None
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a class that the model does not have."""
-        count = clean_logits(model, batch.image).shape[1]
+        count = clean_logits(model, images.first().image).shape[1]
         wrong = [number for number in self.classes or () if not 0 <= number < count]
         if wrong:
             raise InputError(f"classes of FoolingImages must be some of 0 .. {count - 1}, got {wrong}")
@@ -63,7 +63,7 @@ class FoolingImages(EpochEndEvaluation):
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Run this rank's methods."""
         first = images.first()
-        self.check(model, first)
+        self.check(model, images)
         self._number_of_classes = clean_logits(model, first.image).shape[1]
         self._found: dict[str, tuple[FoolingSet, float]] = {}
         for name in self.track(trainer, list(self.methods)[trainer.global_rank :: trainer.world_size], self.name):

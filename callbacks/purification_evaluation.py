@@ -90,10 +90,11 @@ class PurificationEvaluation(EpochEndEvaluation):
         self.purifiers, self.attacks, self.black_box = purifiers, attacks, black_box
         self.draws, self.attack_draws, self.examples = draws, attack_draws, examples
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Purify and classify one image with each purifier."""
+        first = images.first().image
         for purifier in self.purifiers.values():
-            clean_logits(PurifiedClassifier(purifier.to(batch.image.device), model), batch.image)
+            clean_logits(PurifiedClassifier(purifier.to(first.device), model), first)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack, purify and classify this rank's images."""
@@ -102,7 +103,7 @@ class PurificationEvaluation(EpochEndEvaluation):
         self._shown: dict[Key, list[Shown]] = {}
         self._purified: dict[Key, list[Shown]] = {}
         self._labels: list[Tensor] = []
-        for batch in self.track(trainer, images, self.name):
+        for batch in self.track(trainer, images.balanced(), self.name):
             if int(batch.label.max()) >= self._classes or int(batch.label.min()) < 0:
                 raise InputError(f"labels must lie in [0, {self._classes}): the model has {self._classes} logits")
             self._evaluate(model, batch)

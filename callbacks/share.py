@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
+from torch.distributed import Store
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -17,6 +18,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from lightning_adv.callbacks.claims import Claims, shared_store
 from lightning_adv.errors import InputError
 
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader"]
@@ -68,6 +70,7 @@ class Share:
         if not len(self._candidates):
             raise InputError("an evaluation needs at least one image, and its data loader has none")
         limit = _limit(trainer, loader, self.batch_size, len(self._candidates))
+        self._claims: Claims | None = None
         self._choose(limit if max_samples is None else min(limit, max_samples))
 
     def __len__(self) -> int:
@@ -76,9 +79,15 @@ class Share:
 
     def __iter__(self) -> Iterator[EvaluationBatch]:
         """Batches on the device, in the order of the data set."""
-        chunks = [chunk.tolist() for chunk in self.index.split(self.batch_size)] if len(self.index) else []
-        for chunk, batch in zip(chunks, self._loader(chunks), strict=True):
+        rank, claims = self.trainer.global_rank, self._claims
+        chunks = self._dealt(rank)
+        for number, (chunk, batch) in enumerate(zip(chunks, self._loader(chunks), strict=True)):
+            if claims is not None and not claims.take(rank, number):
+                break  # an idle rank has begun this one, and took those after it before
             yield self._on_device(batch, torch.tensor(chunk))
+        for other, number in claims.left() if claims is not None else ():
+            chunk = self._dealt(other)[number]
+            yield self._on_device(next(iter(self._loader([chunk]))), torch.tensor(chunk))
 
     def first(self) -> EvaluationBatch:
         """One image of the data set, also on a rank whose share is empty (to learn the number of classes)."""
@@ -89,6 +98,22 @@ class Share:
         """A choice of ``samples`` of these images, over all ranks, dealt out in the same way."""
         other = copy.copy(self)
         other._choose(min(samples, self.total))
+        return other
+
+    def balanced(self, store: Store | None = None) -> "Share":
+        """The same images; a rank that is done with its own batches goes on with those that others have not begun.
+
+        For work whose cost differs from image to image, in results that do not depend on who does it. Call on every
+        rank. Smaller batches balance better.
+
+        Args:
+            store: of this iteration alone, seen by all ranks; None for one of the process group.
+        """
+        other = copy.copy(self)
+        store = shared_store(self.trainer) if store is None else store
+        ranks = range(self.trainer.world_size)
+        if store is not None:
+            other._claims = Claims(store, self.trainer.global_rank, [len(self._dealt(rank)) for rank in ranks])
         return other
 
     def on_every_rank(self) -> "Share":
@@ -103,7 +128,14 @@ class Share:
             order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
             chosen = chosen[order[:limit].sort().values]  # a prefix of one order: choices of two sizes are nested
         self._chosen, self.total = chosen, len(chosen)
-        self.index = chosen[self.trainer.global_rank :: self.trainer.world_size]
+        self.index = self._of(self.trainer.global_rank)
+
+    def _of(self, rank: int) -> Tensor:
+        return self._chosen[rank :: self.trainer.world_size]
+
+    def _dealt(self, rank: int) -> list[list[int]]:
+        index = self.index if rank == self.trainer.global_rank else self._of(rank)
+        return [chunk.tolist() for chunk in index.split(self.batch_size)] if len(index) else []
 
     def _loader(self, chunks: list[list[int]]) -> DataLoader:
         # A loader without automatic batching asks its data set for a list of indices; any other one for each image.

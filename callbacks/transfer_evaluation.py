@@ -82,9 +82,9 @@ class TransferEvaluation(EpochEndEvaluation):
             last = max(i for i, each in enumerate(others) if isinstance(each, AttackEvaluation))
             trainer.callbacks = [*others[: last + 1], self, *others[last + 1 :]]
 
-    def check(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a source that does not go with the model."""
-        self._check_classes(model, batch)
+        self._check_classes(model, images.first())
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack the sources on this rank's images."""

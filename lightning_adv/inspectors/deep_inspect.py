@@ -60,7 +60,7 @@ class DeepInspect(Inspector):
         hidden: units of the generator's hidden layer.
         log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
             few classes that differ by nature (see :mod:`lightning_adv.inspectors.outliers`).
-        threshold, alpha, seed: see :class:`Inspector`.
+        threshold, alpha, seed, allow_missing_classes: see :class:`Inspector`.
 
     Raises:
         InputError: numbers that cannot be meant.
@@ -92,8 +92,9 @@ class DeepInspect(Inspector):
         threshold: float = 2.0,
         alpha: float = 0.05,
         seed: int = 0,
+        allow_missing_classes: bool = False,
     ) -> None:
-        super().__init__(threshold, alpha, seed)
+        super().__init__(threshold, alpha, seed, allow_missing_classes)
         counts = {"steps": steps, "images_per_step": images_per_step, "batch_size": batch_size, "hidden": hidden}
         for name, value in (counts | {"substitutes": substitutes, "draws": draws}).items():
             if value < 1:

@@ -12,7 +12,7 @@ from lightning_adv.attacks.trace import Classifier, leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.outliers import find_outliers
 from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search
-from lightning_adv.inspectors.suspect import CleanImages, Suspect
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes
 
 __all__ = ["Images", "Inspector"]
 
@@ -31,6 +31,7 @@ class Inspector(ABC):
         threshold: of the anomaly index, for the paper's verdict.
         alpha: level of the verdict that is corrected for the number of classes.
         seed: of all random numbers.
+        allow_missing_classes: inspect with labelled images also where some class has none.
 
     Raises:
         InputError: numbers that cannot be meant.
@@ -53,10 +54,13 @@ class Inspector(ABC):
     log_norms: bool = False
     """Whether the outlier rule is asked of the logarithms of the norms."""
 
-    def __init__(self, threshold: float = 2.0, alpha: float = 0.05, seed: int = 0) -> None:
+    def __init__(
+        self, threshold: float = 2.0, alpha: float = 0.05, seed: int = 0, allow_missing_classes: bool = False
+    ) -> None:
         if threshold <= 0 or not 0 < alpha < 1:
             raise InputError(f"threshold must be above 0 and alpha in (0, 1), got {threshold} and {alpha}")
         self.threshold, self.alpha, self.seed = threshold, alpha, seed
+        self.allow_missing_classes = allow_missing_classes
 
     @abstractmethod
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
@@ -70,10 +74,14 @@ class Inspector(ABC):
             images: clean images, float in [0, 1] (uint8 is divided by 255), of one size.
 
         Raises:
-            InputError: no images, values outside [0, 1], labels that the model does not know, a class that has no clean
-                image of another class to be triggered.
+            InputError: no images, values outside [0, 1], labels that the model does not know, a class without a clean
+                image (see ``allow_missing_classes``).
         """
         return self.judge([self.search(model, images)])
+
+    def check(self, label: Tensor | None, classes: int) -> list[str]:
+        """Warnings about the labels [N] of clean images for a model of so many classes; raises as calling does."""
+        return [] if label is None else check_classes(label, classes, self.allow_missing_classes)
 
     def search(self, model: Classifier, images: Images, rank: int = 0, ranks: int = 1) -> Search:
         """The part of one of several processes: classes ``rank``, ``rank + ranks``, ...; arguments as in calling.
@@ -84,7 +92,7 @@ class Inspector(ABC):
             clean = CleanImages.of(images, model)
             suspect = Suspect(model)
             classes = suspect.classes(clean.image[:1])
-            warnings = clean.check(classes)
+            warnings = self.check(clean.label, classes)
             mine = range(classes if rank == 0 else 0) if self.joint else range(rank, classes, ranks)
             # The trainer's autocast stops here: triggers are searched for in float32.
             with torch.autocast(clean.image.device.type, enabled=False):

@@ -49,7 +49,7 @@ class NeuralCleanse(Inspector):
         early_stop_threshold: a mask is smaller if its norm is below this share of the smallest before.
         classes_at_once: classes in one forward; default all. 1 is the authors' loop, class after class.
         bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
-        threshold, alpha, seed: see :class:`Inspector`.
+        threshold, alpha, seed, allow_missing_classes: see :class:`Inspector`.
 
     Raises:
         InputError: numbers that cannot be meant.
@@ -83,8 +83,9 @@ class NeuralCleanse(Inspector):
         threshold: float = 2.0,
         alpha: float = 0.05,
         seed: int = 0,
+        allow_missing_classes: bool = False,
     ) -> None:
-        super().__init__(threshold, alpha, seed)
+        super().__init__(threshold, alpha, seed, allow_missing_classes)
         counts = {"steps": steps, "batch_size": batch_size, "images_per_step": images_per_step, "patience": patience}
         counts |= {"early_stop_patience": early_stop_patience, "classes_at_once": classes_at_once}
         for name, value in counts.items():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks.trace import Classifier, forward_float32
 from lightning_adv.errors import InputError
 
-__all__ = ["CleanImages", "Suspect", "hits", "shuffled_minibatches"]
+__all__ = ["CleanImages", "Suspect", "check_classes", "hits", "shuffled_minibatches"]
 
 
 class Suspect:
@@ -105,30 +105,38 @@ class CleanImages:
             image, torch.cat([label.to(device, torch.int64, copy=True) for _, label in pairs]) if labelled else None
         )
 
-    def check(self, classes: int) -> list[str]:
-        """Warnings about classes that have no image.
 
-        Raises:
-            InputError: labels that the model does not know; images of one class only.
-        """
-        if self.label is None:
-            return []
-        low, high = torch.stack(torch.aminmax(self.label)).tolist()
-        if low < 0 or high >= classes:
-            raise InputError(
-                f"label {low if low < 0 else high} is outside [0, {classes}): the model has {classes} logits"
-            )
-        present = set(self.label.unique().tolist())
-        if len(present) == 1:
-            raise InputError(
-                f"all {len(self.label)} clean images are of class {low}: the trigger of a class needs images of other "
-                "classes to turn; give images of every class"
-            )
-        missing = [str(label) for label in range(classes) if label not in present]
-        if not missing:
-            return []
-        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-        return [f"{len(missing)} of {classes} classes have no clean image ({shown}): no trigger is tried on them"]
+def check_classes(label: Tensor, classes: int, allow_missing: bool) -> list[str]:
+    """Warnings about classes that have no image.
+
+    Args:
+        label: [N] of the clean images.
+        classes: of the model.
+        allow_missing: warn of a class without an image instead of refusing it.
+
+    Raises:
+        InputError: labels that the model does not know; images of one class only; a class without an image.
+    """
+    low, high = torch.stack(torch.aminmax(label)).tolist()
+    if low < 0 or high >= classes:
+        raise InputError(f"label {low if low < 0 else high} is outside [0, {classes}): the model has {classes} logits")
+    present = set(label.unique().tolist())
+    if len(present) == 1:
+        raise InputError(
+            f"all {len(label)} clean images are of class {low}: the trigger of a class needs images of other "
+            "classes to turn; give images of every class"
+        )
+    missing = [str(each) for each in range(classes) if each not in present]
+    if not missing:
+        return []
+    shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+    said = f"{len(missing)} of {classes} classes have no clean image ({shown})"
+    if not allow_missing:
+        raise InputError(
+            f"{said}: no trigger can be tried on them; give images of every class (a larger max_samples, where one is "
+            "set), or allow_missing_classes: true to inspect with those there are"
+        )
+    return [f"{said}: no trigger is tried on them"]
 
 
 def shuffled_minibatches(images: Tensor, batch_size: int, seed: int) -> Iterator[Tensor]:

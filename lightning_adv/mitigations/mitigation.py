@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes, hits, shuffled_minibatches
 
 __all__ = ["Mitigation", "MitigationReport", "Repair"]
 
@@ -142,7 +142,7 @@ class Mitigation(ABC):
                 raise InputError(
                     f"{type(self).__name__} needs clean images with labels, at least two: batches (image, label, ...)"
                 )
-            clean.check(Suspect(model).classes(clean.image[:1]))
+            check_classes(clean.label, Suspect(model).classes(clean.image[:1]), allow_missing=True)
             tuned, held_out = self._split(clean)
             before = correct(model, held_out)
             repair = self.repair(model, tuned, held_out)

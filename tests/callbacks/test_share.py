@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.distributed import HashStore
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -197,3 +198,34 @@ def test_what_cannot_be_evaluated_is_refused_with_a_reason(name):
 def test_a_missing_loader_is_named():
     with pytest.raises(InputError, match="needs a val_dataloader"):
         evaluation_loader(trainer(), "val")
+
+
+def test_an_idle_rank_goes_on_with_what_a_slower_one_left():
+    loader, store = DataLoader(images(COUNT), batch_size=4), HashStore()
+    slow, idle = (share(loader, OfMany(rank, 2)).balanced(store) for rank in range(2))
+    begun = iter(slow)
+    first = next(begun)
+    taken = indices(idle)
+    rest = [int(i) for batch in begun for i in batch.index]
+    assert rest == []  # its first batch is its own, the idle one has done all others
+    assert sorted(first.index.tolist() + taken) == list(range(COUNT))
+    assert taken[: len(range(1, COUNT, 2))] == list(range(1, COUNT, 2))  # its own first
+
+
+def test_balanced_images_are_those_dealt_out_and_each_comes_once():
+    loader, store = DataLoader(images(COUNT), batch_size=2), HashStore()
+    parts = [iter(share(loader, OfMany(rank, 3), 20).balanced(store)) for rank in range(3)]
+    seen = []
+    while parts:  # in turn
+        for part in list(parts):
+            batch = next(part, None)
+            if batch is None:
+                parts.remove(part)
+                continue
+            seen += batch.index.tolist()
+    assert sorted(seen) == indices(share(loader, max_samples=20))
+
+
+def test_balanced_on_one_rank_is_the_share_itself():
+    loader = DataLoader(images(COUNT), batch_size=4)
+    assert indices(share(loader).balanced()) == indices(share(loader))

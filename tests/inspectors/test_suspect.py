@@ -46,7 +46,10 @@ def test_a_forward_that_gives_no_logits_is_refused():
 
 
 def test_a_class_without_a_clean_image_is_said():
-    report = NeuralCleanse(steps=1)(MODEL, [(X, torch.tensor([0, 2, 0, 2, 0, 2]))])
+    labelled = [(X, torch.tensor([0, 2, 0, 2, 0, 2]))]
+    with pytest.raises(InputError, match=r"1 of 3 classes have no clean image \(1\).*allow_missing_classes"):
+        NeuralCleanse(steps=1)(MODEL, labelled)
+    report = NeuralCleanse(steps=1, allow_missing_classes=True)(MODEL, labelled)
     assert "1 of 3 classes have no clean image (1)" in report.warnings[0]
 
 
