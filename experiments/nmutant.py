@@ -54,18 +54,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--root", default="data")
     arguments.add_argument("--run", default="runs/nmutant")
-    arguments.add_argument("--data", nargs="+", choices=list(SETTINGS), default=list(SETTINGS))
-    arguments.add_argument("--quick", action="store_true", help="MNIST alone, 100 images an attack, 300 mutations")
+    arguments.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
+    arguments.add_argument("--quick", action="store_true", help="100 images an attack, 300 mutations")
     given = arguments.parse_args()
     started = datetime.now(UTC)
     count, mutations = (100, 300) if given.quick else (1000, 5000)
-    names = ["MNIST"] if given.quick else given.data
+    names = given.data or (["MNIST"] if given.quick else list(SETTINGS))
     tables: list[Table] = []
     for name in names:
         tables += _measure(name, given.root, Path(given.run) / name, count, mutations, given.quick)
     tables.append(theorem_table(samples=20_000 if given.quick else 1_000_000))
     command = ["python", "-m", "experiments.nmutant", "--root", "data", *(["--quick"] if given.quick else [])]
-    command += ["--data", *names] if len(names) < len(SETTINGS) and not given.quick else []
+    command += ["--data", *given.data] if given.data else []
     text = (
         f"{count} images of each kind, {mutations} mutations an image for the detector of Tables 4 to 6, "
         f"{min(mutations, 500)} for the other label change rates. The authors' operator (`PaperMutation`) adds at "

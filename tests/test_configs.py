@@ -79,6 +79,7 @@ def test_a_run_is_built_with_attacks_that_are_evaluated_last(name):
     ("name", "eps", "step", "steps"),
     [
         ("cifar10_pgd.yaml", 8 / 255, 2 / 255, 10),
+        ("cifar10_pgd_fast.yaml", 8 / 255, 2 / 255, 10),
         ("cifar10_trades.yaml", 0.031, 0.007, 10),
         ("imagenet_fast.yaml", 4 / 255, 5 / 255, 1),
         ("mnist_pgd.yaml", 0.3, None, None),
