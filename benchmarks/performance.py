@@ -84,7 +84,8 @@ def main() -> None:
             kept("ranks", lambda: ranks_rows(given.root, given.rounds)),
             note=f"Wall seconds without the start, gloo. Training: {BATCHES} steps on {BATCH} images over all ranks, "
             f"otherwise as above. AutoAttack: standard, {ATTACKED} images of MNIST in batches of 16 by "
-            "`AttackEvaluation`, whose ranks take from each other what is left. Asked: at least 0.9.",
+            "`AttackEvaluation`, whose ranks take from each other what is left; two threads gain little on batches so "
+            "small, which flatters the ranks. Asked: at least 0.9.",
         ),
         Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], kept("start", lambda: _starts(given.rounds))),
         Table(
