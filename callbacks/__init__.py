@@ -13,6 +13,7 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.fooling_images import FoolingImages
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
 from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
+from lightning_adv.callbacks.physical_evaluation import PhysicalEvaluation
 from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
@@ -29,6 +30,7 @@ __all__ = [
     "EpochLine",
     "FoolingImages",
     "LastCheckpoint",
+    "PhysicalEvaluation",
     "PurificationEvaluation",
     "Report",
     "RunRecord",

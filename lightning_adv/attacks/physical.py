@@ -3,8 +3,10 @@
 Perspective and framing, the camera's resolution, blur, light, colour, sensor noise, JPEG, in this order.
 """
 
+import inspect
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -91,7 +93,15 @@ class PhysicalWorld(nn.Module):
         if not len(image):
             return image
         noise: Noise = DeviceNoise() if index is None else SampleNoise(self.seed, index)
-        x = image.float()
+        with torch.autocast(image.device.type, enabled=False):
+            return self._photograph(image.float(), noise)
+
+    def extra_repr(self) -> str:
+        """Settings, as in the configuration."""
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+    def _photograph(self, x: Tensor, noise: Noise) -> Tensor:
         chance = 2 * noise.uniform(x.new_zeros(len(x), DRAWS)) - 1  # [N, DRAWS] in [-1, 1)
         x = self._seen_from_the_side(x, chance[:, :8], chance[:, 8:11])
         x = self._in_focus(x, chance[:, 11])

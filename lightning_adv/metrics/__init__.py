@@ -4,8 +4,10 @@ from lightning_adv.metrics.attack_tally import AttackTally, CleanTally
 from lightning_adv.metrics.outcomes import (
     Destruction,
     Outcomes,
+    class_ranks,
     destruction,
     outcomes,
+    outcomes_of_predictions,
     similar_classes,
     top_k_errors,
 )
@@ -15,8 +17,10 @@ __all__ = [
     "CleanTally",
     "Destruction",
     "Outcomes",
+    "class_ranks",
     "destruction",
     "outcomes",
+    "outcomes_of_predictions",
     "similar_classes",
     "top_k_errors",
 ]

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Destruction", "Outcomes", "destruction", "outcomes", "similar_classes", "top_k_errors"]
+__all__ = [
+    "Destruction",
+    "Outcomes",
+    "class_ranks",
+    "destruction",
+    "outcomes",
+    "outcomes_of_predictions",
+    "similar_classes",
+    "top_k_errors",
+]
 
 
 @dataclass(frozen=True)
@@ -71,11 +80,30 @@ def outcomes(
         )
     if similar is not None and similar.shape != (classes, classes):
         raise ValueError(f"similar must be [{classes}, {classes}], got {tuple(similar.shape)}")
-    before, after = clean.argmax(dim=1) == labels, adversarial.argmax(dim=1) == labels
     said = adversarial.argmax(dim=1)
+    in_sight = (class_ranks(clean, said) < top) & (class_ranks(adversarial, labels) < top)
+    return outcomes_of_predictions(clean.argmax(dim=1), said, labels, in_sight, similar)
+
+
+def outcomes_of_predictions(
+    clean: Tensor, adversarial: Tensor, labels: Tensor, in_sight: Tensor, similar: Tensor | None = None
+) -> Outcomes:
+    """Count the outcomes where logits are no longer at hand.
+
+    Args:
+        clean, adversarial: [N] classes that the model says before and after.
+        labels: [N].
+        in_sight: [N] bool, whether the class said after was among the top ones before, and the label still is after.
+        similar: as of :func:`outcomes`.
+
+    Example:
+        >>> label, said = torch.tensor([0, 1]), torch.tensor([0, 2])
+        >>> outcomes_of_predictions(label, said, label, in_sight=said == 2).refocused
+        1
+    """
+    before, after = clean == labels, adversarial == labels
     turned = before & ~after
-    related = torch.zeros_like(turned) if similar is None else similar.to(labels.device)[labels, said]
-    in_sight = (_rank(clean, said) < top) & (_rank(adversarial, labels) < top)
+    related = torch.zeros_like(turned) if similar is None else similar.to(labels.device)[labels, adversarial]
     numbers = {
         "robust": before & after,
         "conatural": turned & related,
@@ -84,7 +112,7 @@ def outcomes(
         "benign": ~before & after,
         "wrong": ~before & ~after,
     }
-    return Outcomes(samples=count, **{name: int(each.sum()) for name, each in numbers.items()})
+    return Outcomes(samples=len(labels), **{name: int(each.sum()) for name, each in numbers.items()})
 
 
 def similar_classes(logits: Tensor, labels: Tensor, share: float = 0.01) -> Tensor:
@@ -143,7 +171,7 @@ def destruction(clean: Tensor, adversarial: Tensor, transformed: Tensor, labels:
         >>> destruction(right, wrong, right, torch.tensor([0]))
         Destruction(fooled=1, destroyed=1)
     """
-    right, attacked, again = (_rank(logits, labels) < top for logits in (clean, adversarial, transformed))
+    right, attacked, again = (class_ranks(logits, labels) < top for logits in (clean, adversarial, transformed))
     fooled = right & ~attacked
     return Destruction(int(fooled.sum()), int((fooled & again).sum()))
 
@@ -155,11 +183,16 @@ def top_k_errors(logits: Tensor, labels: Tensor, k: int = 5) -> int:
         >>> top_k_errors(torch.tensor([[3.0, 2, 1], [3.0, 2, 1]]), torch.tensor([1, 2]), k=2)
         1
     """
-    return int((_rank(logits, labels) >= k).sum())
+    return int((class_ranks(logits, labels) >= k).sum())
 
 
-def _rank(logits: Tensor, classes: Tensor) -> Tensor:
-    """[N] number of classes of higher logit; ties rank the lower class number first, as argmax does."""
+def class_ranks(logits: Tensor, classes: Tensor) -> Tensor:
+    """[N] number of classes of higher logit [N, K] than ``classes`` [N]; of ties the lower class number is first.
+
+    Example:
+        >>> class_ranks(torch.tensor([[3.0, 2, 1]]), torch.tensor([1]))
+        tensor([1])
+    """
     own = logits.gather(1, classes[:, None])
     number = torch.arange(logits.shape[1], device=logits.device)
     return ((logits > own) | ((logits == own) & (number < classes[:, None]))).sum(dim=1)

@@ -1,0 +1,229 @@
+"""Adversarial images in front of a camera, at the end of an epoch (Kurakin, Goodfellow, Bengio, 2017)."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor, nn
+
+from lightning_adv.attacks import EOT, Attack, PhysicalWorld
+from lightning_adv.attacks.budget import Budget, as_eps, as_text
+from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.logits import check_labels, clean_logits
+from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.errors import InputError
+from lightning_adv.metrics import Destruction, outcomes_of_predictions, similar_classes
+from lightning_adv.metrics.photograph_tally import PhotographTally
+from lightning_adv.purifiers.purifier import content_index
+from lightning_adv.reports.physical import PhotographedAttack, PhysicalResult
+from lightning_adv.reports.purification import Strip, StripRow
+
+__all__ = ["PhysicalEvaluation"]
+
+CONFUSED = 0.01
+"""Classes are related where so large a share of the clean images of one is taken for the other."""
+
+Key = tuple[str, float | None]
+"""Name of an attack, and its eps."""
+
+
+class PhysicalEvaluation(EpochEndEvaluation):
+    """Whether attacks survive being printed and photographed, and what they make of the images before that.
+
+    The destruction rate is the share of an attack's successes whose simulated photographs are classified correctly
+    again. An attack given as ``EOT`` is made through the camera, over the mean of its photographs; all others are made
+    on the model alone. The outcomes of the attacks are counted by kind (Billovits et al.).
+
+    Logs ``{stage}/physical/{attack}/destruction_rate`` and ``photograph_accuracy``, with ``/eps_...`` behind the attack
+    where there are several, and ``{stage}/physical/photograph_accuracy`` of clean images.
+
+    Args:
+        attacks: name to attack.
+        eps: budgets to scale every attack to that has one; none for each attack's own.
+        world: the camera; default one with its defaults.
+        families: names of classes that are related, e.g. ``[[cat, dog], [car, truck]]``; None for those that the model
+            confuses on at least one clean image in a hundred.
+        max_samples: images over all ranks, a seeded choice; None for all.
+        every_n_epochs: in fit; the last epoch is always evaluated.
+        batch_size: images a batch on one rank; None for the data loader's.
+        examples: images that the picture shows.
+        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
+        seed: of the choice of images.
+        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+
+    Raises:
+        InputError: no attack, an eps out of range or without an attack that has one; before training starts: images
+            that the camera cannot take, a family of unknown classes.
+
+    Example:
+        >>> from lightning_adv.attacks import BIM, FGSM
+        >>> PhysicalEvaluation({"fgsm": FGSM(), "bim": BIM()}, eps=["4/255", "8/255"]).eps["Linf"][0] * 255
+        4.0
+    """
+
+    default_name: ClassVar[str] = "physical"
+
+    def __init__(
+        self,
+        attacks: dict[str, Attack],
+        eps: Sequence[Budget] = (),
+        world: PhysicalWorld | None = None,
+        families: list[list[str]] | None = None,
+        max_samples: int | None = 500,
+        every_n_epochs: int = 1,
+        batch_size: int | None = None,
+        examples: int = 8,
+        pictures: When = "last",
+        seed: int = 0,
+        name: str = "physical",
+    ) -> None:
+        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        if not attacks or any(not key or "/" in key for key in attacks):
+            raise InputError("attacks of PhysicalEvaluation must be named, without a slash: attacks: {fgsm: FGSM}")
+        if examples < 0:
+            raise InputError(f"examples must not be negative, got {examples}")
+        self.attacks, self.families, self.examples = dict(attacks), families, examples
+        self.world = PhysicalWorld() if world is None else world
+        norms = {attack.norm for attack in attacks.values() if getattr(attack, "eps", None)}
+        if eps and not norms:
+            raise InputError("eps is given, and no attack of PhysicalEvaluation has a budget that it could scale")
+        self.eps = {norm: sorted({as_eps(each, norm) for each in eps}) for norm in norms}
+        if any(budgets and budgets[0] == 0 for budgets in self.eps.values()):
+            raise InputError("eps of PhysicalEvaluation starts above 0; images without attack are always photographed")
+
+    def check(self, model: LightningModule, images: Share) -> None:
+        """Take a photograph, and look the families up."""
+        first = images.first()
+        classes = clean_logits(model, self.world(first.image, first.index)).shape[1]
+        self._related(_names(images.trainer, classes))
+
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+        """Attack, photograph and classify this rank's images."""
+        self._classes = clean_logits(model, images.first().image).shape[1]
+        self._clean = PhotographTally().to(model.device)
+        self._tallies = {key: PhotographTally().to(model.device) for key in self._keys()}
+        self._labels: list[Tensor] = []
+        self._shown: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        for batch in self.track(trainer, images.balanced(), self.name):
+            check_labels(batch.label, self._classes)
+            self._evaluate(model, batch)
+
+    def results(self, trainer: Trainer) -> PhysicalResult:
+        """Counts over all ranks."""
+        names = _names(trainer, self._classes)
+        label, clean, _, photo, *_ = self._clean.compute().cpu().T
+        said = F.one_hot(clean, self._classes).float()
+        related = self._related(names)
+        related = similar_classes(said, label, CONFUSED) if related is None else related
+        attacked = {name for name, _ in self._tallies}
+        return PhysicalResult(
+            title="Physical world",
+            rows=[self._row(key, tally.compute().cpu(), related) for key, tally in self._tallies.items()],
+            samples=len(label),
+            clean_correct=int((clean == label).sum()),
+            photographed_correct=int((photo == label).sum()),
+            world=repr(self.world),
+            descriptions={name: repr(attack) for name, attack in self.attacks.items() if name in attacked},
+            related=[(names[i], names[j]) for i, j in related.triu().nonzero().tolist()],
+            strips=[self._strip()] if self._labels else [],
+            class_names=names,
+        )
+
+    def _keys(self) -> list[Key]:
+        keys: list[Key] = []
+        for name, attack in self.attacks.items():
+            own = getattr(attack, "eps", None)
+            keys += [(name, eps) for eps in (self.eps[attack.norm] if own else ()) or [own]]
+        return keys
+
+    def _evaluate(self, model: LightningModule, batch: EvaluationBatch) -> None:
+        image, label, index = batch.image.float(), batch.label, batch.index
+        wanted = max(0, self.examples - sum(map(len, self._labels)))
+        if wanted:
+            self._labels.append(label[:wanted].cpu())
+        last = {name: eps for name, eps in self._tallies}  # noqa: C416 (the last of a name stays)
+
+        def photographed(title: str, taken: Tensor, logits: Tensor, show: bool) -> Tensor:
+            photo = self.world(taken, index)
+            seen = clean_logits(model, photo)
+            for row, images, said in ((title, taken, logits), (f"{title}:\nphotograph", photo, seen)):
+                if wanted and show:
+                    shown = (images[:wanted].detach().cpu(), said[:wanted].argmax(dim=1).cpu())
+                    self._shown.setdefault(row, []).append(shown)
+            return seen
+
+        clean = clean_logits(model, image)
+        self._clean.update(label, clean, clean, photographed("clean", image, clean, show=True))
+        for (name, eps), tally in self._tallies.items():
+            attack = self.attacks[name]
+            attack = attack if eps is None else attack.scaled(eps / attack.eps)
+            target = _BehindTheCamera(self.world, model, attack.draws) if isinstance(attack, EOT) else model
+            crafted = attack(target, image, label, index=index)
+            logits = clean_logits(model, crafted)
+            title = name if eps is None else f"{name},\neps {as_text(eps)}"
+            tally.update(label, clean, logits, photographed(title, crafted, logits, show=eps == last[name]))
+
+    def _row(self, key: Key, table: Tensor, related: Tensor) -> PhotographedAttack:
+        label, before, after, photo, in_sight, *top_5 = table.T
+        fooled = (before == label) & (after != label)
+        name, eps = key
+        return PhotographedAttack(
+            attack=name,
+            eps=eps,
+            aware=isinstance(self.attacks[name], EOT),
+            destruction=Destruction(int(fooled.sum()), int((fooled & (photo == label)).sum())),
+            outcomes=outcomes_of_predictions(before, after, label, in_sight.bool(), related),
+            top_5=tuple(int(each.sum()) for each in top_5),
+            photographed_correct=int((photo == label).sum()),
+        )
+
+    def _related(self, names: list[str]) -> Tensor | None:
+        """[K, K] bool of the families given."""
+        if self.families is None:
+            return None
+        unknown = sorted({each for family in self.families for each in family} - set(names))
+        if unknown:
+            raise InputError(
+                f"families of PhysicalEvaluation: there is no class {', '.join(unknown)}; the classes are "
+                f"{', '.join(names[:20])}{' ...' if len(names) > 20 else ''}"
+            )
+        related = torch.zeros(len(names), len(names), dtype=torch.bool)
+        for family in self.families:
+            members = torch.tensor([names.index(each) for each in family])
+            related[members[:, None], members] = True
+        return related & ~torch.eye(len(names), dtype=torch.bool)
+
+    def _strip(self) -> Strip:
+        rows = [
+            StripRow(title, *(torch.cat(parts) for parts in zip(*shown, strict=True)))
+            for title, shown in self._shown.items()
+        ]
+        return Strip("photographs", "Images, attacked images and their photographs", torch.cat(self._labels), rows)
+
+
+class _BehindTheCamera(nn.Module):
+    """The model as an attacker tries it: another photograph for every image that is tried and every draw.
+
+    Args:
+        world: the camera.
+        model: the classifier.
+        draws: copies of an image that follow each other in a batch.
+    """
+
+    def __init__(self, world: PhysicalWorld, model: nn.Module, draws: int) -> None:
+        super().__init__()
+        self.world, self.model, self.draws = world, model, draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, K]."""
+        # Numbers made from pixels, so that neither batches nor ranks decide which photographs an attacker takes.
+        index = content_index(x) + torch.arange(len(x), device=x.device) % self.draws
+        return forward_float32(self.model, self.world(x, index))
+
+
+def _names(trainer: Trainer, classes: int) -> list[str]:
+    names = getattr(trainer.datamodule, "class_names", None)
+    return list(names) if names and len(names) == classes else list(map(str, range(classes)))
