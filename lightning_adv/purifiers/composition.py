@@ -62,7 +62,7 @@ class Sequential(_Composed):
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """p_n(... p_1(x))."""
         for number, part in enumerate(self.purifiers):
-            x = into_the_box(part.purify(x, self._parted(noise, number)))
+            x = into_the_box(part.purify_in_chunks(x, self._parted(noise, number)))
         return x
 
     def surrogate(self, x: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Randomized(_Composed):
         chosen = (chance * len(self.purifiers)).long()
         parts = [(chosen == k).nonzero().flatten() for k in range(len(self.purifiers))]
         results = [
-            part.purify(x[rows], SampleNoise(self.seed + STREAM * (k + 1), noise.index[rows], noise.restart))
+            part.purify_in_chunks(x[rows], SampleNoise(self.seed + STREAM * (k + 1), noise.index[rows], noise.restart))
             for k, (part, rows) in enumerate(zip(self.purifiers, parts, strict=True))
             if len(rows)
         ]

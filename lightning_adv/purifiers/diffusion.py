@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.purifiers.denoising import NoiseSchedule
-from lightning_adv.purifiers.pretrained import check_images, load_pretrained
+from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["Diffusion"]
@@ -26,6 +26,8 @@ class Diffusion(Purifier):
         steps: evaluations of the network.
         scheduler: class of diffusers, e.g. "DDPMScheduler" (draws noise on its way) or "DDIMScheduler".
         seed: of the noise.
+        chunk: images that the network sees at a time; more fill a GPU. Results for one chunk have equal bits in batches
+            of any size.
         local_files_only: never ask the hub.
 
     Raises:
@@ -52,11 +54,13 @@ class Diffusion(Purifier):
         steps: int = 4,
         scheduler: str = "DDPMScheduler",
         seed: int = 0,
+        chunk: int = 32,
         local_files_only: bool = False,
     ) -> None:
         from diffusers import UNet2DModel
 
         super().__init__(seed)
+        self.chunk = check_chunk(chunk)
         self.path, self.noise_level, self.steps, self.scheduler = path, noise_level, steps, scheduler
         self.local_files_only = local_files_only
         self.network = load_pretrained(UNet2DModel, path, "unet", local_files_only)

@@ -74,6 +74,8 @@ class DifferentiableJPEG(Purifier):
         True
     """
 
+    chunk = 32
+
     def __init__(self, quality: int = 90) -> None:
         super().__init__()
         self.quality = _checked(quality)

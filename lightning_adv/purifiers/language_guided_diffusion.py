@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.denoising import NoiseSchedule
-from lightning_adv.purifiers.pretrained import check_images, load_pretrained, load_settings
+from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained, load_settings
 from lightning_adv.purifiers.prompts import ConstantPrompt, Prompter
 from lightning_adv.purifiers.purifier import Purifier, into_the_box
 
@@ -40,6 +40,8 @@ class LanguageGuidedDiffusion(Purifier):
         scheduler: class of diffusers, e.g. "DDIMScheduler".
         size: images are brought to this many pixels a side before, and back after; None leaves them as they are.
         seed: of the noise.
+        chunk: images that the network sees at a time; more fill a GPU. Results for one chunk have equal bits in batches
+            of any size.
         local_files_only: never ask the hub.
 
     Raises:
@@ -70,12 +72,14 @@ class LanguageGuidedDiffusion(Purifier):
         scheduler: str = "DDIMScheduler",
         size: int | None = None,
         seed: int = 0,
+        chunk: int = 8,
         local_files_only: bool = False,
     ) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
         from transformers import CLIPTextModel, CLIPTokenizer
 
         super().__init__(seed)
+        self.chunk = check_chunk(chunk)
         if guidance < 0:
             raise InputError(f"guidance must not be negative, got {guidance}; 0 ignores the prompt, 1 follows it")
         self.path, self.prompts, self.strength, self.steps = path, prompts or ConstantPrompt(), strength, steps
@@ -126,16 +130,13 @@ class LanguageGuidedDiffusion(Purifier):
         return x if self.size is None else into_the_box(_resized(x, self.size, self.size))
 
     def _encoded(self, prompts: list[str]) -> Tensor:
-        """[N, T, D] of N prompts; each different one is encoded once."""
-        distinct = list(dict.fromkeys(prompts))
+        """[N, T, D] of N prompts; equal ones are not put together, for the bits depend on how many there are."""
         length = self.tokenizer.model_max_length
-        device = self.text_encoder.device
         with torch.no_grad():
             tokens = self.tokenizer(
-                distinct, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+                prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
             )
-            encoded = self.text_encoder(tokens.input_ids.to(device)).last_hidden_state
-        return encoded[[distinct.index(prompt) for prompt in prompts]]
+            return self.text_encoder(tokens.input_ids.to(self.text_encoder.device)).last_hidden_state
 
     def _predicted(self, z: Tensor, timestep: Tensor, said: Tensor, unsaid: Tensor) -> Tensor:
         if self.guidance == 1:

@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_images", "load_pretrained", "load_settings", "without_progress_bars"]
+__all__ = ["check_chunk", "check_images", "load_pretrained", "load_settings", "without_progress_bars"]
 
 Network = TypeVar("Network", bound=nn.Module)
 Settings = TypeVar("Settings")
@@ -53,6 +53,17 @@ def load_settings(kind: type[Settings], path: str, subfolder: str = "", local_fi
     if folder is not None and not any((folder / subfolder).glob("*.json")):
         raise InputError(f"{folder / subfolder} holds no {kind.__name__}; expected what save_pretrained wrote")
     return _loaded(kind, path, folder, {"local_files_only": local_files_only, "subfolder": subfolder})
+
+
+def check_chunk(chunk: int) -> int:
+    """Refuse a number of images that no network can be given.
+
+    Raises:
+        InputError: below 1.
+    """
+    if chunk < 1:
+        raise InputError(f"chunk must be at least 1, got {chunk}: images that the network sees at a time")
+    return chunk
 
 
 def check_images(name: str, shape: tuple[int, ...], channels: int, factor: int) -> None:

@@ -18,7 +18,8 @@ class Purifier(nn.Module, ABC):
     A subclass is its hyperparameters and one method, :meth:`purify`. What holds for every purifier:
 
     - images are float in [0, 1], N x C x H x W; the result is float32 in [0, 1], of the same shape, on the same device;
-    - a sample's result does not depend on its batch: noise comes from (seed, index, draw) alone;
+    - a sample's result does not depend on its batch, bit for bit: noise comes from (seed, index, draw) alone, and
+      networks see ``chunk`` images at a time;
     - it works under ``inference_mode`` and autocast, in float32.
 
     It is a module only for the weights that some purifiers hold; these are frozen.
@@ -39,6 +40,12 @@ class Purifier(nn.Module, ABC):
 
     differentiable: bool = True
     """Whether gradients through :meth:`purify` are those of what it computes."""
+
+    chunk: int | None = None
+    """Images that :meth:`purify` is given at a time, always as many, the last one repeated; None for all at once.
+
+    A network's sums are rounded in an order that the size of its batch decides: in equal batches bits are equal.
+    """
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -79,7 +86,17 @@ class Purifier(nn.Module, ABC):
         index = content_index(x) if index is None else index.to(x.device)
         noise = SampleNoise(self.seed, index, draw)
         with torch.autocast(x.device.type, enabled=False), torch.set_grad_enabled(self._wants_gradient(x)):
-            return into_the_box(self.purify(x.float(), noise))
+            return into_the_box(self.purify_in_chunks(x.float(), noise))
+
+    def purify_in_chunks(self, x: Tensor, noise: SampleNoise) -> Tensor:
+        """:meth:`purify` of ``chunk`` images at a time: bits that do not depend on the size of the batch."""
+        if self.chunk is None:
+            return self.purify(x, noise)
+        parts = []
+        for rows in torch.arange(len(x), device=x.device).split(self.chunk):
+            full = rows[torch.arange(self.chunk, device=x.device).clamp_max(len(rows) - 1)]
+            parts.append(self.purify(x[full], noise.select(full))[: len(rows)])
+        return torch.cat(parts)
 
     def with_gradient(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
         """The same with the best gradient that is known: exact where there is one, else that of the surrogate."""

@@ -6,7 +6,7 @@ x_hat = decode(q(encode(x))),    q(z) = the nearest code e_k
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
-from lightning_adv.purifiers.pretrained import check_images, load_pretrained
+from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["VQVAE"]
@@ -17,11 +17,13 @@ class VQVAE(Purifier):
 
     Args:
         path: folder of a diffusers ``VQModel`` for images in [-1, 1], as ``VQVAEModule`` exports it, or a hub id.
+        chunk: images that the network sees at a time; more fill a GPU. Results for one chunk have equal bits in batches
+            of any size.
         local_files_only: never ask the hub.
 
     Raises:
-        InputError: a folder or model that cannot be loaded; at the call, images of other channels, or of a size that
-            the encoder cannot halve.
+        InputError: a chunk below 1, a folder or model that cannot be loaded; at the call, images of other channels, or
+            of a size that the encoder cannot halve.
 
     Example:
         >>> import tempfile
@@ -34,11 +36,11 @@ class VQVAE(Purifier):
         torch.Size([2, 1, 8, 8])
     """
 
-    def __init__(self, path: str, local_files_only: bool = False) -> None:
+    def __init__(self, path: str, chunk: int = 32, local_files_only: bool = False) -> None:
         from diffusers import VQModel
 
         super().__init__()
-        self.path, self.local_files_only = path, local_files_only
+        self.path, self.chunk, self.local_files_only = path, check_chunk(chunk), local_files_only
         self.network = load_pretrained(VQModel, path, local_files_only=local_files_only)
 
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
