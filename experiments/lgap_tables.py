@@ -72,15 +72,15 @@ def guidance_table(found: Figures) -> Table:
     columns = ["prompts", "natural", "blind", *INFORMED, "least"]
     rows: list[list[Cell]] = []
     for kind in dict.fromkeys(key[1] for key in found if key[0] == TUNED and key[1] != "undefended"):
-        blind, informed = (
-            _mean(found[TUNED, kind, "pgd", "blind"]),
-            [_mean(found[TUNED, kind, "pgd", t]) for t in INFORMED],
-        )
-        rows.append([kind, _mean(found[TUNED, kind, "none", "blind"]), blind, *informed, min(blind, *informed)])
+        kept = [found.get((TUNED, kind, "pgd", threat)) for threat in ("blind", *INFORMED)]
+        shares = [None if draws is None else _mean(draws) for draws in kept]
+        least = min(share for share in shares if share is not None)
+        rows.append([kind, _mean(found[TUNED, kind, "none", "blind"]), *shares, least])
     note = (
         "PGD on the fine-tuned classifier. The true class is an oracle that no defence has: it names the answer, under "
-        "attack too. The predicted class is what the attacked classifier itself says. No attack "
-        "aims at the captioner: gradients take its words as given, though every image that is tried is described anew."
+        "attack too. The predicted class is what the attacked classifier itself says. No attack aims at the captioner: "
+        "gradients take its words as given, though every image that is tried is described anew. An empty cell was not "
+        "measured."
     )
     return Table(
         "Guidance by captions, by nothing and by class names", columns, rows, percent=tuple(columns[1:]), note=note
