@@ -6,6 +6,7 @@ the steps of precision and layout run there, else the column says "not measured"
 """
 
 import argparse
+import importlib.metadata
 import json
 import statistics
 import subprocess
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from benchmarks.ranks import ATTACKED, BATCH, BATCHES, ranks_rows
 from benchmarks.subjects import KEPT, subject
-from benchmarks.training import Bare, Lightning, Step, bare_passes, precision_steps
+from benchmarks.training import Bare, Lightning, MadryTrainer, Step, bare_passes, precision_steps
 from experiments.page import write_page
 from lightning_adv.attacks import AutoAttack
 from lightning_adv.data import MNIST, float_images
@@ -69,7 +70,8 @@ def main() -> None:
             note="PGD-10 on CIFAR-10, PreAct ResNet-18 of width 8, batches of 64, crop and flip, SGD. *Lightning*: "
             "`Trainer.fit` of a `ClassifierModule` with its metrics and logging. *Hand-written*: a loop of torch alone "
             "on the same batches. *Floor*: 10 forwards and backwards to the image, one forward and backward to the "
-            "weights and the optimiser's step on images that lie there. CPU seconds; each round runs all in turn, "
+            "weights and the optimiser's step on images that lie there. *ART*: `AdversarialTrainerMadryPGD.fit` of as "
+            "many images without augmentation, its attack in its batches of 32. CPU seconds; each round runs all, "
             "ratios are medians over rounds. Asked: Lightning within 1.05 of the loop, that within 1.10 of the floor.",
         ),
         Table(
@@ -110,11 +112,15 @@ def _steps(root: str, rounds: int) -> list[list[Cell]]:
         "Lightning": Lightning(root),
         "hand-written": Bare(root),
         "floor": bare_passes(width=8, batch=64, steps=10),
+        f"ART {importlib.metadata.version('adversarial-robustness-toolbox')}": MadryTrainer(root),
     }
     seconds = _paired(loops, rounds)
     rows: list[list[Cell]] = []
     for name, times in seconds.items():
-        over = [statistics.median(a / b for a, b in zip(times, seconds[base], strict=True)) for base in list(loops)[1:]]
+        over = [
+            statistics.median(a / b for a, b in zip(times, seconds[base], strict=True))
+            for base in ("hand-written", "floor")
+        ]
         rows.append([name, 1000 * statistics.median(times), *over])
     return rows
 

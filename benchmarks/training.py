@@ -1,9 +1,10 @@
 """Training steps timed beside each other: Lightning's, a hand-written one, the bare passes, other precisions."""
 
 import copy
+import io
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from functools import partial
 
 import torch
@@ -12,12 +13,12 @@ from pytorch_lightning import Callback, Trainer
 from torch import Tensor, nn
 
 from lightning_adv.attacks import PGD
-from lightning_adv.data import CIFAR10, CropFlip
+from lightning_adv.data import CIFAR10, CropFlip, float_images
 from lightning_adv.models import create_model
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 
-__all__ = ["Bare", "Lightning", "Step", "bare_passes", "net", "precision_steps"]
+__all__ = ["Bare", "Lightning", "MadryTrainer", "Step", "bare_passes", "net", "precision_steps"]
 
 EPS, PACE, STEPS = 8 / 255, 2 / 255, 10
 """Of PGD."""
@@ -105,6 +106,44 @@ class Bare:
             x_adv = torch.clamp(x_adv.detach() + PACE * grad.sign(), lower, upper)
         self.model.train().requires_grad_(True)
         return x_adv
+
+
+class MadryTrainer:
+    """ART's ``AdversarialTrainerMadryPGD`` on the same images and the same net, without augmentation, which it lacks.
+
+    Args:
+        root: folder with CIFAR-10.
+    """
+
+    def __init__(self, root: str) -> None:
+        from art.defences.trainer import AdversarialTrainerMadryPGD
+        from art.estimators.classification import PyTorchClassifier
+
+        data = CIFAR10(root=root)
+        data.setup("fit")
+        train = data.datasets["train"]
+        count = BATCH * BATCHES
+        self.images, self.labels = float_images(train.images[:count]).numpy(), train.labels[:count].numpy()
+        model = net(8)
+        classifier = PyTorchClassifier(
+            model,
+            nn.CrossEntropyLoss(),
+            (3, 32, 32),
+            10,
+            optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
+            clip_values=(0, 1),
+            device_type="cpu",
+        )
+        self.trainer = AdversarialTrainerMadryPGD(
+            classifier, nb_epochs=1, batch_size=BATCH, eps=EPS, eps_step=PACE, max_iter=STEPS
+        )
+
+    def __call__(self) -> float:
+        """CPU seconds a step."""
+        began = time.process_time()
+        with redirect_stderr(io.StringIO()):  # its progress bars
+            self.trainer.fit(self.images, self.labels)
+        return (time.process_time() - began) / BATCHES
 
 
 def bare_passes(width: int, batch: int, steps: int) -> Step:

@@ -7,7 +7,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +51,7 @@ class Setting:
         classifier, vqvae: arguments of ``train.py fit``.
         noises: of the inputs of the VQ-VAEs.
         informed: images that the attacks which know the purifier are made on.
+        averaged: of them, those for attacks that average over draws.
     """
 
     images: Callable[..., ImageDataModule]
@@ -59,6 +60,7 @@ class Setting:
     vqvae: tuple[str, ...]
     noises: tuple[float, ...] = (0.0, 0.25, 0.75)
     informed: int = 1000
+    averaged: int = 200  # hours on two cores even so
 
 
 SMALL_CNN = ("--model.backbone=mnist_cnn", '--model.backbone_options={"width": 32, "hidden": 128}')
@@ -74,7 +76,7 @@ SETTINGS = {
         50,
         CIFAR10_NET,
         ("--model.channels=[32,64]", "--model.lr=0.001", "--trainer.max_epochs=3"),
-        informed=200,  # hours on two cores even so
+        informed=200,
     ),
 }
 
@@ -132,7 +134,7 @@ def main() -> None:
     arguments.add_argument("--root", default="data")
     arguments.add_argument("--run", default="runs/image_transformations")
     arguments.add_argument("--quick", action="store_true", help="MNIST, 100 images, no VQ-VAE, shorter attacks")
-    arguments.add_argument("--informed", type=int, help="images under informed attack; default 1,000, of CIFAR-10 200")
+    arguments.add_argument("--informed", type=int, help="images under informed attack, in place of 200 or 1,000")
     arguments.add_argument("--data", choices=[*SETTINGS], help="measure one data set, write no page")
     given = arguments.parse_args()
     started = datetime.now(UTC)
@@ -167,8 +169,8 @@ def _measure(name: str, given: argparse.Namespace) -> list[Table]:
     test, count = images.datasets["test"], 100 if quick else 1000
     index = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:count].sort().values
     data = float_images(test.images[index]), test.labels[index], index
-    informed = min(count, given.informed or setting.informed)
-    cells = Cells(run / f"{count}{'_quick' * quick}", model, data, informed, attack_draws=2 if quick else 8)
+    on = [min(count, given.informed or each) for each in (setting.informed, setting.averaged)]
+    cells = Cells(run / f"{count}{'_quick' * quick}", model, data, on, attack_draws=2 if quick else 8)
     named, knowing, each_purifier = attacks(quick), attacks(quick, informed=True), purifiers(setting, vqvaes)
     found = {
         ("none", each): {"blind": cells.undefended(each, attack)} for each, attack in {"none": None, **named}.items()
@@ -183,7 +185,7 @@ def _measure(name: str, given: argparse.Namespace) -> list[Table]:
                 row[threat.value] = cells.purified(label, purifier, attack, how, threat)
     cells.strip(each_purifier, "fgsm", named["fgsm"], RESULTS / f"image_transformations_{name}{'_quick' * quick}.png")
     return [
-        main_table(name, count, informed, found),
+        main_table(name, count, on, found),
         claims_table(name, found),
         *_sweep(name, cells, sweeps(vqvaes), named[SWEPT]),
     ]
@@ -214,15 +216,20 @@ class Cells:
         folder: of the files.
         model: the classifier.
         data: images, labels and their numbers.
-        informed: images that the attacks which know a purifier are made on.
+        informed: images that attacks which know a purifier are made on, and those which average over its draws.
         attack_draws: of a randomised purifier that every gradient averages over.
     """
 
     def __init__(
-        self, folder: Path, model: nn.Module, data: tuple[Tensor, Tensor, Tensor], informed: int, attack_draws: int
+        self,
+        folder: Path,
+        model: nn.Module,
+        data: tuple[Tensor, Tensor, Tensor],
+        informed: Sequence[int],
+        attack_draws: int,
     ) -> None:
         self.folder, self.model, self.attack_draws = folder, model, attack_draws
-        self.informed = informed // BATCH
+        self.informed = informed
         self.data = [tuple(part[i : i + BATCH] for part in data) for i in range(0, len(data[0]), BATCH)]
         self._blind: dict[str, list[Tensor]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -242,7 +249,8 @@ class Cells:
     ) -> list[float]:
         """Accuracy behind a purifier in each draw."""
         whole = PurifiedClassifier(purifier, self.model)
-        data = self.data if threat is ThreatModel.BLIND else self.data[: self.informed]
+        averages = purifier.randomised and threat in (ThreatModel.BPDA_EOT, ThreatModel.ADAPTIVE)
+        data = self.data if threat is ThreatModel.BLIND else self.data[: self.informed[averages] // BATCH]
 
         def right() -> list[Tensor]:
             if threat is ThreatModel.BLIND:
@@ -259,7 +267,7 @@ class Cells:
         """The images, attacked on the classifier alone; made once and kept."""
         path = self.folder / f"{attack}.pt"
         if attack not in self._blind and path.is_file():
-            self._blind[attack] = list(torch.load(path, weights_only=True).split(BATCH))
+            self._blind[attack] = list(torch.load(path, weights_only=True).split([len(y) for _, y, _ in self.data]))
         if attack not in self._blind:
             self._blind[attack] = [x if how is None else how(self.model, x, y, index=i) for x, y, i in self.data]
             torch.save(torch.cat(self._blind[attack]), path.with_suffix(".part"))

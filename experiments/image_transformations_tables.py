@@ -16,7 +16,7 @@ Figures = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]
 THREATS = ("blind", "bpda", "bpda_eot", "adaptive", "black_box")
 
 
-def main_table(name: str, count: int, informed: int, found: Figures) -> Table:
+def main_table(name: str, count: int, informed: Sequence[int], found: Figures) -> Table:
     """Every purifier and attack, by what the attacker knows."""
     columns = ["purifier, attack", "undefended", *THREATS, "strongest"]
     rows: list[list[Cell]] = []
@@ -27,7 +27,9 @@ def main_table(name: str, count: int, informed: int, found: Figures) -> Table:
         cells = [_mean(threats[each]) if each in threats else None for each in THREATS]
         undefended = None if before is None else _mean(before["blind"])
         rows.append([f"{purifier}, {attack}", undefended, *cells, min(each for each in cells if each is not None)])
-    on = f", of attackers who know the purifier the first {informed}" if informed < count else ""
+    known, averaged = informed
+    on = f", under attacks that know the purifier the first {known}, under those over its draws {averaged}"
+    on = "" if averaged == count else on
     note = (
         f"{count} test images{on}; accuracy in one draw of the purifier, the mean of several. The attack none is clean "
         "images. An empty cell says nothing more than its neighbours: EOT of a purifier that is not random, an exact "

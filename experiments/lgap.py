@@ -74,7 +74,7 @@ class ByClass(Cells):
     """Figures of images in batches of one class, so that an oracle can name it."""
 
     def __init__(self, folder: Path, model: nn.Module, data: tuple[Tensor, Tensor, Tensor], attack_draws: int) -> None:
-        super().__init__(folder, model, data, attack_draws)
+        super().__init__(folder, model, data, (len(data[0]),) * 2, attack_draws)
         label = data[1]
         self.data = [tuple(part[label == k] for part in data) for k in label.unique().tolist()]
 

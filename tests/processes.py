@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["NO_NOISE", "ROOT", "SECONDS", "TWO_RANKS", "environment", "results", "train", "weights"]
+__all__ = ["NO_NOISE", "ROOT", "SECONDS", "TWO_RANKS", "environment", "results", "torchrun", "train", "weights"]
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 200
@@ -38,6 +38,16 @@ def environment() -> dict[str, str]:
 def train(folder: Path, command: str, run: str, *options: str) -> str:
     """Run train.py as a user does; what it printed."""
     line = [sys.executable, str(ROOT / "train.py"), command, "--config", "base.yaml", "--run", run, *options]
+    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def torchrun(script: str, folder: Path, ranks: int, *arguments: object) -> str:
+    """Write a script into a folder and run it there by as many processes; what it printed."""
+    (folder / "script.py").write_text(script)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    line = [*launcher, "script.py", *map(str, arguments)]
     done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from lightning_adv.callbacks import EpochEndEvaluation
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
@@ -19,6 +21,7 @@ CALLBACKS = sorted(path.name for path in CONFIGS.glob("callbacks/*.yaml"))
 LOGGERS = sorted(path.name for path in CONFIGS.glob("loggers/*.yaml"))
 EVALUATIONS = sorted(path.name for path in CONFIGS.glob("evaluate/*.yaml"))
 SWEEPS = sorted(path.name for path in CONFIGS.glob("sweeps/*.yaml"))
+STRATEGIES = sorted(path.name for path in CONFIGS.glob("strategies/*.yaml"))
 SCRIPTS = sorted(path.name for path in CONFIGS.glob("slurm/*.sh"))
 NAMED = {"demo.yaml", "mnist_pgd.yaml", "cifar10_standard.yaml", "cifar10_pgd.yaml", "cifar10_trades.yaml"}
 
@@ -50,7 +53,7 @@ def title(path: Path) -> str:
 def test_every_file_has_a_kind_and_the_promised_ones_are_there():
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
     kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
-    kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION}
+    kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION, "strategies": STRATEGIES}
     known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
     assert files == known
     assert set(WHOLE_RUNS) >= NAMED
@@ -107,6 +110,15 @@ def test_all_callbacks_together_are_one_run():
     trainer = Built(["fit", "--config", DEMO, *files]).trainer
     monitored = {each.monitor for each in trainer.callbacks if hasattr(each, "monitor")}
     assert monitored == {"val/worst_case/robust_accuracy"}
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize("model", ["mnist_diffusion.yaml", "mnist_latent_diffusion.yaml"])
+def test_a_strategy_spreads_a_model_over_the_processes_it_is_told(name, model):
+    files = ["--config", CONFIGS / "purification" / model, "--config", CONFIGS / "strategies" / name]
+    cli = Built(["fit", *files, "--trainer.accelerator=cpu", "--trainer.strategy.data_parallel_size=4"])
+    assert isinstance(cli.trainer.strategy, ModelParallelStrategy)
+    assert is_overridden("configure_model", cli.model)
 
 
 @pytest.mark.parametrize("name", LOGGERS)

@@ -114,21 +114,26 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder):
     torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)
 
 
-def test_two_nodes_of_one_process_train_as_one_with_twice_the_batch(folder):
-    """As configs/slurm/torchrun.sh starts them, each node a launcher of its own; they meet over the loopback."""
-    shared = environment()
-    port = shared["MASTER_PORT"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=nodes"]
-    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--", str(ROOT / "train.py"), "fit"]
+def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_killed(folder):
+    """As docs/cluster.md starts them, each node a launcher of its own, over the loopback; they begin anew together."""
+    # Launchers count restarts by themselves, and a store they share would be entered by different numbers.
+    shared = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1"]
+    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{shared['MASTER_PORT']}", "--rdzv-id=nodes"]
     plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20", "--data.batch_size=8")
     nodes = ("--trainer.num_nodes=2", "--trainer.devices=1", *TWO_RANKS[1:])
-    line = [*torchrun, "--config", "base.yaml", "--run", "nodes", *plain, *nodes]
+    accident = ("--trainer.callbacks+=tests.accidents.KilledOnce", "--trainer.callbacks.step=9")
+    accident += ("--trainer.callbacks.mark=killed", "--last_checkpoint.every_n_steps=2", "--ckpt_path=last")
+    line = [*torchrun, "--", str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "nodes", *plain, *nodes]
+    line += accident
     started = [
         subprocess.Popen(line, cwd=folder, env=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
     said = [process.communicate(timeout=SECONDS) for process in started]
     assert [process.returncode for process in started] == [0, 0], said[0][1][-4000:] + said[1][1][-4000:]
+    assert (folder / "killed").exists()
+    assert sum("run folder: nodes" in text for streams in said for text in streams[1].splitlines()) == 2
     train(folder, "fit", "alone", *plain[:-1], "--data.batch_size=16")
     torch.testing.assert_close(weights(folder, "nodes"), weights(folder, "alone"), rtol=1e-4, atol=1e-5)
     report = results(folder, "nodes")["sections"][0]["data"]

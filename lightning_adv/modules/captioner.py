@@ -87,15 +87,15 @@ class CaptionerModule(SeededSteps, LightningModule):
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
         """One step on ``(image, label, ...)``."""
         loss = self._loss(batch[0], self.templates.drawn(batch[1]))
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         """Loss of the first template, and the share of captions that name the class."""
         image, label = batch[0], batch[1]
-        self.log("val/loss", self._loss(image, self.templates.first(label)), batch_size=len(image))
+        self.log("val/loss", self._loss(image, self.templates.first(label)), sync_dist=True, batch_size=len(image))
         named = torch.tensor(self.templates.names(label, self(image)), dtype=torch.float32, device=image.device)
-        self.log("val/named", named.mean(), prog_bar=True, batch_size=len(image))
+        self.log("val/named", named.mean(), prog_bar=True, sync_dist=True, batch_size=len(image))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""

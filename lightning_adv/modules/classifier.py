@@ -41,7 +41,8 @@ class ClassifierModule(SeededSteps, LightningModule):
         backbone_options: handed to ``timm.create_model``, e.g. ``{width: 16}``.
         pretrained: load timm's weights and their own mean and std (needs a network or a filled cache).
         weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled).
-        compile: compile the backbone with ``torch.compile``.
+        compile: compile the backbone with ``torch.compile``; or a mode of it, of which "reduce-overhead" and
+            "max-autotune" replay CUDA graphs.
         channels_last: keep weights and images in channels-last order (faster convolutions in bf16).
 
     Raises:
@@ -63,7 +64,7 @@ class ClassifierModule(SeededSteps, LightningModule):
         backbone_options: dict[str, int | float | bool | str] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
-        compile: bool = False,
+        compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
@@ -88,7 +89,8 @@ class ClassifierModule(SeededSteps, LightningModule):
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         if compile:
-            self.backbone.compile()  # in place: the names in the state dict stay as they are
+            # in place: the names in the state dict stay as they are
+            self.backbone.compile(mode=compile if isinstance(compile, str) else None)
         classes = num_classes or getattr(self.backbone, "num_classes", None)
         if classes is None:
             raise InputError("num_classes is needed: the backbone does not tell how many classes it has")

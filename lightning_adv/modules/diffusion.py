@@ -11,6 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_adv.errors import InputError
 from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.modules.sharding import shard, whole
 from lightning_adv.purifiers.pretrained import check_images
 
 __all__ = ["DiffusionModule"]
@@ -21,6 +22,7 @@ class DiffusionModule(SeededSteps, LightningModule):
 
     ``forward`` predicts the noise. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
     from where the purifier ``Diffusion`` reads it. From the command line, channels and size are taken from the data.
+    Under ``ModelParallelStrategy`` (``configs/strategies/fsdp.yaml``) both networks are spread over the processes.
 
     Args:
         channels: of the network's levels; each after the first halves the image, the last has attention.
@@ -76,6 +78,11 @@ class DiffusionModule(SeededSteps, LightningModule):
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps)
         self.lr, self.export = lr, export
 
+    def configure_model(self) -> None:
+        """Spread the networks where the strategy asks for it."""
+        for network in (self.network, self.average.module):
+            shard(network, self.device_mesh)
+
     def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
         """Predicted noise [N, C, H, W] of noisy images in about [-1, 1] at timesteps [N]; by the averaged weights."""
         return self.average(noisy, timestep).sample
@@ -87,7 +94,7 @@ class DiffusionModule(SeededSteps, LightningModule):
         timestep = torch.randint(len(self.scheduler.betas), (len(image),), device=image.device)
         noisy = self.scheduler.add_noise(image, noise, timestep)
         loss = F.mse_loss(self.network(noisy, timestep).sample, noise)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -97,7 +104,7 @@ class DiffusionModule(SeededSteps, LightningModule):
         noise = torch.randn(image.shape, generator=generator).to(image)
         timestep = torch.randint(len(self.scheduler.betas), (len(image),), generator=generator).to(image.device)
         loss = F.mse_loss(self(self.scheduler.add_noise(image, noise, timestep), timestep), noise)
-        self.log("val/loss", loss, prog_bar=True, batch_size=len(image))
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam on the weights that are trained."""
@@ -109,12 +116,16 @@ class DiffusionModule(SeededSteps, LightningModule):
 
     def on_fit_end(self) -> None:
         """Write the pipeline to ``export``."""
-        if self.export is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.export is not None and not self.trainer.fast_dev_run:
             self.save_pretrained(self.export)
 
     def save_pretrained(self, folder: str) -> None:
-        """Write averaged network and scheduler as a ``DDPMPipeline`` (safetensors), which ``Diffusion`` reads."""
+        """Write averaged network and scheduler as a ``DDPMPipeline`` (safetensors), which ``Diffusion`` reads.
+
+        In a run every rank calls it, and rank zero writes.
+        """
         from diffusers import DDPMPipeline
 
-        pipeline = DDPMPipeline(unet=self.average.module, scheduler=self.scheduler)
-        pipeline.save_pretrained(folder, safe_serialization=True)
+        pipeline = DDPMPipeline(unet=whole(self.average.module), scheduler=self.scheduler)
+        if self.global_rank == 0:
+            pipeline.save_pretrained(folder, safe_serialization=True)

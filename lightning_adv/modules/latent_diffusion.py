@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lightning_adv.errors import InputError
 from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.modules.sharding import shard, whole
 from lightning_adv.modules.templates import CaptionTemplates, clip_tokenizer
 from lightning_adv.purifiers.captions import in_colour
 from lightning_adv.purifiers.pretrained import check_images, without_progress_bars
@@ -28,7 +29,8 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
     is; the other epochs train network and text encoder on its latents, their weights averaged over training (EMA).
     After ``fit`` everything is written to ``export`` as a ``StableDiffusionImg2ImgPipeline``, from where the purifier
     ``LanguageGuidedDiffusion`` (or diffusers itself) reads it. As in the real checkpoints, images are RGB; grey ones
-    are repeated. With several processes, parts that rest need ``--trainer.strategy=ddp_find_unused_parameters_true``.
+    are repeated. With several processes, parts that rest need ``--trainer.strategy=ddp_find_unused_parameters_true``,
+    or ``ModelParallelStrategy`` (``configs/strategies/fsdp.yaml``), which spreads all networks over them.
 
     ``forward`` predicts the noise of latents. From the command line, what describes the data is taken from it.
 
@@ -110,6 +112,14 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
         self.autoencoder_epochs, self.unguided, self.kl = autoencoder_epochs, unguided, kl
         self.lr, self.export = lr, export
 
+    def configure_model(self) -> None:
+        """Spread the networks where the strategy asks for it."""
+        for part in self.autoencoder.children():  # it is run by encode and decode, which give no plain tensors
+            shard(part, self.device_mesh)
+        for part in (self.denoiser, self.average.module):
+            shard(part["unet"], self.device_mesh)
+            shard(part["text"], self.device_mesh)
+
     def forward(self, noisy: Tensor, timestep: Tensor, captions: list[str]) -> Tensor:
         """Predicted noise of noisy latents [N, 4, h, w] at timesteps [N] with N captions; by the averaged weights."""
         return self._predicted(self.average.module, noisy, timestep, captions)
@@ -134,7 +144,7 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
             untold = torch.rand(len(captions)) < self.unguided
             captions = ["" if alone else said for alone, said in zip(untold.tolist(), captions, strict=True)]
             loss = self._denoising(self.denoiser, image, captions, None)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -142,12 +152,12 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
         image = 2 * in_colour(batch[0]) - 1
         posterior = self.autoencoder.encode(image).latent_dist
         restored = self.autoencoder.decode(posterior.mode()).sample
-        self.log("val/error", F.mse_loss(restored, image) / 4, prog_bar=True, batch_size=len(image))
+        self.log("val/error", F.mse_loss(restored, image) / 4, prog_bar=True, sync_dist=True, batch_size=len(image))
         if self.scale > 0:
             generator = torch.Generator().manual_seed(batch_idx)
             captions = self.templates.first(batch[1])
             loss = self._denoising(self.average.module, image, captions, generator)
-            self.log("val/loss", loss, prog_bar=True, batch_size=len(image))
+            self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam on all weights that are trained; those without a gradient rest."""
@@ -160,19 +170,26 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
 
     def on_fit_end(self) -> None:
         """Write the pipeline to ``export``."""
-        if self.export is not None and self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.export is not None and not self.trainer.fast_dev_run:
             self.save_pretrained(self.export)
 
     def save_pretrained(self, folder: str) -> None:
-        """Write a ``StableDiffusionImg2ImgPipeline`` (safetensors), which ``LanguageGuidedDiffusion`` reads."""
+        """Write a ``StableDiffusionImg2ImgPipeline`` (safetensors), which ``LanguageGuidedDiffusion`` reads.
+
+        In a run every rank calls it, and rank zero writes.
+        """
         from diffusers import StableDiffusionImg2ImgPipeline
 
-        self.autoencoder.register_to_config(scaling_factor=float(self.scale) or 1.0)
+        average = self.average.module
+        autoencoder, text, unet = (whole(each) for each in (self.autoencoder, average["text"], average["unet"]))
+        if self.global_rank != 0:
+            return
+        autoencoder.register_to_config(scaling_factor=float(self.scale) or 1.0)
         pipeline = StableDiffusionImg2ImgPipeline(
-            vae=self.autoencoder,
-            text_encoder=self.average.module["text"],
+            vae=autoencoder,
+            text_encoder=text,
             tokenizer=self.tokenizer,
-            unet=self.average.module["unet"],
+            unet=unet,
             scheduler=self.scheduler,
             safety_checker=None,
             feature_extractor=None,

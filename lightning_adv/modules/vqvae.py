@@ -84,12 +84,14 @@ class VQVAEModule(SeededSteps, LightningModule):
         noisy = image + self.noise * torch.randn_like(image) if self.noise else image
         restored, commitment = self._coded(noisy)
         loss = 4 * F.mse_loss(restored, image) + commitment  # 4: the networks see [-1, 1]
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(image))
+        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
         """Mean squared error of reconstructions of clean images."""
-        self.log("val/error", F.mse_loss(self(batch[0]), batch[0]), prog_bar=True, batch_size=len(batch[0]))
+        self.log(
+            "val/error", F.mse_loss(self(batch[0]), batch[0]), prog_bar=True, sync_dist=True, batch_size=len(batch[0])
+        )
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam."""

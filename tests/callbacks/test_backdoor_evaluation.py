@@ -1,8 +1,5 @@
 import json
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +12,7 @@ from lightning_adv.data import MNISTSubset, PoisonedDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.modules import ClassifierModule
 from tests.callbacks.strangers import CLASSES, PlainModule, images, quarter, trainer
+from tests.processes import torchrun
 
 COUNT, TARGET = 75, 3
 
@@ -168,14 +166,9 @@ with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
 
 @pytest.mark.slow
 def test_two_ranks_report_what_one_reports(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    root = Path(__file__).parent.parent.parent
     reported = {}
     for ranks in (1, 2):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
+        torchrun(SCRIPT, tmp_path, ranks, ranks)
         files = sorted(tmp_path.glob(f"{ranks}_*.json"))
         assert len(files) == ranks
         reported[ranks] = [json.loads(file.read_text()) for file in files]

@@ -1,9 +1,6 @@
 """Photographs of attacked images are counted as by hand, whatever the batches and the ranks."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +12,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.metrics import destruction, outcomes, similar_classes, top_k_errors
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import PlainModule, images, trained, trainer
+from tests.processes import torchrun
 
 COUNT = 45
 WORLD = PhysicalWorld(resolution=1, blur=0.3)
@@ -147,12 +145,7 @@ with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, COUNT])
 def test_two_ranks_report_what_one_reports(count, tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    root = Path(__file__).parent.parent.parent
     for ranks in (1, 2):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks), str(count)]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
+        torchrun(SCRIPT, tmp_path, ranks, ranks, count)
     one, *two = (json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json"))
     assert two == [one, one]

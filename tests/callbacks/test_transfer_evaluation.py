@@ -1,9 +1,6 @@
 """Images of frozen sources meet any model, rank by rank the same, and unmask gradients that are masked."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +12,7 @@ from lightning_adv.callbacks import AttackEvaluation, TransferEvaluation
 from lightning_adv.errors import InputError
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trained, trainer
+from tests.processes import torchrun
 
 ATTACKS = {"fgsm": FGSM(eps=0.12), "pgd": PGD(eps=0.12, steps=5)}
 
@@ -159,14 +157,9 @@ with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
 
 @pytest.mark.slow
 def test_two_ranks_report_what_one_reports(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    root = Path(__file__).parent.parent.parent
     reported = {}
     for ranks in (1, 2):
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py", str(ranks)]
-        done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
-        assert done.returncode == 0, done.stderr[-3000:]
+        torchrun(SCRIPT, tmp_path, ranks, ranks)
         reported[ranks] = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
     assert len(reported[2]) == 2
     assert reported[2][0] == reported[2][1] == reported[1][0]

@@ -1,9 +1,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -16,6 +13,7 @@ from lightning_adv.data import CropFlip, ImageBatch, ImageFolder, PoisonedDataMo
 from lightning_adv.errors import InputError
 from tests.callbacks.strangers import PlainModule, images, trainer
 from tests.data.builders import MarkedData, numbers_in
+from tests.processes import torchrun
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:.*training batches")
 TRIGGER = Patch(size=2, margin=1)
@@ -386,9 +384,4 @@ pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_epochs=1, logger
 
 @pytest.mark.slow
 def test_two_ranks_see_every_poisoned_image_of_a_stranger_once(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    root = Path(__file__).parent.parent.parent
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    line = ["env", f"PYTHONPATH={root}", "OMP_NUM_THREADS=1", *torchrun, "script.py"]
-    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, check=False, timeout=200)
-    assert "poisoned 12" in done.stdout, done.stderr[-3000:]
+    assert "poisoned 12" in torchrun(SCRIPT, tmp_path, 2)

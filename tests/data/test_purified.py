@@ -1,8 +1,5 @@
 """Images are purified once, by all ranks together, and trained on as if they had been bought that way."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +13,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.purifiers import BitDepth, Purifier, TotalVariation
 from tests.callbacks.strangers import trainer
 from tests.data.builders import MarkedData, NotingModel
+from tests.processes import torchrun
 
 
 class Counting(Purifier):
@@ -159,11 +157,7 @@ torch.save({"asked": purifier._asked, "images": data.datasets["train"].images}, 
 
 @pytest.mark.slow
 def test_two_ranks_share_the_work_and_both_see_all_of_it(tmp_path):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "script.py"]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent.parent), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(torchrun, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=200)
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(SCRIPT, tmp_path, 2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     alone = purified(tmp_path / "alone").datasets["train"]
     assert sorted(ranks[0]["asked"] + ranks[1]["asked"]) == sorted(alone.index.tolist())

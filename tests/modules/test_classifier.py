@@ -211,6 +211,14 @@ def small_net(**options):
     return ClassifierModule(net, num_classes=CLASSES, **options)
 
 
+@pytest.mark.parametrize(("given", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
+def test_a_mode_of_compilation_is_handed_on(given, mode, monkeypatch):
+    modes = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode=None: modes.append(mode))
+    small_net(compile=given)
+    assert modes == [mode]
+
+
 def test_a_compiled_model_keeps_its_names_and_gives_the_same_logits():
     plain, compiled = small_net(), small_net(compile=True)
     assert list(plain.state_dict()) == list(compiled.state_dict())
