@@ -17,6 +17,7 @@ from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.callbacks.substitutes import Substitutes
 from lightning_adv.callbacks.sweep import EpsSweep, distance_curve
 from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.errors import InputError
@@ -38,6 +39,9 @@ class AttackEvaluation(EpochEndEvaluation):
     Logs ``{stage}/{attack}/robust_accuracy``, ``{stage}/worst_case/robust_accuracy`` and each attack's success rate,
     perturbation norms and confidences, the median distance of minimal-norm attacks, and ``{stage}/clean_accuracy`` of
     the images evaluated here unless the model logs that key itself.
+
+    A ``SubstituteAttack`` learns its substitute from the model before every evaluation, beginning with calibration
+    images of the datamodule.
 
     A rank that is done with its batches goes on with those that slower ranks have not begun: attacks leave more to do
     where images are robust.
@@ -93,18 +97,21 @@ class AttackEvaluation(EpochEndEvaluation):
             raise InputError(f"examples must not be negative, got {examples}")
         self.attacks, self.examples = dict(attacks), examples
         self.verdicts = verdicts
+        self._substitutes = Substitutes(self.attacks)
         # An attack without a budget succeeds at any distance: what it finds is the distance, and one run is a curve.
         self._minimal = [name for name, each in attacks.items() if each.shortest and getattr(each, "eps", None) is None]
         budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
         self.sweep = EpsSweep(budgeted, eps_sweep, sweep_samples) if eps_sweep else None
 
     def check(self, model: LightningModule, images: Share) -> None:
-        """Refuse a forward that does not give logits."""
+        """Refuse a forward that does not give logits, and a substitute without images to begin with."""
         clean_logits(model, images.first().image)
+        self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack this rank's images."""
         classes = clean_logits(model, images.first().image).shape[1]
+        self._substitutes.fit(trainer, model, classes)
         self._clean = CleanTally(classes).to(model.device)
         stages = {name: len(_ensemble(attack)) for name, attack in self.attacks.items()}
         self._tallies = {name: AttackTally(classes, stages[name]).to(model.device) for name in self.attacks}

@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.logits import clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
+from lightning_adv.callbacks.substitutes import Substitutes
 from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
@@ -44,7 +46,8 @@ class DetectionEvaluation(EpochEndEvaluation):
 
     Args:
         detectors: name to detector.
-        attacks: name to attack.
+        attacks: name to attack; a ``SubstituteAttack`` learns its substitute from the model first, beginning with
+            calibration images of the datamodule.
         fit_samples: clean training images for fitting and thresholds, a seeded choice.
         false_positive_rate: that thresholds are set for, in [0, 1).
         max_samples: images over all ranks, a seeded choice; None for all.
@@ -90,6 +93,7 @@ class DetectionEvaluation(EpochEndEvaluation):
             raise InputError(f"false_positive_rate must lie in [0, 1), got {false_positive_rate}")
         self.detectors, self.attacks = dict(detectors), dict(attacks)
         self.fit_samples, self.false_positive_rate = fit_samples, false_positive_rate
+        self._substitutes = Substitutes(self.attacks)
         self._sets_threshold = {name: each.threshold is None for name, each in detectors.items()}
 
     def check(self, model: LightningModule, images: Share) -> None:
@@ -97,11 +101,13 @@ class DetectionEvaluation(EpochEndEvaluation):
         first = images.first()
         for detector in self.detectors.values():
             detector.check(model, first.image, first.index)
+        self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Fit the detectors, attack this rank's images and measure them."""
         self._fit(trainer, model)
         first = images.first()
+        self._substitutes.fit(trainer, model, clean_logits(model, first.image).shape[1])
         self._tables: dict[str, dict[str, SampleTable]] = {}
         for name, detector in self.detectors.items():
             width = EXTRA + detector.measures(model, first.image, index=first.index).shape[1]

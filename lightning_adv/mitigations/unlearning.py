@@ -57,7 +57,9 @@ class NeuralCleanseUnlearning(Mitigation):
             raise InputError(f"share must lie in (0, 1], got {share}")
         if inspector is not None and triggers is not None:
             raise InputError("NeuralCleanseUnlearning takes an inspector or a file of triggers, not both")
-        self.inspector = NeuralCleanse() if inspector is None and triggers is None else inspector
+        # A class of few images may be held out altogether; what is missing has been told before the split.
+        own = NeuralCleanse(allow_missing_classes=True) if triggers is None else None
+        self.inspector = own if inspector is None else inspector
         self.triggers, self.labels, self.share = triggers, labels, share
 
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:

@@ -67,6 +67,15 @@ def test_all_triggers_are_unlearnt_where_none_is_flagged_and_the_report_says_so(
     assert "no class was flagged" in report.repair.warnings[0]
 
 
+def test_images_that_leave_a_class_out_still_serve():
+    assert NeuralCleanseUnlearning().inspector.allow_missing_classes
+    inspector = NeuralCleanse(steps=5, images_per_step=32, batch_size=32, allow_missing_classes=True)
+    image, label = digits()["owned"]
+    kept = label != (DIGIT + 1) % 10
+    report = NeuralCleanseUnlearning(inspector, labels=[DIGIT], epochs=1)(badnets(), [(image[kept], label[kept])])
+    assert report.repair.unlearnt == (DIGIT,)
+
+
 def test_what_cannot_be_unlearnt_is_refused(triggers):
     with pytest.raises(InputError, match="no trigger of class 3 to unlearn"):
         NeuralCleanseUnlearning(triggers=triggers, labels=[3])(network(), [digits()["owned"]])
