@@ -7,6 +7,7 @@
 import argparse
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -57,27 +58,24 @@ def main() -> None:
     arguments.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
     arguments.add_argument("--quick", action="store_true", help="100 images an attack, 300 mutations")
     given = arguments.parse_args()
-    started = datetime.now(UTC)
     count, mutations = (100, 300) if given.quick else (1000, 5000)
-    names = given.data or (["MNIST"] if given.quick else list(SETTINGS))
-    tables: list[Table] = []
-    for name in names:
-        tables += _measure(name, given.root, Path(given.run) / name, count, mutations, given.quick)
-    tables.append(theorem_table(samples=20_000 if given.quick else 1_000_000))
-    command = ["python", "-m", "experiments.nmutant", "--root", "data", *(["--quick"] if given.quick else [])]
-    command += ["--data", *given.data] if given.data else []
-    text = (
-        f"{count} images of each kind, {mutations} mutations an image for the detector of Tables 4 to 6, "
-        f"{min(mutations, 500)} for the other label change rates. The authors' operator (`PaperMutation`) adds at "
-        "most .005 times the region to a pixel or blackens a few, and gives label change rates far below the paper's "
-        "Table 3; uniform noise in [-.5, .5], its noise before the division by 100 randint(1, 20), gives rates like "
-        "the paper's. The numbers of mutations that the paper reports are those of its code's test (mode paper, "
-        "which counts every mutation twice); Wald's test, whose error bounds hold, needs several times as many at "
-        "mu 1.1."
-    )
-    info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
-    page = "nmutant_quick" if given.quick else "nmutant"
-    print(write_page(page, "Detection by label change rate (nMutant)", text, tables, info, ", ".join(names)))
+    for name in given.data or (["MNIST"] if given.quick else list(SETTINGS)):
+        started = datetime.now(UTC)
+        tables = _measure(name, given.root, Path(given.run) / name, count, mutations, given.quick)
+        tables.append(theorem_table(samples=20_000 if given.quick else 1_000_000))
+        text = (
+            f"{count} images of each kind, {mutations} mutations an image for the detector of Tables 4 to 6, "
+            f"{min(mutations, 500)} for the other label change rates. The authors' operator (`PaperMutation`) adds at "
+            "most .005 times the region to a pixel or blackens a few, and gives label change rates far below the "
+            "paper's Table 3; uniform noise in [-.5, .5], its noise before the division by 100 randint(1, 20), gives "
+            "rates like the paper's. The numbers of mutations that the paper reports are those of its code's test "
+            "(mode paper, which counts every mutation twice); Wald's test, whose error bounds hold, needs several "
+            "times as many at mu 1.1."
+        )
+        command = ["python", "-m", "experiments.nmutant", *sys.argv[1:]]
+        info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
+        page = f"nmutant_{name}{'_quick' * given.quick}"
+        print(write_page(page, f"Detection by label change rate (nMutant), {name}", text, tables, info, name))
 
 
 def _measure(name: str, root: str, run: Path, count: int, mutations: int, quick: bool) -> list[Table]:
