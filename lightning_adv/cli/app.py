@@ -9,6 +9,8 @@ from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import lightning_adv.attacks
 import lightning_adv.data
@@ -152,7 +154,17 @@ class CLI(LightningCLI):
             raise InputError(from_construction(error)) from error
 
     def after_instantiate_classes(self) -> None:
-        """Say where the run goes, now that nothing but the data can be wrong with it."""
+        """Say where the run goes, now that nothing but the data can be wrong with it.
+
+        Raises:
+            InputError: a strategy that spreads networks, for a model that does not say how.
+        """
+        spreads = isinstance(self.trainer.strategy, ModelParallelStrategy)
+        if spreads and not is_overridden("configure_model", self.model, LightningModule):
+            raise InputError(
+                f"ModelParallelStrategy spreads networks of DiffusionModule and LatentDiffusionModule, and "
+                f"{type(self.model).__name__} has none that it could: use trainer.strategy: ddp"
+            )
         if not self.trainer.fast_dev_run:
             _tell(f"run folder: {self.folder}")
 

@@ -270,3 +270,10 @@ def test_a_constructor_that_nobody_taught_to_speak_to_users_is_named_with_the_pl
     message = refused(["fit", "--config", DEMO, *QUICK])
     assert message.startswith("Report: no such thing (TypeError, ")
     assert "test_mistakes.py:" in message
+
+
+def test_a_strategy_that_spreads_networks_is_refused_for_a_classifier():
+    fsdp = ["--config", str(CONFIGS / "strategies" / "fsdp.yaml"), "--trainer.strategy.data_parallel_size=1"]
+    message = refused(["fit", "--config", DEMO, *fsdp, "--trainer.devices=1", "--trainer.accelerator=cpu"])
+    assert message.startswith("ModelParallelStrategy spreads networks of DiffusionModule")
+    assert "ClassifierModule has none" in message
