@@ -80,7 +80,7 @@ def guidance_table(found: Figures) -> Table:
         "PGD on the fine-tuned classifier. The true class is an oracle that no defence has: it names the answer, under "
         "attack too. The predicted class is what the attacked classifier itself says. No attack aims at the captioner: "
         "gradients take its words as given, though every image that is tried is described anew. An empty cell was not "
-        "measured."
+        "measured, so that only rows with the same cells compare by their least."
     )
     return Table(
         "Guidance by captions, by nothing and by class names", columns, rows, percent=tuple(columns[1:]), note=note

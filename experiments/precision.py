@@ -41,12 +41,13 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=10_000, help="training images")
     arguments.add_argument("--epochs", type=int, default=4)
     arguments.add_argument("--attacked", type=int, default=1000, help="test images")
+    arguments.add_argument("--seeds", type=int, nargs="+", help="measure these alone, write no page")
     arguments.add_argument("--quick", action="store_true", help="256 images, one epoch and seed, no page")
     given = arguments.parse_args()
     if given.quick:
         given.images, given.epochs, given.attacked = 256, 1, 64
     started = datetime.now(UTC)
-    seeds = SEEDS[:1] if given.quick else SEEDS
+    seeds = SEEDS[:1] if given.quick else given.seeds or SEEDS
     rows, means = [], {}
     for seed in seeds:  # in turn, so that an interrupted run has pairs
         for name in RECIPES:
@@ -55,7 +56,7 @@ def main() -> None:
         shares = [row[3] for row in rows if row[0] == name]
         spread = statistics.stdev(shares) if len(shares) > 1 else 0.0
         means[name] = (statistics.mean(shares), spread)
-    if given.quick:
+    if given.quick or given.seeds:
         return
     columns = ["recipe", "seed", "clean accuracy", "robust accuracy", "95 % interval", "minutes of training"]
     said = "; ".join(f"{name}: {100 * mean:.2f} % ± {100 * spread:.2f}" for name, (mean, spread) in means.items())
