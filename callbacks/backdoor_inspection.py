@@ -66,7 +66,7 @@ class BackdoorInspection(EpochEndEvaluation):
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a class without a clean image."""
         classes = Suspect(model).classes(images.first().image)
-        label = torch.cat([batch.label for batch in images.on_every_rank()])
+        label = images.labels()
         for inspector in self.inspectors.values():
             inspector.check(label, classes)
 

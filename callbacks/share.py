@@ -19,6 +19,7 @@ from torch.utils.data import (
 )
 
 from lightning_adv.callbacks.claims import Claims, shared_store
+from lightning_adv.data import IndexedImages
 from lightning_adv.errors import InputError
 
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader"]
@@ -115,6 +116,13 @@ class Share:
         if store is not None:
             other._claims = Claims(store, self.trainer.global_rank, [len(self._dealt(rank)) for rank in ranks])
         return other
+
+    def labels(self) -> Tensor:
+        """[N] int64 of all the images chosen, on each rank; nothing is loaded where the data set knows its labels."""
+        dataset = self.loader.dataset
+        if isinstance(dataset, IndexedImages):
+            return dataset.labels[self._chosen]
+        return torch.cat([batch.label.cpu() for batch in self.on_every_rank()])
 
     def on_every_rank(self) -> "Share":
         """All the images chosen, on each rank."""

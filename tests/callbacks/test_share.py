@@ -68,6 +68,21 @@ def test_all_the_images_chosen_can_be_had_on_every_rank(max_samples):
         assert len(indices(part)) < len(whole)
 
 
+@pytest.mark.parametrize("max_samples", [None, 5])
+def test_all_labels_are_known_on_every_rank(max_samples):
+    loader = DataLoader(images(COUNT), batch_size=4)
+    whole = torch.cat([batch.label for batch in share(loader, max_samples=max_samples)])
+    assert all(torch.equal(share(loader, OfMany(rank, 2), max_samples).labels(), whole) for rank in range(2))
+
+
+def test_nothing_is_loaded_for_labels_that_the_data_set_knows(monkeypatch):
+    loader = SmallData().val_dataloader()
+    few = share(loader, max_samples=7)
+    whole = torch.cat([batch.label for batch in few])
+    monkeypatch.setattr(type(loader.dataset), "_load", None)
+    assert torch.equal(few.labels(), whole)
+
+
 def test_a_batch_holds_the_images_that_its_index_names():
     dataset = images(COUNT)
     for batch in share(DataLoader(dataset, batch_size=4, shuffle=True), max_samples=9):
