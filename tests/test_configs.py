@@ -116,7 +116,7 @@ def test_all_callbacks_together_are_one_run():
 @pytest.mark.parametrize("model", ["mnist_diffusion.yaml", "mnist_latent_diffusion.yaml"])
 def test_a_strategy_spreads_a_model_over_the_processes_it_is_told(name, model):
     files = ["--config", CONFIGS / "purification" / model, "--config", CONFIGS / "strategies" / name]
-    cli = Built(["fit", *files, "--trainer.accelerator=cpu", "--trainer.strategy.data_parallel_size=4"])
+    cli = Built(["fit", *files, "--trainer.accelerator=cpu", "--trainer.devices=2"])
     assert isinstance(cli.trainer.strategy, ModelParallelStrategy)
     assert is_overridden("configure_model", cli.model)
 

@@ -154,19 +154,25 @@ class CLI(LightningCLI):
             raise InputError(from_construction(error)) from error
 
     def after_instantiate_classes(self) -> None:
-        """Say where the run goes, now that nothing but the data can be wrong with it.
+        """Say where the run goes, now that nothing but the data can be wrong with it."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            self._check_that_networks_can_be_spread()
+        if not self.trainer.fast_dev_run:
+            _tell(f"run folder: {self.folder}")
 
-        Raises:
-            InputError: a strategy that spreads networks, for a model that does not say how.
-        """
-        spreads = isinstance(self.trainer.strategy, ModelParallelStrategy)
-        if spreads and not is_overridden("configure_model", self.model, LightningModule):
+    def _check_that_networks_can_be_spread(self) -> None:
+        """Lightning would end in the middle of setting the processes up."""
+        if not is_overridden("configure_model", self.model, LightningModule):
             raise InputError(
                 f"ModelParallelStrategy spreads networks of DiffusionModule and LatentDiffusionModule, and "
                 f"{type(self.model).__name__} has none that it could: use trainer.strategy: ddp"
             )
-        if not self.trainer.fast_dev_run:
-            _tell(f"run folder: {self.folder}")
+        given = self._get(self.config, "trainer").strategy.init_args
+        if (given.data_parallel_size, given.tensor_parallel_size) != (self.trainer.world_size, 1):
+            raise InputError(
+                f"trainer.strategy.data_parallel_size must be {self.trainer.world_size}, the number of processes, and "
+                f"tensor_parallel_size 1, got {given.data_parallel_size} and {given.tensor_parallel_size}"
+            )
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The trainer with this project's defaults: its folder, CSV and TensorBoard logs, bars on a terminal only."""

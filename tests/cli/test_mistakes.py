@@ -272,8 +272,17 @@ def test_a_constructor_that_nobody_taught_to_speak_to_users_is_named_with_the_pl
     assert "test_mistakes.py:" in message
 
 
+FSDP = ["--config", str(CONFIGS / "strategies" / "fsdp.yaml"), "--trainer.devices=1", "--trainer.accelerator=cpu"]
+
+
+def test_networks_are_spread_over_all_processes_or_none():
+    model = str(CONFIGS / "purification" / "mnist_diffusion.yaml")
+    message = refused(["fit", "--config", model, "--data=MNISTSubset", *FSDP])
+    assert message.startswith("trainer.strategy.data_parallel_size must be 1, the number of processes")
+    assert message.endswith("got 2 and 1")
+
+
 def test_a_strategy_that_spreads_networks_is_refused_for_a_classifier():
-    fsdp = ["--config", str(CONFIGS / "strategies" / "fsdp.yaml"), "--trainer.strategy.data_parallel_size=1"]
-    message = refused(["fit", "--config", DEMO, *fsdp, "--trainer.devices=1", "--trainer.accelerator=cpu"])
+    message = refused(["fit", "--config", DEMO, *FSDP, "--trainer.strategy.data_parallel_size=1"])
     assert message.startswith("ModelParallelStrategy spreads networks of DiffusionModule")
     assert "ClassifierModule has none" in message
