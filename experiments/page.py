@@ -25,7 +25,13 @@ def write_page(name: str, title: str, text: str, tables: Sequence[Table], run: R
     machine = f"{run.machine.cpu}, {run.machine.cores} cores" + "".join(f", {gpu}" for gpu in run.machine.gpus)
     commit = f"{run.commit[:10]}{' with local changes' if run.dirty else ''}" if run.commit else "none"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    facts = [("data", data), ("seed", run.seed), ("commit", commit), ("machine", machine), ("versions", versions)]
+    facts = [
+        ("data", data),
+        ("seed", "in the table" if run.seed is None else run.seed),
+        ("commit", commit),
+        ("machine", machine),
+        ("versions", versions),
+    ]
     facts += [("command", f"`{run.command}`"), ("started", run.started), ("finished", run.finished)]
     body = "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in tables)
     listing = "\n".join(f"- {key}: {value}" for key, value in facts)
