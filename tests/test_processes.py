@@ -123,7 +123,7 @@ def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_kille
     plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20", "--data.batch_size=8")
     nodes = ("--trainer.num_nodes=2", "--trainer.devices=1", *TWO_RANKS[1:])
     accident = ("--trainer.callbacks+=tests.accidents.KilledOnce", "--trainer.callbacks.step=9")
-    accident += ("--trainer.callbacks.mark=killed", "--last_checkpoint.every_n_steps=2", "--ckpt_path=last")
+    accident += ("--trainer.callbacks.mark=struck", "--last_checkpoint.every_n_steps=2", "--ckpt_path=last")
     line = [*torchrun, "--", str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "nodes", *plain, *nodes]
     line += accident
     started = [
@@ -132,7 +132,7 @@ def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_kille
     ]
     said = [process.communicate(timeout=SECONDS) for process in started]
     assert [process.returncode for process in started] == [0, 0], said[0][1][-4000:] + said[1][1][-4000:]
-    assert (folder / "killed").exists()
+    assert (folder / "struck").exists()
     assert sum("run folder: nodes" in text for streams in said for text in streams[1].splitlines()) == 2
     train(folder, "fit", "alone", *plain[:-1], "--data.batch_size=16")
     torch.testing.assert_close(weights(folder, "nodes"), weights(folder, "alone"), rtol=1e-4, atol=1e-5)

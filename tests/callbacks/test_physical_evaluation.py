@@ -1,6 +1,4 @@
-"""Photographs of attacked images are counted as by hand, whatever the batches and the ranks."""
-
-import json
+"""Photographs of attacked images are counted as by hand, whatever the batches (ranks: test_transfer_evaluation.py)."""
 
 import pytest
 import torch
@@ -12,7 +10,6 @@ from lightning_adv.errors import InputError
 from lightning_adv.metrics import destruction, outcomes, similar_classes, top_k_errors
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import PlainModule, images, trained, trainer
-from tests.processes import torchrun
 
 COUNT = 45
 WORLD = PhysicalWorld(resolution=1, blur=0.3)
@@ -121,33 +118,3 @@ def test_an_unknown_family_is_refused_before_the_first_step():
 def test_what_cannot_be_meant_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         evaluation(**arguments)
-
-
-SCRIPT = """
-import json, sys
-import pytorch_lightning as pl
-from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader
-from tests.callbacks.strangers import images, trained
-from tests.callbacks.test_physical_evaluation import COUNT, evaluation
-
-ranks, found = int(sys.argv[1]), []
-for count in (COUNT, 1):  # of one image the other rank has none
-    callback = evaluation()
-    strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
-    runner = pl.Trainer(accelerator="cpu", callbacks=[callback], devices=ranks, strategy=strategy, logger=False,
-                        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    runner.validate(trained(), DataLoader(images(count, seed=3), batch_size=8), verbose=False)
-    found.append(callback.result.as_dict())
-with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
-    json.dump(found, file)
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_report_what_one_reports(tmp_path):
-    for ranks in (1, 2):
-        torchrun(SCRIPT, tmp_path, ranks, ranks)
-    one, *two = (json.loads((tmp_path / name).read_text()) for name in ("1_0.json", "2_0.json", "2_1.json"))
-    assert two == [one, one]
-    assert [each["samples"] for each in one] == [COUNT, 1]

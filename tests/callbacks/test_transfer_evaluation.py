@@ -142,10 +142,12 @@ from torch.utils.data import DataLoader
 from lightning_adv.callbacks import FoolingImages, TransferEvaluation
 from tests.callbacks.strangers import images, trained
 from tests.callbacks.test_fooling_images import METHODS
+from tests.callbacks.test_physical_evaluation import evaluation
 from tests.callbacks.test_transfer_evaluation import ATTACKS, source
 
 ranks = int(sys.argv[1])
-chosen = [TransferEvaluation({"linear": source()}, ATTACKS), FoolingImages(METHODS)]
+chosen = [TransferEvaluation({"linear": source()}, ATTACKS), FoolingImages(METHODS), evaluation(),
+          evaluation(max_samples=1, name="one")]  # of one image the other rank has none
 strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
 runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
                     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
