@@ -118,7 +118,6 @@ class PhysicalEvaluation(EpochEndEvaluation):
         said = F.one_hot(clean, self._classes).float()
         related = self._related(names)
         related = similar_classes(said, label, CONFUSED) if related is None else related
-        attacked = {name for name, _ in self._tallies}
         return PhysicalResult(
             title="Physical world",
             rows=[self._row(key, tally.compute().cpu(), related) for key, tally in self._tallies.items()],
@@ -126,7 +125,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
             clean_correct=int((clean == label).sum()),
             photographed_correct=int((photo == label).sum()),
             world=repr(self.world),
-            descriptions={name: repr(attack) for name, attack in self.attacks.items() if name in attacked},
+            descriptions={name: repr(attack) for name, attack in self.attacks.items()},
             related=[(names[i], names[j]) for i, j in related.triu().nonzero().tolist()],
             strips=[self._strip()] if self._labels else [],
             class_names=names,
@@ -144,7 +143,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
         wanted = max(0, self.examples - sum(map(len, self._labels)))
         if wanted:
             self._labels.append(label[:wanted].cpu())
-        last = {name: eps for name, eps in self._tallies}  # noqa: C416 (the last of a name stays)
+        last = dict(self._tallies.keys())  # of several budgets of an attack the largest stays
 
         def photographed(title: str, taken: Tensor, logits: Tensor, show: bool) -> Tensor:
             photo = self.world(taken, index)
