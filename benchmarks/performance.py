@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.performance --root data``: writes ``docs/results/performance.md``. Resumable: what an
 interrupted run had measured is kept under ``runs/benchmarks`` (``--fresh`` measures it again). On a machine with a GPU
-the steps of precision and layout run there, else the column says "not measured".
+the table of :mod:`benchmarks.gpu` is measured too, else it says "not measured".
 """
 
 import argparse
@@ -15,17 +15,18 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from math import log
+from math import isqrt, log
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.ranks import ATTACKED, BATCH, BATCHES, ranks_rows
+from benchmarks import evaluation_memory, gpu
+from benchmarks.ranks import ATTACKED, BATCH, BATCHES, rank_seconds, ranks_rows
 from benchmarks.subjects import KEPT, subject
-from benchmarks.training import Bare, Lightning, MadryTrainer, Step, bare_passes, precision_steps
+from benchmarks.training import EPS, PACE, STEPS, Bare, Lightning, MadryTrainer, Step, bare_passes, net, precision_steps
 from experiments.page import write_page
-from lightning_adv.attacks import AutoAttack
+from lightning_adv.attacks import PGD, AutoAttack
 from lightning_adv.data import MNIST, float_images
 from lightning_adv.detectors import LocalIntrinsicDimensionality
 from lightning_adv.inspectors import NeuralCleanse
@@ -76,10 +77,11 @@ def main() -> None:
         ),
         Table(
             "Precision and layout",
-            ["device", "setting", "images a second", "times eager float32"],
+            ["setting", "images a second", "times eager float32"],
             kept("precision", lambda: _precision(given.rounds)),
             note="The same step at width 16, batches of 128. Asked on a CPU with bf16 instructions: 2.5 times.",
         ),
+        Table("On a GPU", gpu.COLUMNS, kept(gpu.GPU_ROWS, gpu.gpu_rows), note=gpu.NOTE),
         Table(
             "Two ranks on two cores",
             ["work", "s, 1 rank of 2 threads", "s, 2 ranks of 1 thread", "speed of 2 ranks over 1"],
@@ -91,10 +93,17 @@ def main() -> None:
         ),
         Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], kept("start", lambda: _starts(given.rounds))),
         Table(
+            "Memory of an evaluation",
+            evaluation_memory.COLUMNS,
+            kept("memory", evaluation_memory.memory_rows),
+            note=evaluation_memory.NOTE,
+        ),
+        Table(
             "Growth",
-            ["what", "with", "sizes", "CPU seconds", "slope", "expected"],
+            ["what", "with", "sizes", "seconds", "slope", "expected"],
             kept("growth", lambda: _growth(given.root)),
-            note="Slope of log seconds over log size, least squares; 1 is linear. Asked: within .1 of the expected.",
+            note="CPU seconds; slope of their log over the log of the size, least squares; 1 is linear. Asked: within "
+            ".1 of the expected. Ranks: one thread each, wall seconds; twice as many take half the time.",
         ),
     ]
     text = (
@@ -126,18 +135,8 @@ def _steps(root: str, rounds: int) -> list[list[Cell]]:
 
 
 def _precision(rounds: int) -> list[list[Cell]]:
-    rows: list[list[Cell]] = []
-    for device in ("cpu", "cuda"):
-        if device == "cuda" and not torch.cuda.is_available():
-            rows.append(["GPU", "any", "not measured", None])
-            continue
-        steps, batch = precision_steps(device), 128
-        seconds = _paired(steps, rounds)
-        eager = statistics.median(seconds["float32"])
-        name = torch.cuda.get_device_name() if device == "cuda" else "CPU"
-        for setting, times in seconds.items():
-            rows.append([name, setting, batch / statistics.median(times), eager / statistics.median(times)])
-    return rows
+    seconds = {name: statistics.median(times) for name, times in _paired(precision_steps("cpu"), rounds).items()}
+    return [[setting, 128 / each, seconds["float32"] / each] for setting, each in seconds.items()]
 
 
 def _paired(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
@@ -171,25 +170,39 @@ def _figures(command: Sequence[str]) -> list[float]:
 
 
 def _growth(root: str) -> list[list[Cell]]:
-    on = subject("MNIST", root, 200)
+    on = subject("MNIST", root, 400)
     images = MNIST(root=root, val_size=0)
     images.setup()
     train = images.datasets["train"]
     x, y = float_images(train.images[:32_000]), train.labels[:32_000]
     attack = AutoAttack(1e-3)  # breaks none of these images: the work is the same for each, and the most there is
     cases: list[tuple[str, str, Sequence[int], Callable[[int], Callable[[], object]]]] = [
-        ("AutoAttack", "images", (50, 100, 200), lambda n: lambda: attack.run(on.model, on.x[:n], on.y[:n])),
+        ("AutoAttack", "images", (100, 200, 400), lambda n: lambda: attack.run(on.model, on.x[:n], on.y[:n])),
         ("Neural Cleanse", "classes", (5, 10, 20, 40), lambda k: _cleanse(k, x[:320])),
         ("Neural Cleanse", "steps", (25, 50, 100), lambda steps: _cleanse(10, x[:320], steps)),
+        ("PGD-10", "pixels", (1024, 4096, 16_384), _attacked_pixels),
         ("LID", "reference images", (8000, 16_000, 32_000), lambda n: _lid(on.model, x[:n], y[:n])),
     ]
     rows: list[list[Cell]] = []
     for name, axis, sizes, prepare in cases:
         seconds = [_least(prepare(size), 1 if name == "AutoAttack" else 3) for size in sizes]
-        listed = ", ".join(f"{each:.3g}" for each in seconds)
-        rows.append([name, axis, ", ".join(map(str, sizes)), listed, _slope(sizes, seconds), 1])
-        print(*rows[-1], flush=True)
-    return rows
+        rows.append(_growth_row(name, axis, sizes, seconds, 1))
+    on_ranks = [statistics.median(rank_seconds("training", ranks, root, 1) for _ in range(3)) for ranks in (1, 2)]
+    return [*rows, _growth_row("PGD training", "ranks", (1, 2), on_ranks, -1)]
+
+
+def _growth_row(name: str, axis: str, sizes: Sequence[int], seconds: Sequence[float], expected: int) -> list[Cell]:
+    listed = ", ".join(f"{each:.3g}" for each in seconds)
+    row = [name, axis, ", ".join(map(str, sizes)), listed, _slope(sizes, seconds), expected]
+    print(*row, flush=True)
+    return row
+
+
+def _attacked_pixels(pixels: int) -> Callable[[], object]:
+    side = isqrt(pixels)
+    model = net(8).eval()  # averages over what is left of the image, so that it takes any size
+    x = torch.rand(8, 3, side, side, generator=torch.Generator().manual_seed(0))
+    return lambda: PGD(EPS, PACE, STEPS)(model, x, torch.arange(8))
 
 
 def _cleanse(classes: int, x: Tensor, steps: int = 50) -> Callable[[], object]:

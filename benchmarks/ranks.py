@@ -28,7 +28,7 @@ from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 from lightning_adv.reports.results import Cell
 
-__all__ = ["ranks_rows"]
+__all__ = ["rank_seconds", "ranks_rows"]
 
 BATCH, BATCHES = 128, 8
 """Images of a step over all ranks, and steps that are timed."""
@@ -41,18 +41,19 @@ def ranks_rows(root: str, rounds: int) -> list[list[Cell]]:
     """What, seconds of one rank with two threads, of two ranks with one, and the ratio: median over rounds."""
     rows: list[list[Cell]] = []
     for work in ("training", "AutoAttack"):
-        seconds = [[_seconds(work, devices, root) for devices in (1, 2)] for _ in range(rounds)]
+        seconds = [[rank_seconds(work, devices, root, 2 // devices) for devices in (1, 2)] for _ in range(rounds)]
         one, two = (statistics.median(column) for column in zip(*seconds, strict=True))
         rows.append([work, one, two, statistics.median(a / b for a, b in seconds)])
         print(*rows[-1], flush=True)
     return rows
 
 
-def _seconds(work: str, devices: int, root: str) -> float:
+def rank_seconds(work: str, devices: int, root: str, threads: int) -> float:
+    """Wall seconds of "training" or "AutoAttack" on so many ranks, each with so many threads."""
     command = [sys.executable, "-m", "benchmarks.ranks", work, "--devices", str(devices), "--root", root]
-    threads = {"OMP_NUM_THREADS": str(2 // devices)}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
-        command, env=os.environ | threads, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+        command, env=environment, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
     )
     return json.loads(done.stdout.splitlines()[-1])["seconds"]
 

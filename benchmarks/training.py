@@ -167,33 +167,38 @@ def bare_passes(width: int, batch: int, steps: int) -> Step:
     return step
 
 
-def precision_steps(device: str, width: int = 16, batch: int = 128) -> dict[str, Step]:
+def precision_steps(device: str, width: int = 16, batch: int = 128, graphs: bool = False) -> dict[str, Step]:
     """The objective's step in several precisions and layouts, all from the same weights.
 
     Args:
         device: "cpu" or "cuda".
         width: of PreAct ResNet-18.
         batch: images.
+        graphs: also as CUDA graphs.
     """
     start = net(width).to(device)
-    settings = {
-        "float32": (False, False, False),
-        "float32, channels last": (False, True, False),
-        "bf16": (True, False, False),
-        "bf16, channels last": (True, True, False),
-        "bf16, channels last, compiled": (True, True, True),
+    settings: dict[str, tuple[bool, bool, str | None]] = {
+        "float32": (False, False, None),
+        "float32, channels last": (False, True, None),
+        "bf16": (True, False, None),
+        "bf16, channels last": (True, True, None),
+        "bf16, channels last, compiled": (True, True, "default"),
     }
+    if graphs:
+        settings["bf16, channels last, compiled, CUDA graphs"] = (True, True, "reduce-overhead")
     return {name: _precision_step(copy.deepcopy(start), device, batch, *given) for name, given in settings.items()}
 
 
-def _precision_step(model: nn.Module, device: str, batch: int, bf16: bool, channels_last: bool, compiled: bool) -> Step:
+def _precision_step(
+    model: nn.Module, device: str, batch: int, bf16: bool, channels_last: bool, compiled: str | None
+) -> Step:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = model.to(memory_format=layout).train()
     x, y = torch.rand(batch, 3, 32, 32).to(device, memory_format=layout), torch.arange(batch, device=device) % 10
     objective = AdversarialTraining(PGD(EPS, PACE, STEPS))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     if compiled:
-        model.compile()
+        model.compile(mode=compiled)
     clock = time.process_time if device == "cpu" else time.perf_counter
 
     def step() -> float:

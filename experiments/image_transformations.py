@@ -38,7 +38,7 @@ from lightning_adv.reports.purification import Strip, StripRow
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
 
-DRAWS, BATCH, SHOWN = 5, 100, 8
+DRAWS, BATCH, SHOWN = 5, 50, 8
 SWEPT = "pgd_at_0.1"
 
 
@@ -52,7 +52,7 @@ class Setting:
         classifier, vqvae: arguments of ``train.py fit``.
         noises: of the inputs of the VQ-VAEs.
         informed: images that the attacks which know the purifier are made on.
-        averaged: of them, those for attacks that average over draws.
+        costly: of them, those for attacks that average over draws or go through a network.
     """
 
     images: Callable[..., ImageDataModule]
@@ -61,7 +61,7 @@ class Setting:
     vqvae: tuple[str, ...]
     noises: tuple[float, ...] = (0.0, 0.25, 0.75)
     informed: int = 1000
-    averaged: int = 200  # hours on two cores even so
+    costly: int = 200  # hours on two cores even so
 
 
 SMALL_CNN = ("--model.backbone=mnist_cnn", '--model.backbone_options={"width": 32, "hidden": 128}')
@@ -76,8 +76,9 @@ SETTINGS = {
         CIFAR10,
         50,
         CIFAR10_NET,
-        ("--model.channels=[32,64]", "--model.lr=0.001", "--trainer.max_epochs=3"),
+        ("--model.channels=[16,32]", "--model.lr=0.001", "--trainer.max_epochs=2"),
         informed=200,
+        costly=50,
     ),
 }
 
@@ -137,6 +138,7 @@ def main() -> None:
     arguments.add_argument("--quick", action="store_true", help="MNIST, 100 images, no VQ-VAE, shorter attacks")
     arguments.add_argument("--informed", type=int, help="images under informed attack, in place of 200 or 1,000")
     arguments.add_argument("--data", nargs="+", choices=[*SETTINGS], help="default both")
+    arguments.add_argument("--only", nargs="+", help="measure these purifiers' cells, for a second process; no page")
     given = arguments.parse_args()
     for name in ["MNIST"] if given.quick else given.data or [*SETTINGS]:
         _write(name, given)
@@ -145,6 +147,8 @@ def main() -> None:
 def _write(name: str, given: argparse.Namespace) -> None:
     started = datetime.now(UTC)
     tables = _measure(name, given)
+    if given.only:
+        return
     page = f"image_transformations_{name}{'_quick' * given.quick}"
     text = (
         "Blind columns are the paper's setting: the attack is made on the classifier alone and handed to the purifier. "
@@ -173,7 +177,7 @@ def _measure(name: str, given: argparse.Namespace) -> list[Table]:
     test, count = images.datasets["test"], 100 if quick else 1000
     index = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:count].sort().values
     data = float_images(test.images[index]), test.labels[index], index
-    on = [min(count, given.informed or each) for each in (setting.informed, setting.averaged)]
+    on = [min(count, given.informed or each) for each in (setting.informed, setting.costly)]
     cells = Cells(run / f"{count}{'_quick' * quick}", model, data, on, attack_draws=2 if quick else 8)
     named, knowing, each_purifier = attacks(quick), attacks(quick, informed=True), purifiers(setting, vqvaes)
     found = {
@@ -181,12 +185,16 @@ def _measure(name: str, given: argparse.Namespace) -> list[Table]:
     }
     square = Square(0.3, queries=100 if quick else 1000)
     for label, purifier in each_purifier.items():
+        if given.only and label not in given.only:
+            continue
         found[label, "none"] = {"blind": cells.purified(label, purifier, "none", None, ThreatModel.BLIND)}
         for threat in ThreatModel:
             tried = {"square": square} if threat is ThreatModel.BLACK_BOX else knowing if threat.informed else named
             for attack, how in tried.items() if PurifiedClassifier(purifier, model).applies(threat) else ():
                 row = found.setdefault((label, attack), {})
                 row[threat.value] = cells.purified(label, purifier, attack, how, threat)
+    if given.only:
+        return []
     cells.strip(each_purifier, "fgsm", named["fgsm"], RESULTS / f"image_transformations_{name}{'_quick' * quick}.png")
     return [
         main_table(name, count, on, found),
@@ -220,7 +228,8 @@ class Cells:
         folder: of the files.
         model: the classifier.
         data: images, labels and their numbers.
-        informed: images that attacks which know a purifier are made on, and those which average over its draws.
+        informed: images that attacks which know a purifier are made on, and those which average over its draws or go
+            through a network.
         attack_draws: of a randomised purifier that every gradient averages over.
     """
 
@@ -254,7 +263,8 @@ class Cells:
         """Accuracy behind a purifier in each draw."""
         whole = PurifiedClassifier(purifier, self.model)
         averages = purifier.randomised and threat in (ThreatModel.BPDA_EOT, ThreatModel.ADAPTIVE)
-        data = self.data if threat is ThreatModel.BLIND else self.data[: self.informed[averages] // BATCH]
+        costly = averages or isinstance(purifier, VQVAE)
+        data = self.data if threat is ThreatModel.BLIND else self.data[: self.informed[costly] // BATCH]
 
         def right() -> list[Tensor]:
             if threat is ThreatModel.BLIND:

@@ -8,7 +8,7 @@ from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.faces import Faces
 from lightning_adv.data.gtsrb import GTSRB
 from lightning_adv.data.imagefolder import ImageFolder
-from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages
+from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages, ResidentImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
 from lightning_adv.data.poisoned import PoisonedDataModule
@@ -37,6 +37,7 @@ __all__ = [
     "MNISTSubset",
     "PoisonedDataModule",
     "PurifiedDataModule",
+    "ResidentImages",
     "Sources",
     "TrainBatches",
     "float_images",

@@ -17,7 +17,7 @@ from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
 
-__all__ = ["InMemoryImages", "IndexedImages", "LazyImages"]
+__all__ = ["InMemoryImages", "IndexedImages", "LazyImages", "ResidentImages"]
 
 Positions = int | Sequence[int] | Tensor
 
@@ -60,6 +60,19 @@ class IndexedImages(Dataset[ImageBatch], ABC):
     def for_evaluation(self) -> Self:
         """The same images without random training-time transforms."""
         return self
+
+    def on(self, device: torch.device) -> "IndexedImages":
+        """The same images, copied once to a device, where each batch is then one index.
+
+        Raises:
+            InputError: images that are loaded from files one by one.
+        """
+        if self.loads_files:
+            raise InputError(
+                "resident=true keeps all images on the device, and these are loaded from files, batch by batch; leave "
+                "it out, and give num_workers"
+            )
+        return ResidentImages(self[torch.arange(len(self))].image.to(device), self.labels, self.index)
 
     @abstractmethod
     def select(self, positions: Sequence[int] | Tensor) -> Self:
@@ -110,6 +123,53 @@ class InMemoryImages(IndexedImages):
 
     def _load(self, index: Tensor) -> Tensor:
         return self._images[index]
+
+
+class ResidentImages(IndexedImages):
+    """Images held as one tensor, in the order of the data set, on any device, on which its batches then lie.
+
+    They keep the numbers of those they were made from, so that nothing that depends on an image's number changes.
+
+    Args:
+        images: uint8, or floats in [0, 1], of shape [N, C, H, W].
+        labels: integers [N].
+        index: int64 [N], numbers in their source.
+
+    Example:
+        >>> data = ResidentImages(
+        ...     torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1]), torch.tensor([7, 9])
+        ... )
+        >>> data[[1]].index
+        tensor([9])
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, index: Tensor) -> None:
+        super().__init__(labels, index)
+        self.images = images
+        self._numbers = torch.stack([self._labels, self.index]).to(images.device)
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels of the images, int64 [N], in the machine's memory."""
+        return self._labels
+
+    def __getitem__(self, positions: Positions) -> ImageBatch:
+        """The images at these positions as one batch on the device, without waiting for it."""
+        chosen = torch.as_tensor([positions] if isinstance(positions, int) else positions)
+        if self.images.is_cuda:
+            chosen = chosen.pin_memory().to(self.images.device, non_blocking=True)
+        return ImageBatch(self.images[chosen], *self._numbers[:, chosen])
+
+    def on(self, device: torch.device) -> "ResidentImages":
+        """These images where they lie already, else a copy."""
+        return self if self.images.device == device else super().on(device)
+
+    def select(self, positions: Sequence[int] | Tensor) -> Self:
+        """The images at ``positions`` of this dataset as a dataset; a copy."""
+        return type(self)(self.images[positions], self._labels[positions], self.index[positions])
+
+    def _load(self, index: Tensor) -> Tensor:
+        raise InputError("these images have no source to load from; ask for them by position")
 
 
 class LazyImages(IndexedImages):

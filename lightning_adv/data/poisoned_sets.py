@@ -47,7 +47,13 @@ class MarkedImages(IndexedImages):
         """The images at these positions as one marked batch."""
         chosen = torch.as_tensor([positions] if isinstance(positions, int) else positions)
         image, label, index = self.images[self._place[chosen].tolist()]
-        return MarkedBatch(image, label, index + self.stride * self._is_copy[chosen])
+        return MarkedBatch(image, label, index + (self.stride * self._is_copy[chosen]).to(index.device))
+
+    def on(self, device: torch.device) -> "MarkedImages":
+        """The same, over images on a device."""
+        other = copy.copy(self)
+        other.images = self.images.on(device)
+        return other
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the clean images the epoch."""

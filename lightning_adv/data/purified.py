@@ -3,7 +3,6 @@
 import hashlib
 import os
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -12,9 +11,9 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.batch import float_images
 from lightning_adv.data.datamodule import ImageDataModule
-from lightning_adv.data.images import IndexedImages, Positions
+from lightning_adv.data.images import IndexedImages, ResidentImages
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers import Purifier, fingerprint
@@ -114,7 +113,7 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
             )
         self.data.load_state_dict(state_dict["data"])
 
-    def _purified(self, images: IndexedImages, key: str) -> "_PurifiedImages":
+    def _purified(self, images: IndexedImages, key: str) -> ResidentImages:
         images = images.for_evaluation()  # random transforms come after, if at all
         folder = Path(self.cache).expanduser() / f"{key}-{_images_key(images)}"
         starts = range(0, len(images), self.piece)
@@ -130,7 +129,7 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         if self.trainer is not None:
             self.trainer.strategy.barrier("purified images")
         pieces = [_read(self._file(folder, start), min(self.piece, len(images) - start)) for start in starts]
-        return _PurifiedImages(torch.cat(pieces), images.labels, images.index)
+        return ResidentImages(torch.cat(pieces), images.labels, images.index)
 
     def _file(self, folder: Path, start: int) -> Path:
         return folder / f"{start:08d}-{self.piece}.npy"
@@ -144,42 +143,6 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         with unfinished.open("wb") as stream:
             np.save(stream, levels)
         unfinished.replace(self._file(folder, start))  # a kill leaves a whole piece or none
-
-
-class _PurifiedImages(IndexedImages):
-    """Images in memory that keep the numbers of those they were made from.
-
-    Args:
-        images: uint8 [N, C, H, W].
-        labels: [N].
-        index: [N] numbers in their source.
-    """
-
-    def __init__(self, images: Tensor, labels: Tensor, index: Tensor) -> None:
-        super().__init__(labels, index)
-        self._images = images
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels int64 [N]."""
-        return self._labels
-
-    @property
-    def images(self) -> Tensor:
-        """Images uint8 [N, C, H, W]."""
-        return self._images
-
-    def __getitem__(self, positions: Positions) -> ImageBatch:
-        """The images at these positions as one batch."""
-        chosen = torch.as_tensor([positions] if isinstance(positions, int) else positions)
-        return ImageBatch(self._images[chosen], self._labels[chosen], self.index[chosen])
-
-    def select(self, positions: Tensor) -> Self:
-        """The images at these positions as a dataset."""
-        return type(self)(self._images[positions], self._labels[positions], self.index[positions])
-
-    def _load(self, index: Tensor) -> Tensor:
-        raise InputError("purified images have no source to load from; ask for them by position")
 
 
 def _images_key(images: IndexedImages) -> str:

@@ -1,0 +1,95 @@
+"""Peak memory of an evaluation on images of 224 x 224, over their number; each figure in a process of its own.
+
+``python -m benchmarks.evaluation_memory --images 512`` is one figure; :func:`memory_rows` has the table of
+``python -m benchmarks.performance``. Images are made when they are asked for, as a folder's are decoded.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_adv.attacks import APGD, PGD, Square
+from lightning_adv.callbacks import AttackEvaluation
+from lightning_adv.models import create_model
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.reports.results import Cell
+
+__all__ = ["COLUMNS", "NOTE", "memory_rows"]
+
+COLUMNS = ["images", "MiB", "seconds"]
+SIZE, BATCH = 224, 8
+NOTE = (
+    f"`AttackEvaluation` of MobileNetV3-Small on images of {SIZE} x {SIZE} in batches of {BATCH}: PGD, APGD, Square, "
+    "a few steps each, with pictures. The highest resident memory of a process above that before the evaluation."
+)
+
+
+def memory_rows() -> list[list[Cell]]:
+    """Rows of ``COLUMNS``."""
+    rows: list[list[Cell]] = []
+    # Freed blocks go back to the system, so that holes in the heap are not counted.
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+    for images in (16, 64, 256):
+        line = [sys.executable, "-m", "benchmarks.evaluation_memory", "--images", str(images)]
+        root = Path(__file__).parent.parent
+        done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment, cwd=root)
+        rows.append([str(images), *json.loads(done.stdout.splitlines()[-1])])
+        print(*rows[-1], flush=True)
+    return rows
+
+
+class _Noise(Dataset):
+    """Random images of random classes, made anew at every call."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        generator = torch.Generator().manual_seed(position)
+        return torch.rand(3, SIZE, SIZE, generator=generator), 0
+
+
+def main() -> None:
+    """Evaluate so many images; print MiB and seconds."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--images", type=int, required=True)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    described = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
+    model = create_model("mobilenetv3_small_100", num_classes=10, in_channels=3, image_size=(SIZE, SIZE), **described)
+    with torch.no_grad():  # all are of class 0, so that every image is attacked
+        next(reversed(list(model.parameters())))[0] += 100
+    attacks = {"pgd": PGD(1 / 255, steps=3), "apgd": APGD(1 / 255, steps=3), "square": Square(1 / 255, queries=20)}
+    evaluation = AttackEvaluation(attacks, batch_size=BATCH, pictures="always")
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    trainer = Trainer(callbacks=[evaluation], enable_checkpointing=False, **quiet)
+    module = ClassifierModule(model, num_classes=10)
+    before, began = _peak(), time.perf_counter()
+    trainer.test(module, DataLoader(_Noise(given.images), batch_size=BATCH), verbose=False)
+    assert evaluation.result.samples == given.images
+    print(json.dumps([round((_peak() - before) / 1024, 1), round(time.perf_counter() - began, 1)]))
+
+
+def _peak() -> int:
+    """Highest resident memory so far, KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    main()
