@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from lightning_adv.attacks.ball import Norm, perturbation_norms
+from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.trace import Classifier, forward_float32
 
@@ -183,7 +183,7 @@ class Goal:
             self.best_logits = logits.new_zeros(len(self.best), logits.shape[1])
         active, success = self.active, self.succeeded(logits)
         known = self.success[active]
-        score = loss if self.shortest is None else -perturbation_norms(self.x, x_adv)[self.shortest]
+        score = loss if self.shortest is None else -lengths((x_adv - self.x).flatten(1).float(), self.shortest)
         # A success beats any failure; among equals the better score wins. NaN never replaces a finding.
         better = (success & ~known) | ((success == known) & (score > self.best_score[active]))
         self.success[active] = known | success
