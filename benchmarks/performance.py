@@ -102,8 +102,8 @@ def main() -> None:
             "Growth",
             ["what", "with", "sizes", "seconds", "slope", "expected"],
             kept("growth", lambda: _growth(given.root)) + kept("growth-ranks", lambda: _growth_over_ranks(given.root)),
-            note="AutoAttack in batches of 50. CPU seconds; slope of their log over that of the size; 1 is linear. Asked: "
-            "within .1 of the expected. Ranks: one thread each, wall seconds; two take half the time.",
+            note="AutoAttack in batches of 50. CPU seconds; slope of their log over that of the size; 1 is linear. "
+            "Asked: within .1 of the expected. Ranks: one thread each, wall seconds; two take half the time.",
         ),
     ]
     text = (
