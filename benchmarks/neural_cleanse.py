@@ -1,7 +1,7 @@
 """Neural Cleanse with all classes at once, as a loop over the classes, and ART's: verdict, passes and time in one run.
 
-``python -m benchmarks.neural_cleanse --weights FILE --root data``; ART's needs tensorflow and is left out without it.
-The weights are those of a ``mnist_cnn`` with a backdoor (the concealed-backdoor experiment keeps such); writes
+``python -m benchmarks.neural_cleanse --root data``; ART's needs tensorflow and is left out without it. The model is a
+``mnist_cnn`` with BadNets, trained at the first call and shared with the concealed-backdoor experiment; writes
 ``docs/results/neural_cleanse.md``.
 """
 
@@ -13,11 +13,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
+from experiments.concealed_models import subject_of
+from experiments.concealed_setup import SETTINGS
+from experiments.concealed_setup import Cell as Attacked
 from experiments.page import write_page
 from lightning_adv.data import MNIST
 from lightning_adv.inspectors import NeuralCleanse, find_outliers
@@ -32,7 +36,7 @@ COMMAND = ["python", "-m", "benchmarks.neural_cleanse"]
 def main() -> None:
     """Measure and write."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--weights", default="runs/concealed_backdoors/MNIST/badnets/weights_0.safetensors")
+    arguments.add_argument("--weights", help="of another mnist_cnn with a backdoor")
     arguments.add_argument("--target", type=int, default=2)
     arguments.add_argument("--root", default="data")
     arguments.add_argument("--samples", type=int, default=64, help="clean images; every step sees all of them")
@@ -42,7 +46,7 @@ def main() -> None:
     started = datetime.now(UTC)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = MNIST(root=given.root)
-    model = _model(data, given.weights).to(device)
+    model = _model(data, given.root, given.weights).to(device)
     x, y = _images(data, given.samples)
     rows: list[list[Cell]] = []
     diaries: list[_Diary] = []
@@ -249,7 +253,9 @@ def _has_art() -> bool:
     return all(importlib.util.find_spec(name) for name in ("art", "tensorflow"))
 
 
-def _model(data: MNIST, weights: str) -> nn.Module:
+def _model(data: MNIST, root: str, weights: str | None) -> nn.Module:
+    if weights is None:
+        return subject_of(Attacked("MNIST", "badnets"), 0, SETTINGS["MNIST"], root, Path("runs/concealed_backdoors"))[2]
     described = {"num_classes": 10, "in_channels": 1, "image_size": (28, 28), "mean": data.mean, "std": data.std}
     model = create_model("mnist_cnn", **described)
     load_weights(weights, model)
