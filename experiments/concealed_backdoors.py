@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from experiments.concealed_models import clean_triggers, images_of, owned, subject_of
 from experiments.concealed_pictures import found_triggers
-from experiments.concealed_setup import CONTROLS, SETTINGS, WIDE_MNIST, Cell, Setting, cells_of
+from experiments.concealed_setup import SETTINGS, WIDE_MNIST, Attack, Cell, Setting, cells_of
 from experiments.concealed_tables import PARTS, TEXT, all_tables, budgets
 from experiments.page import RESULTS, write_page
 from lightning_adv.backdoors import MaskedPattern, save_triggers
@@ -45,7 +46,7 @@ def main() -> None:
     arguments.add_argument("--data", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
     arguments.add_argument("--repeats", type=int, default=10)
     arguments.add_argument("--headline", action="store_true", help="only the controls and the headline of each table")
-    arguments.add_argument("--controls", action="store_true", help="only clean models and BadNets")
+    arguments.add_argument("--attacks", nargs="+", choices=get_args(Attack), help="only these")
     arguments.add_argument("--quick", action="store_true", help="MNIST's headlines, once, on few images")
     arguments.add_argument("--wide", action="store_true", help="MNIST with the network of Neural Cleanse's authors")
     arguments.add_argument("--full", action="store_true", help="also inspect headlines with the authors' budget")
@@ -59,8 +60,8 @@ def main() -> None:
         names, repeats, headline = ["MNIST"], 1, True
     elif given.wide:
         settings, run, names = {"MNIST": WIDE_MNIST}, run / "wide", ["MNIST"]
-    for cell, repeat in [] if given.page else in_order(names, repeats, headline or given.controls):
-        if given.controls and cell.attack not in CONTROLS:
+    for cell, repeat in [] if given.page else in_order(names, repeats, headline):
+        if given.attacks and cell.attack not in given.attacks:
             continue
         kept(cell, repeat, settings[cell.data], given.root, run)
         if given.full:

@@ -87,9 +87,13 @@ def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting
     """Train on one pass's images over and over: poisoned images are the same in every epoch."""
     batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
+    model.to(memory_format=torch.channels_last if setting.bf16 else torch.contiguous_format)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(setting.epochs):
         for batch in torch.randperm(len(image)).split(setting.batch_size):
             adam.zero_grad()
-            F.cross_entropy(model(image[batch]), label[batch]).backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=setting.bf16):
+                logits = model(image[batch])
+            F.cross_entropy(logits.float(), label[batch]).backward()
             adam.step()
+    model.to(memory_format=torch.contiguous_format)

@@ -14,6 +14,7 @@ __all__ = [
     "SETTINGS",
     "TABLES",
     "WIDE_MNIST",
+    "Attack",
     "Cell",
     "PaperRow",
     "PaperTable",
@@ -66,6 +67,7 @@ class Setting:
         cleanse: arguments of ``NeuralCleanse``.
         inspect: arguments of ``DeepInspect``.
         samples: test images that STRIP judges, with and without trigger.
+        bf16: train in bfloat16, channels last.
     """
 
     images: Callable[..., ImageDataModule]
@@ -82,6 +84,7 @@ class Setting:
     backbone_options: dict[str, int | bool] = field(default_factory=dict)
     cover_copies: bool = False
     samples: int = 500
+    bf16: bool = False
 
 
 SETTINGS = {
@@ -108,8 +111,9 @@ SETTINGS = {
         poisoned=0.1,
         cover=0.567,
         clean_images=500,
-        cleanse={"steps": 60, "images_per_step": 96},
+        cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
         inspect={"steps": 100, "images_per_step": 32},
+        bf16=True,
     ),
     "Faces": Setting(
         Faces,
@@ -121,9 +125,10 @@ SETTINGS = {
         poisoned=0.1055,
         cover=0.857,
         clean_images=80,
-        cleanse={"steps": 60, "images_per_step": 96},
+        cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
         inspect={"steps": 100, "images_per_step": 32},
         samples=80,
+        bf16=True,
     ),
 }
 

@@ -45,8 +45,8 @@ def budgets(settings: dict[str, Setting]) -> str:
     for name, each in settings.items():
         cleanse, inspect = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (each.cleanse, each.inspect))
         lines.append(
-            f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs; {each.clean_images} clean images; "
-            f"Neural Cleanse {cleanse} (its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
+            f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs{' in bf16' * each.bf16}; "
+            f"{each.clean_images} clean images; Neural Cleanse {cleanse} (its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
         )
     return "Budgets:\n\n" + "\n".join(lines)
 
