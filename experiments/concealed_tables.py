@@ -46,7 +46,8 @@ def budgets(settings: dict[str, Setting]) -> str:
         cleanse, inspect = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (each.cleanse, each.inspect))
         lines.append(
             f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs{' in bf16' * each.bf16}; "
-            f"{each.clean_images} clean images; Neural Cleanse {cleanse} (its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
+            f"{each.clean_images} clean images; Neural Cleanse {cleanse} "
+            f"(its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
         )
     return "Budgets:\n\n" + "\n".join(lines)
 
