@@ -68,11 +68,12 @@ def claims_table(name: str, found: Figures) -> Table:
     return Table(f"{name}: the paper's claims", ["defence", "the paper", "measured"], rows, note=note)
 
 
-def sweep_table(title: str, attack: str, found: Mapping[str, Sequence[Sequence[float]]]) -> Table:
+def sweep_table(title: str, attack: str, informed: int, found: Mapping[str, Sequence[Sequence[float]]]) -> Table:
     """One parameter: clean, blind and informed accuracy."""
     columns = ["value", "clean images", f"{attack}, blind", f"{attack}, informed"]
     rows: list[list[Cell]] = [[value, *map(_mean, figures)] for value, figures in found.items()]
-    return Table(title, columns, rows, percent=tuple(columns[1:]))
+    note = f"Informed: the exact gradient where there is one, else BPDA with EOT, on the first {informed} images."
+    return Table(title, columns, rows, percent=tuple(columns[1:]), note=note)
 
 
 def save_strip(strip: Strip, path: Path) -> None:
