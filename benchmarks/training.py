@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import PGD
 from lightning_adv.data import CIFAR10, CropFlip, float_images
-from lightning_adv.models import create_model
+from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 
@@ -198,7 +198,7 @@ def _precision_step(
     objective = AdversarialTraining(PGD(EPS, PACE, STEPS))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     if compiled:
-        model.compile(mode=compiled)
+        compile_classifier(model, None if compiled == "default" else compiled)
     clock = time.process_time if device == "cpu" else time.perf_counter
 
     def step() -> float:

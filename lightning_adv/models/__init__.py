@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_adv.models.backbone import Backbone
+    from lightning_adv.models.compiled import compile_classifier
     from lightning_adv.models.factory import create_model, list_models
     from lightning_adv.models.normalize import Normalize, NormalizedModel
     from lightning_adv.models.registry import register
@@ -19,6 +20,7 @@ __all__ = [
     "Backbone",
     "Normalize",
     "NormalizedModel",
+    "compile_classifier",
     "create_model",
     "list_models",
     "load_weights",
@@ -31,6 +33,7 @@ _HOME = {
     "Backbone": "backbone",
     "Normalize": "normalize",
     "NormalizedModel": "normalize",
+    "compile_classifier": "compiled",
     "create_model": "factory",
     "list_models": "factory",
     "load_weights": "weights",

@@ -89,8 +89,9 @@ class ClassifierModule(SeededSteps, LightningModule):
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
         if compile:
-            # in place: the names in the state dict stay as they are
-            self.backbone.compile(mode=compile if isinstance(compile, str) else None)
+            from lightning_adv.models import compile_classifier
+
+            compile_classifier(self.backbone, compile if isinstance(compile, str) else None)
         classes = num_classes or getattr(self.backbone, "num_classes", None)
         if classes is None:
             raise InputError("num_classes is needed: the backbone does not tell how many classes it has")
