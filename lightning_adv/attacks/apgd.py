@@ -139,10 +139,11 @@ class APGD(Attack):
     def _step(self, ball: Ball, search: "_Search", first: bool) -> Tensor:
         if self.norm == "L1":
             return ball.project(search.x + search.step * _sparse_direction(search.grad, search.spread))
-        ahead = ball.project(search.x + search.step * ball.ascent_direction(search.grad, search.x))
+        ahead = ball.project(torch.addcmul(search.x, search.step, ball.ascent_direction(search.grad, search.x)))
         if first:
             return ahead
-        return ball.project(search.x + MOMENTUM * (ahead - search.x) + (1 - MOMENTUM) * (search.x - search.previous))
+        drift = search.x - search.previous
+        return ball.project(torch.lerp(search.x, ahead, MOMENTUM).add_(drift, alpha=1 - MOMENTUM))
 
     def _adapt(self, search: "_Search", ball: Ball, eps: float, since: int) -> None:
         """At a checkpoint: halve the step of the samples that stall and put them back to their best point."""
