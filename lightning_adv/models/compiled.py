@@ -5,15 +5,27 @@ import inspect
 import torch
 from torch import nn
 
+from lightning_adv.models.grey_conv import GreyConv2d
+
+try:
+    from functorch.compile import default_partition, min_cut_rematerialization_partition
+    from torch._inductor import config
+    from torch._inductor.custom_graph_pass import CustomPartitionerFn
+
+    _HAS_HOOK = hasattr(config, "custom_partitioner_fn")
+except ImportError:  # another version of torch: its own choice is right, if slower
+    CustomPartitionerFn, _HAS_HOOK = object, False
+
 __all__ = ["compile_classifier"]
 
 
 def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     """Compile a module in place, so that the names in its state dict stay; returns it.
 
-    Without a ``mode``, what a backward pass on a CPU needs is kept as the eager pass keeps it. torch's own choice saves
-    memory by keeping masks of ReLUs, which its code for CPUs writes at some ten nanoseconds an entry: a gradient of a
-    small convolutional net then takes longer than without compiling.
+    Without a ``mode``, two things are done for CPUs beyond ``torch.compile``. What a backward pass needs is kept as the
+    eager pass keeps it: torch's own choice saves memory by keeping masks of ReLUs, which its code for CPUs writes at
+    some ten nanoseconds an entry. And convolutions of one channel, the first of every net for grey images, become
+    matrix products (:class:`~lightning_adv.models.grey_conv.GreyConv2d`).
 
     Args:
         model: images to logits.
@@ -24,38 +36,27 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
         >>> sorted(model.state_dict())
         ['bias', 'weight']
     """
-    options = None if mode is not None else _options()
-    model.compile(mode=mode, options=options)
+    if mode is not None:
+        model.compile(mode=mode)
+        return model
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if GreyConv2d.fits(child):
+                setattr(parent, name, GreyConv2d.of(child))
+    model.compile(options={"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else None)
     return model
 
 
-def _options() -> dict[str, object] | None:
-    """Those of torch's compiler; None where its version has no such hook."""
-    try:
-        from functorch.compile import default_partition, min_cut_rematerialization_partition
-        from torch._inductor import config
-        from torch._inductor.custom_graph_pass import CustomPartitionerFn
-    except ImportError:
-        return None
-    if not hasattr(config, "custom_partitioner_fn"):
-        return None
-    known = inspect.signature(default_partition).parameters
+class _KeepOnCPU(CustomPartitionerFn):
+    """Keeps activations of graphs on a CPU; elsewhere torch's own choice. Pickled by torch, for its cache of code."""
 
-    class KeepOnCPU(CustomPartitionerFn):
-        """Keeps activations of graphs on a CPU; elsewhere torch's own choice."""
-
-        def __call__(self, gm: torch.fx.GraphModule, joint_inputs: object, **given: object) -> object:
-            devices = {each.device.type for each in torch.utils._pytree.tree_leaves(joint_inputs) if _is_tensor(each)}
-            if devices <= {"cpu"}:
-                return default_partition(gm, joint_inputs, **{k: v for k, v in given.items() if k in known})
+    def __call__(self, gm: torch.fx.GraphModule, joint_inputs: object, **given: object) -> object:
+        leaves = torch.utils._pytree.tree_leaves(joint_inputs)
+        if any(isinstance(each, torch.Tensor) and each.device.type != "cpu" for each in leaves):
             return min_cut_rematerialization_partition(gm, joint_inputs, **given)
+        known = inspect.signature(default_partition).parameters
+        return default_partition(gm, joint_inputs, **{name: value for name, value in given.items() if name in known})
 
-        def uuid(self) -> str:
-            """Names this choice in torch's cache of compiled code."""
-            return "lightning_adv: keep on CPU, 1"
-
-    return {"custom_partitioner_fn": KeepOnCPU()}
-
-
-def _is_tensor(value: object) -> bool:
-    return isinstance(value, torch.Tensor)
+    def uuid(self) -> str:
+        """Names this choice in that cache."""
+        return "lightning_adv: keep on CPU, 1"
