@@ -18,6 +18,10 @@ except ImportError:  # another version of torch: its own choice is right, if slo
 
 __all__ = ["compile_classifier"]
 
+_LIMIT = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch.compile).parameters else {}
+"""torch gives up after eight variants, and the survivors of an attack, with and without a gradient, in training and
+evaluation, are more: few images and many are compiled apart."""
+
 
 def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     """Compile a module in place, so that the names in its state dict stay; returns it.
@@ -37,13 +41,13 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
         ['bias', 'weight']
     """
     if mode is not None:
-        model.compile(mode=mode)
+        model.compile(mode=mode, **_LIMIT)
         return model
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if GreyConv2d.fits(child):
                 setattr(parent, name, GreyConv2d.of(child))
-    model.compile(options={"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else None)
+    model.compile(options={"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else None, **_LIMIT)
     return model
 
 
