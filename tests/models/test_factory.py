@@ -188,6 +188,7 @@ def test_public_names_are_these():
         "Backbone",
         "Normalize",
         "NormalizedModel",
+        "compile_classifier",
         "create_model",
         "list_models",
         "load_weights",
