@@ -28,8 +28,9 @@ def main_table(name: str, count: int, informed: Sequence[int], found: Figures) -
         undefended = None if before is None else _mean(before["blind"])
         rows.append([f"{purifier}, {attack}", undefended, *cells, min(each for each in cells if each is not None)])
     known, costly = informed
-    on = f", the first {known} under attacks that know the purifier, {costly} where these average over its draws or go "
-    on = "" if costly == count else f"{on}through a VQ-VAE"
+    on = "" if known == count else f", the first {known} under attacks that know the purifier"
+    if costly < known:
+        on += f", the first {costly} under those that average over its draws or go through a VQ-VAE"
     note = (
         f"{count} test images{on}; accuracy in one draw of the purifier, the mean of several. The attack none is clean "
         "images. An empty cell says nothing more than its neighbours: EOT of a purifier that is not random, an exact "
