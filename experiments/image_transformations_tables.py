@@ -30,7 +30,7 @@ def main_table(name: str, count: int, informed: Sequence[int], found: Figures) -
     known, costly = informed
     on = "" if known == count else f", the first {known} under attacks that know the purifier"
     if costly < known:
-        on += f", the first {costly} under those that average over its draws or go through a VQ-VAE"
+        on += f", the first {costly} under attacks that average over its draws or go through a VQ-VAE"
     note = (
         f"{count} test images{on}; accuracy in one draw of the purifier, the mean of several. The attack none is clean "
         "images. An empty cell says nothing more than its neighbours: EOT of a purifier that is not random, an exact "
