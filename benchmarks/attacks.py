@@ -174,12 +174,8 @@ def _run(model: nn.Module, run: Run, x: Tensor, y: Tensor) -> tuple[Tensor, list
 def _compiled(model: nn.Module, x: Tensor, y: Tensor) -> nn.Module:
     """The compiled classifier, warmed up on the kinds of passes and batches of an attack."""
     compiled = compile_classifier(copy.deepcopy(model))  # which finds out by itself that the batch size changes
-    for count in (
-        len(x),
-        len(x) - 3,
-        9,
-        1,
-    ):  # with labels that no tiny budget breaks, so that every attack has its turn
+    # With labels that no tiny budget breaks, so that every attack has its turn.
+    for count in (len(x), len(x) - 3, 9, 1):
         for attack in (APGD(1e-3, steps=2), FAB(1e-3, steps=2, targets=2), Square(1e-3, queries=3)):
             attack.run(compiled, x[:count], y[:count])
     return compiled

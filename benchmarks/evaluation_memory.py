@@ -50,7 +50,7 @@ def memory_rows() -> list[list[Cell]]:
 
 
 class _Noise(Dataset):
-    """Random images of random classes, made anew at every call."""
+    """Random images, all labelled 0, made anew at every call."""
 
     def __init__(self, count: int) -> None:
         self.count = count

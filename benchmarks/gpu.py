@@ -21,7 +21,7 @@ from benchmarks.subjects import KEPT
 from benchmarks.training import net, precision_steps
 from lightning_adv.attacks import AutoAttack
 from lightning_adv.inspectors import NeuralCleanse
-from lightning_adv.models import create_model
+from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.reports.results import Cell
 
 __all__ = ["COLUMNS", "GPU_ROWS", "NOTE", "Scale", "gpu_rows"]
@@ -106,8 +106,7 @@ def _autoattack(device: str, scale: Scale) -> Ways:
     x = torch.rand(scale.attacked, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
         y = model(x).argmax(dim=1)
-    fast = net(scale.attacked_width).to(device, memory_format=torch.channels_last).eval()
-    fast.compile(dynamic=True)
+    fast = compile_classifier(net(scale.attacked_width).to(device, memory_format=torch.channels_last).eval())
     attack = AutoAttack(1e-6)  # breaks none
 
     def over(attacked: nn.Module) -> Callable[[], object]:

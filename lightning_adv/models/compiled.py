@@ -28,8 +28,8 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
 
     Without a ``mode``, two things are done for CPUs beyond ``torch.compile``. What a backward pass needs is kept as the
     eager pass keeps it: torch's own choice saves memory by keeping masks of ReLUs, which its code for CPUs writes at
-    some ten nanoseconds an entry. And convolutions of one channel, the first of every net for grey images, become
-    matrix products (:class:`~lightning_adv.models.grey_conv.GreyConv2d`).
+    some ten nanoseconds an entry. And convolutions of one channel, the first of every net for grey images, take their
+    gradient to the image by a matrix product (:class:`~lightning_adv.models.grey_conv.GreyConv2d`).
 
     Args:
         model: images to logits.

@@ -97,6 +97,15 @@ def test_the_scale_of_the_plane_does_not_matter(norm):
     torch.testing.assert_close(tiny, step_to_plane(x, normal, amount, norm), rtol=1e-4, atol=1e-5)
 
 
+@every_norm
+def test_a_gradient_that_is_not_a_number_ends_and_touches_no_other_image(norm):
+    x, normal = torch.rand(3, 8), torch.randn(3, 8)
+    amount = torch.full((3,), 0.1)
+    whole = step_to_plane(x, normal, amount, norm)
+    normal[1, 2] = torch.nan
+    assert torch.equal(step_to_plane(x, normal, amount, norm)[[0, 2]], whole[[0, 2]])
+
+
 def to_each_boundary(model: nn.Sequential, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     """[N, K] shortest way inside the box to each boundary of a linear model, infinite for the label itself."""
     lead, slope = planes(model, x, y)
