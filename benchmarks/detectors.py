@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.nmutant_samples import trained
+from experiments.classifiers import trained
+from experiments.nmutant_samples import SETTINGS
 from experiments.page import write_page
 from lightning_adv.data import MNIST, float_images
 from lightning_adv.detectors import (
@@ -44,7 +45,7 @@ def main() -> None:
     arguments.add_argument("--samples", type=int, default=50)
     given = arguments.parse_args()
     started = datetime.now(UTC)
-    model = trained("MNIST", given.root, Path(given.run))
+    model = trained("MNIST", given.root, Path(given.run) / "training", SETTINGS["MNIST"].training)
     images = MNIST(root=given.root, val_size=0, calibration_size=0)  # all 60,000 to train
     images.setup()
     train, test = images.datasets["train"], images.datasets["test"]

@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,9 +18,18 @@ import torch
 from torch import Tensor, nn
 
 from experiments.classifiers import CIFAR10_RUN, trained
-from experiments.nmutant_samples import KINDS, SETTINGS, Samples, make_samples
-from experiments.nmutant_tables import area_table, figure_3, kappa_table, sprt_tables, theorem_table, verdict_table
+from experiments.nmutant_samples import KINDS, SETTINGS, InBfloat16, Samples, Setting, attacked, make_samples
+from experiments.nmutant_tables import (
+    area_table,
+    figure_3,
+    kappa_table,
+    sprt_tables,
+    strength_table,
+    theorem_table,
+    verdict_table,
+)
 from experiments.page import RESULTS, write_page
+from lightning_adv.attacks import Attack
 from lightning_adv.data import ImageDataModule, float_images
 from lightning_adv.detectors import (
     Detector,
@@ -30,27 +40,90 @@ from lightning_adv.detectors import (
     Mutation,
     PaperMutation,
     UniformMutation,
+    predicted_labels,
 )
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
 
-OPERATORS: dict[str, Mutation] = {
-    "paper, region 1": PaperMutation(1),
-    "paper, region 5": PaperMutation(5),
-    "paper, region 10": PaperMutation(10),
-    "uniform .4": UniformMutation(0.4),
-    "uniform .5": UniformMutation(0.5),
+
+@dataclass(frozen=True)
+class Plan:
+    """How label change rates are measured on a data set.
+
+    Args:
+        operators: mutation operators of Table 3, besides the paper's.
+        best: the operator of the detector in Tables 4 to 6, the best of a few on small choices of the samples.
+        sequential: the operator of Figure 3, whose rate of normal images is the nearest to the paper's.
+        mutations: an image, for ``best`` and for the other operators.
+        judged: samples of each kind that the sequential tests judge.
+        calibration: clean images and mutations of each that a test is calibrated with.
+        longest: mutations after which a sequential test gives up.
+        fitted: training images that KD, MU and LID are given.
+    """
+
+    operators: dict[str, Mutation]
+    best: str
+    sequential: str
+    mutations: tuple[int, int]
+    judged: int
+    calibration: tuple[int, int]
+    longest: int
+    fitted: int
+
+    def text(self, count: int) -> str:
+        """The plan in words, for ``count`` samples of each kind."""
+        return (
+            f"{count:,} images of each kind, {self.mutations[0]:,} mutations an image for the detector of Tables 4 to "
+            f"6, {self.mutations[1]:,} for the other label change rates; sequential tests judge the first "
+            f"{self.judged:,} of each kind with at most {self.longest:,} mutations; KD, MU and LID are fitted on "
+            f"{self.fitted:,} training images. The numbers of mutations that the paper reports are those of its code's "
+            "test (mode paper, which counts every mutation twice); Wald's test, whose error bounds hold, needs several "
+            "times as many at mu 1.1."
+        )
+
+
+PAPERS_OPERATORS = {f"paper, region {region}": PaperMutation(region) for region in (1, 5, 10)}
+PLANS = {
+    "MNIST": Plan(
+        {"uniform .4": UniformMutation(0.4), "uniform .5": UniformMutation(0.5)},
+        best="uniform .4",
+        sequential="uniform .5",
+        mutations=(5000, 500),
+        judged=1000,
+        calibration=(1000, 1000),
+        longest=5000,
+        fitted=50_000,
+    ),
+    # a forward costs a hundred times as much
+    "CIFAR10": Plan(
+        {"uniform .03": UniformMutation(0.03), "uniform .045": UniformMutation(0.045)},
+        best="paper, region 10",
+        sequential="uniform .045",
+        mutations=(300, 60),
+        judged=200,
+        calibration=(300, 200),
+        longest=1000,
+        fitted=10_000,
+    ),
 }
-BEST = {"MNIST": "uniform .4", "CIFAR10": "paper, region 10"}
-"""The operator of the detector in Tables 4 to 6, the best of a few on small choices of the normal and FGSM samples."""
-
-SEQUENTIAL = {"MNIST": "uniform .5", "CIFAR10": "paper, region 10"}
-"""The operator of Figure 3, whose kappa of normal images is the nearest to the paper's."""
-
 MUS = (1.1, 1.2, 1.5, 2.0)
+STRENGTH = (200, 300)
+"""Images and mutations of the table that says which samples are found."""
 
-LONGEST = {"MNIST": 5000, "CIFAR10": 1000}
-"""Mutations after which a sequential test gives up; a forward of the net for CIFAR-10 costs a hundred times as much."""
+ABOUT = {
+    "MNIST": "The authors' operator (`PaperMutation`) adds at most .005 times the region to a pixel or blackens a few, "
+    "and gives label change rates far below the paper's Table 3; uniform noise in [-.5, .5], its noise before the "
+    "division by 100 randint(1, 20), gives rates like the paper's.",
+    "CIFAR10": "The authors' operator (`PaperMutation`) gives label change rates far below the paper's Table 3, as on "
+    "MNIST; uniform noise in [-.045, .045] gives normal images the paper's .10. The victim computes in bfloat16, as it "
+    "was trained. The label change rate measures how near a sample is to the decision boundary: the last table has the "
+    "same attacks nearer and farther from it.",
+}
+
+
+def quick(plan: Plan) -> Plan:
+    """The plan with few mutations."""
+    return replace(plan, mutations=(300, 300), judged=100, calibration=(100, 300), longest=1000, fitted=5000)
 
 
 def main() -> None:
@@ -61,65 +134,54 @@ def main() -> None:
     arguments.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
     arguments.add_argument("--quick", action="store_true", help="100 images an attack, 300 mutations")
     given = arguments.parse_args()
-    count, mutations = (100, 300) if given.quick else (1000, 5000)
+    count = 100 if given.quick else 1000
     for name in given.data or (["MNIST"] if given.quick else list(SETTINGS)):
         started = datetime.now(UTC)
-        tables = _measure(name, given.root, Path(given.run) / name, count, mutations, given.quick)
+        plan = quick(PLANS[name]) if given.quick else PLANS[name]
+        tables = _measure(name, given.root, Path(given.run) / name, count, plan, given.quick)
         tables.append(theorem_table(samples=20_000 if given.quick else 1_000_000))
-        text = (
-            f"{count} images of each kind, {mutations} mutations an image for the detector of Tables 4 to 6, "
-            f"{min(mutations, 500)} for the other label change rates, at most {LONGEST[name]} in a sequential test. "
-            "The authors' operator (`PaperMutation`) adds at "
-            "most .005 times the region to a pixel or blackens a few, and gives label change rates far below the "
-            "paper's Table 3; uniform noise in [-.5, .5], its noise before the division by 100 randint(1, 20), gives "
-            "rates like the paper's. The numbers of mutations that the paper reports are those of its code's test "
-            "(mode paper, which counts every mutation twice); Wald's test, whose error bounds hold, needs several "
-            "times as many at mu 1.1."
-        )
+        text = f"{plan.text(count)} {ABOUT[name]}"
         command = ["python", "-m", "experiments.nmutant", *sys.argv[1:]]
         info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
         page = f"nmutant_{name}{'_quick' * given.quick}"
         print(write_page(page, f"Detection by label change rate (nMutant), {name}", text, tables, info, name))
 
 
-def _measure(name: str, root: str, run: Path, count: int, mutations: int, quick: bool) -> list[Table]:
+def _measure(name: str, root: str, run: Path, count: int, plan: Plan, quick: bool) -> list[Table]:
     setting = SETTINGS[name]
-    model = trained(name, root, CIFAR10_RUN if name == "CIFAR10" else run / "training", setting.training)
+    model: nn.Module = trained(name, root, CIFAR10_RUN if name == "CIFAR10" else run / "training", setting.training)
+    model = InBfloat16(model).eval() if setting.bf16 else model
     images = setting.images(root=root)
     images.setup()
     folder = run / f"{count}_samples"
     samples = make_samples(model, images, setting, count, folder / "images")
     print(name, {kind: len(each.index) for kind, each in samples.items()}, flush=True)
     cells = Cells(folder / "cells", samples)
-    rates = {}
-    for operator, mutation in OPERATORS.items():
+    operators, rates = PAPERS_OPERATORS | plan.operators, {}
+    for operator, mutation in operators.items():
         # A mean rate needs many images more than many mutations; the detector of Tables 4 to 6 needs both.
-        each = mutations if operator == BEST[name] else min(mutations, 500)
+        each = plan.mutations[operator != plan.best]
         rates[operator] = cells.scores(f"lcr {operator} {each}", LabelChangeRate(mutation, mutations=each), model)
-    measures = {"LCR": rates[BEST[name]]}
+    measures = {"LCR": rates[plan.best]}
     for label, detector in _white_box().items():
-        fit = _fitted(detector, model, images, 5000 if quick else 50_000)
-        measures[label] = cells.scores(label, detector, model, fit)
-    clean = _batches(images, "calibration", 100 if quick else 1000)
+        measures[label] = cells.scores(label, detector, model, _fitted(detector, model, images, plan.fitted))
+    clean, mutations = _batches(images, "calibration", plan.calibration[0]), plan.calibration[1]
+    judged = Cells(folder / "cells", {kind: each.first(plan.judged) for kind, each in samples.items()})
     tests = {}
-    for mode in ("wald", "paper"):
-        for mu in MUS if mode == "wald" else MUS[:1]:
-            detector = LabelChangeRate(
-                OPERATORS[SEQUENTIAL[name]],
-                mu=mu,
-                sprt=mode,
-                mutations=min(mutations, 1000),
-                max_mutations=LONGEST[name],
-            )
-            tests[mode, mu] = cells.verdicts(f"sprt {mode} {mu}", detector, model, clean, mu)
-    calibrated = LabelChangeRate(OPERATORS[BEST[name]], mutations=min(mutations, 1000), max_mutations=LONGEST[name])
-    tests["calibrated", 0.0] = cells.verdicts("sprt calibrated", calibrated, model, clean, None)
+    for mode, mu in [*(("wald", mu) for mu in MUS), ("paper", MUS[0])]:
+        detector = LabelChangeRate(
+            operators[plan.sequential], mu=mu, sprt=mode, mutations=mutations, max_mutations=plan.longest
+        )
+        tests[mode, mu] = judged.verdicts(f"sprt {mode} {mu}", detector, model, clean, mu)
+    calibrated = LabelChangeRate(operators[plan.best], mutations=mutations, max_mutations=plan.longest)
+    tests["calibrated", 0.0] = judged.verdicts("sprt calibrated", calibrated, model, clean, None)
     figure_3(MUS, tests, RESULTS / f"nmutant_{name}_mu{'_quick' if quick else ''}.png")
     return [
         kappa_table(name, rates),
         area_table(name, measures),
         verdict_table(name, measures, tests["calibrated", 0.0]),
         *sprt_tables(name, MUS, tests),
+        strength_table(name, _strengths(cells, setting, operators[plan.best], model)),
     ]
 
 
@@ -150,7 +212,7 @@ class Cells:
                 seconds = (time.perf_counter() - began) / len(each.index)
                 return {"values": torch.cat(parts).tolist(), "seconds": seconds}
 
-            cell = self._kept(f"{name} {kind}", make)
+            cell = self.kept(f"{name} {kind}", make)
             found[kind] = torch.cat([each.index[:, None].double(), torch.tensor(cell["values"]).double()], dim=1)
         return found
 
@@ -176,10 +238,11 @@ class Cells:
                     "mutations": sum(int(part.mutations.sum()) for part in parts) / len(each.index),
                 }
 
-            found[kind] = self._kept(f"{name} {kind}", make)
+            found[kind] = self.kept(f"{name} {kind}", make)
         return found
 
-    def _kept(self, name: str, make: Callable[[], dict]) -> dict:
+    def kept(self, name: str, make: Callable[[], dict]) -> dict:
+        """What was measured under a name; measured if there is no file of it."""
         path = self.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
         if not path.is_file():
             unfinished = path.with_suffix(".part")
@@ -187,6 +250,33 @@ class Cells:
             unfinished.replace(path)
             print("measured", name, flush=True)
         return json.loads(path.read_text())
+
+
+def _strengths(cells: Cells, setting: Setting, mutation: Mutation, model: nn.Module) -> dict[str, dict]:
+    """By attack: how far its samples are from the images and beyond the boundary, and their label change rates."""
+    normal = cells.samples["normal"].first(STRENGTH[0])
+    detector = LabelChangeRate(mutation, mutations=STRENGTH[1])
+    with torch.no_grad():
+        label = torch.cat([predicted_labels(model, x) for x, _ in _split(normal)])
+    data, found = (normal.image, label, normal.index), {}
+    for name, attack in {"normal": None, **setting.strengths()}.items():
+
+        def make(attack: Attack | None = attack) -> dict:
+            image, index = (normal.image, normal.index)
+            if attack is not None:
+                image, index = attacked(model, attack, data, torch.arange(len(index)), len(index))
+            clean = normal.image[torch.searchsorted(normal.index, index)]
+            with torch.no_grad():
+                top = torch.cat([model(x).topk(2).values for x in image.split(100)])
+            rates = torch.cat([detector.measures(model, x, index=i) for x, i in _split(Samples(image, index))])
+            return {
+                "distance": (image - clean).flatten(1).norm(dim=1).mean().item(),
+                "margin": (top[:, 0] - top[:, 1]).mean().item(),
+                "rates": rates[:, 0].tolist(),
+            }
+
+        found[name] = cells.kept(f"strength {name}", make)
+    return found
 
 
 def _white_box() -> dict[str, Detector]:

@@ -15,7 +15,7 @@ from lightning_adv.reports.detection_figures import mu_curves
 from lightning_adv.reports.figures import png
 from lightning_adv.reports.results import Cell, Table
 
-__all__ = ["area_table", "figure_3", "kappa_table", "sprt_tables", "theorem_table", "verdict_table"]
+__all__ = ["area_table", "figure_3", "kappa_table", "sprt_tables", "strength_table", "theorem_table", "verdict_table"]
 
 Z99 = 2.5758
 WRONG = KINDS[-1]
@@ -155,6 +155,19 @@ def sprt_tables(name: str, mus: Sequence[float], tests: Mapping[tuple[str, float
     columns = ["test", "kind", "images", "judged rightly", "mutations", "as the paper counts", "undecided"]
     note = "The paper: 26.2 mutations on MNIST, 70.4 on CIFAR-10, which are what its code counts (mode paper)."
     return [Table(f"{name}: sequential test (Table 6, Figure 3)", columns, rows, ("judged rightly",), note)]
+
+
+def strength_table(name: str, found: Mapping[str, Mapping]) -> Table:
+    """What decides whether a sample is found: how far beyond the decision boundary its attack went."""
+    normal = torch.tensor(found["normal"]["rates"])
+    rows: list[list[Cell]] = []
+    for attack, cell in found.items():
+        rates = torch.tensor(cell["rates"])
+        area = None if attack == "normal" else auroc(normal, rates)
+        rows.append([attack, len(rates), cell["distance"], cell["margin"], rates.mean().item(), area])
+    columns = ["samples", "successes", "L2", "margin", "label change rate", "AUROC"]
+    note = "L2: mean distance from the image. Margin: mean lead of the predicted class's logit over the next."
+    return Table(f"{name}: label change rate by strength of the attack", columns, rows, note=note)
 
 
 def figure_3(mus: Sequence[float], tests: Mapping[tuple[str, float], Mapping[str, dict]], path: Path) -> None:
