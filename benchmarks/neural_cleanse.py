@@ -25,7 +25,7 @@ from experiments.concealed_setup import Cell as Attacked
 from experiments.page import write_page
 from lightning_adv.data import MNIST
 from lightning_adv.inspectors import NeuralCleanse, find_outliers
-from lightning_adv.models import create_model, load_weights
+from lightning_adv.models import compile_classifier, create_model, load_weights
 from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
 
@@ -85,10 +85,12 @@ Measured = Callable[[int], list[Cell]]
 
 def _programs(model: nn.Module, x: Tensor, y: Tensor, steps: int, diaries: list["_Diary"]) -> dict[str, Measured]:
     budget = {"steps": steps, "images_per_step": len(x)}
+    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
     programs = {
         "all classes at once": _ours(NeuralCleanse(**budget), model, x),
         "class after class": _ours(NeuralCleanse(**budget, classes_at_once=1), model, x),
         "all classes at once, bf16": _ours(NeuralCleanse(**budget, bf16=True), model, x),
+        "all classes at once, bf16, channels last": _ours(NeuralCleanse(**budget, bf16=True), channels_last, x),
         "all classes at once, compiled": _compiled(NeuralCleanse(**budget), model, x),
     }
     if not _has_art():
@@ -110,10 +112,10 @@ def _ours(inspector: NeuralCleanse, model: nn.Module, x: Tensor) -> Measured:
 
 
 def _compiled(inspector: NeuralCleanse, model: nn.Module, x: Tensor) -> Measured:
-    """With the network compiled for any batch size, after an inspection that compiles it."""
+    """With the network compiled, after an inspection that compiles it."""
 
     def measure(target: int) -> list[Cell]:
-        fast = torch.compile(copy.deepcopy(model), dynamic=True)
+        fast = compile_classifier(copy.deepcopy(model))
         inspector(fast, x)
         return _ours(inspector, fast, x)(target)
 

@@ -76,18 +76,18 @@ def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed:
         )
         if weights.is_file():
             load_weights(weights, model)
-            return model.eval()
-        _train(model, data, setting)
-    weights.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), weights)
-    return model.eval()
+        else:
+            _train(model, data, setting)
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: each.contiguous() for name, each in model.state_dict().items()}, weights)
+    return model.to(memory_format=_order(setting)).eval()
 
 
 def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting: Setting) -> None:
     """Train on one pass's images over and over: poisoned images are the same in every epoch."""
     batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
-    model.to(memory_format=torch.channels_last if setting.bf16 else torch.contiguous_format)
+    model.to(memory_format=_order(setting))
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(setting.epochs):
         for batch in torch.randperm(len(image)).split(setting.batch_size):
@@ -96,4 +96,8 @@ def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting
                 logits = model(image[batch])
             F.cross_entropy(logits.float(), label[batch]).backward()
             adam.step()
-    model.to(memory_format=torch.contiguous_format)
+
+
+def _order(setting: Setting) -> torch.memory_format:
+    """Channels last makes convolutions in bfloat16 a third faster on a CPU."""
+    return torch.channels_last if setting.bf16 else torch.contiguous_format

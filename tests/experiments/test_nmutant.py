@@ -1,0 +1,59 @@
+"""The nMutant experiment on a classifier whose boundary is known."""
+
+import torch
+from torch import nn
+
+from experiments.nmutant import PLANS, STRENGTH, Cells, _strengths, quick
+from experiments.nmutant_samples import SETTINGS, InBfloat16, Samples
+from experiments.nmutant_tables import strength_table
+from lightning_adv.detectors import UniformMutation
+
+
+def halves() -> nn.Module:
+    """Left against right: the margin is their difference."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False)).eval()
+    model[1].weight.data = torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(4) * torch.tensor([[1.0], [-1.0]])
+    return model
+
+
+def test_strengths_tell_near_samples_from_far_ones_and_are_kept(tmp_path):
+    images = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    cells = Cells(tmp_path, {"normal": Samples(images, torch.arange(100, 130))})
+    found = _strengths(cells, SETTINGS["CIFAR10"], UniformMutation(0.02), halves())
+    assert list(found) == ["normal", *SETTINGS["CIFAR10"].strengths()]
+    assert found["normal"]["distance"] == 0
+    assert len(found["normal"]["rates"]) == 30
+    assert 0 < found["deepfool"]["margin"] < found["cw, lr 0.2"]["margin"]
+    written = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert _strengths(cells, SETTINGS["CIFAR10"], UniformMutation(0.02), halves()) == found
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == written
+
+
+def test_the_table_of_strengths_has_the_area_of_each_attack():
+    cell = {"distance": 1.0, "margin": 2.0}
+    found = {
+        "normal": cell | {"rates": [0.0, 0.1]},
+        "above": cell | {"rates": [0.2, 0.3]},
+        "half": cell | {"rates": [0.0, 0.1]},
+    }
+    rows = strength_table("MNIST", found).rows
+    assert [row[-1] for row in rows] == [None, 1.0, 0.5]
+    assert [row[1] for row in rows] == [2, 2, 2]
+
+
+def test_a_victim_in_bfloat16_answers_in_float32():
+    model = InBfloat16(halves())
+    x = torch.rand(5, 1, 4, 4)
+    logits = model(x)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, logits.bfloat16().float())
+    assert torch.allclose(logits, halves()(x), atol=0.1)
+
+
+def test_plans_name_operators_that_exist_and_quick_asks_for_less():
+    for plan in PLANS.values():
+        assert {plan.best, plan.sequential} <= {*plan.operators, "paper, region 1", "paper, region 10"}
+        assert quick(plan).longest <= plan.longest
+        assert quick(plan).judged < plan.judged
+        assert f"{plan.judged:,}" in plan.text(1000)
+    assert STRENGTH[0] <= 1000
