@@ -112,7 +112,7 @@ SETTINGS = {
         cover=0.567,
         clean_images=500,
         cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
-        inspect={"steps": 100, "images_per_step": 32},
+        inspect={"steps": 100, "images_per_step": 32, "bf16": True},
         bf16=True,
     ),
     "Faces": Setting(
@@ -126,7 +126,7 @@ SETTINGS = {
         cover=0.857,
         clean_images=80,
         cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
-        inspect={"steps": 100, "images_per_step": 32},
+        inspect={"steps": 100, "images_per_step": 32, "bf16": True},
         samples=80,
         bf16=True,
     ),

@@ -58,6 +58,7 @@ class DeepInspect(Inspector):
         success_threshold: share of the images that a trigger must send to its class.
         draws: triggers drawn for a class, of which the smallest counts.
         hidden: units of the generator's hidden layer.
+        bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
         log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
             few classes that differ by nature (see :mod:`lightning_adv.inspectors.outliers`).
         threshold, alpha, seed, allow_missing_classes: see :class:`Inspector`.
@@ -88,6 +89,7 @@ class DeepInspect(Inspector):
         success_threshold: float = 0.95,
         draws: int = 100,
         hidden: int = 128,
+        bf16: bool = False,
         log_norms: bool = True,
         threshold: float = 2.0,
         alpha: float = 0.05,
@@ -109,7 +111,7 @@ class DeepInspect(Inspector):
         self.substitutes, self.inversion_steps, self.lr = substitutes, inversion_steps, lr
         self.norm_weight, self.gamma, self.realism = norm_weight, gamma, realism
         self.success_threshold, self.draws, self.hidden = success_threshold, draws, hidden
-        self.log_norms = log_norms
+        self.bf16, self.log_norms = bf16, log_norms
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """The smallest successful trigger of each class."""
@@ -146,7 +148,7 @@ class DeepInspect(Inspector):
             trigger = game.triggers(len(x))  # [K, B, C, H, W]
             triggered = (x + trigger).clamp(0, 1)
             targets = label.repeat_interleave(len(x))
-            logits = suspect(triggered.flatten(0, 1))
+            logits = suspect(triggered.flatten(0, 1), self.bf16)
             loss = F.cross_entropy(logits, targets) * len(label)
             loss = loss + self.realism * (game.opinion(triggered.flatten(0, 1)) - 1).square().mean() * len(label)
             norm = trigger.flatten(2).abs().sum(dim=2)  # [K, B]

@@ -68,6 +68,26 @@ def test_the_rule_is_asked_of_logarithms_unless_the_papers_own_is_wanted():
     assert papers.outliers == find_outliers(ours.norms, double=True)
 
 
+class Watched(PatchModel):
+    """Notes for each forward whether it takes part in the search, and whether it is one of bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__(CLASSES, TARGET)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_bf16_is_for_the_search_and_scores_are_of_float32(bf16):
+    model = Watched()
+    report = DeepInspect(**SMALL, bf16=bf16)(model, [block_images(SHAPE, CLASSES)])
+    assert report.flagged == [TARGET]
+    assert set(model.seen) == {(True, bf16), (False, False)}
+
+
 def test_all_classes_are_searched_for_by_one_process():
     inspector, model = DeepInspect(**(SMALL | {"steps": 5})), PatchModel(CLASSES, TARGET)
     images = [block_images(SHAPE, CLASSES)]
