@@ -21,7 +21,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Inspector
 from lightning_adv.inspectors.inversion import invert
 from lightning_adv.inspectors.report import ClassTrigger
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, hits, shuffled_minibatches
 
 __all__ = ["DeepInspect"]
 
@@ -146,20 +146,30 @@ class DeepInspect(Inspector):
         for _ in range(minibatches):
             x = next(batches)
             trigger = game.triggers(len(x))  # [K, B, C, H, W]
-            triggered = (x + trigger).clamp(0, 1)
+            triggered = (x + trigger).clamp(0, 1).flatten(0, 1)
             targets = label.repeat_interleave(len(x))
-            logits = suspect(triggered.flatten(0, 1), self.bf16)
-            loss = F.cross_entropy(logits, targets) * len(label)
-            loss = loss + self.realism * (game.opinion(triggered.flatten(0, 1)) - 1).square().mean() * len(label)
+            # Some images at a time through the model, so that many classes fit; then their gradient through G.
+            parts = zip(triggered.detach().split(fitting(x)), targets.split(fitting(x)), strict=True)
+            grads, right = zip(*(self._pull(suspect, game, *part) for part in parts), strict=True)
             norm = trigger.flatten(2).abs().sum(dim=2)  # [K, B]
-            loss = loss + (weight * F.relu(norm - self.gamma).mean(dim=1)).sum()
+            loss = (triggered * torch.cat(grads)).sum() / len(x) + (
+                weight * F.relu(norm - self.gamma).mean(dim=1)
+            ).sum()
             game.improve(game.generator, game.generator_adam, loss)
-            plain, fake = game.opinion(x), game.opinion(triggered.detach().flatten(0, 1))
+            plain, fake = game.opinion(x), game.opinion(triggered.detach())
             game.improve(
                 game.discriminator, game.discriminator_adam, (plain - 1).square().mean() + fake.square().mean()
             )
-            success += hits(logits.detach(), targets).view(len(label), -1).double().mean(dim=1)
+            success += torch.cat(right).view(len(label), -1).double().mean(dim=1)
         return (success / minibatches).tolist()
+
+    def _pull(self, suspect: Suspect, game: "_Game", triggered: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient of the loss of triggered images [N, C, H, W], and whether each goes to its class."""
+        leaf = triggered.requires_grad_(True)
+        logits = suspect(leaf, self.bf16)
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        loss = loss + self.realism * (game.opinion(leaf) - 1).square().sum()
+        return torch.autograd.grad(loss, leaf)[0], hits(logits.detach(), targets)
 
     def _keep(self, suspect: Suspect, x: Tensor, trigger: Tensor, norm: float, label: int, found: "_Found") -> None:
         """Keep a trigger that is notably smaller than the one kept, a little stronger if it must be."""
@@ -265,6 +275,6 @@ def _dense(sizes: list[int], random: torch.Generator) -> nn.Sequential:
 
 
 @torch.no_grad()
-def _success_rate(suspect: Suspect, x: Tensor, trigger: Tensor, label: int, batch_size: int = 512) -> float:
-    parts = x.split(batch_size)
+def _success_rate(suspect: Suspect, x: Tensor, trigger: Tensor, label: int) -> float:
+    parts = x.split(fitting(x))
     return int(sum(hits(suspect((part + trigger).clamp(0, 1)), label).sum() for part in parts)) / len(x)

@@ -68,6 +68,15 @@ def test_the_rule_is_asked_of_logarithms_unless_the_papers_own_is_wanted():
     assert papers.outliers == find_outliers(ours.norms, double=True)
 
 
+def test_images_go_through_the_model_in_parts_with_the_same_result(monkeypatch):
+    whole = inspected(steps=12)
+    monkeypatch.setattr("lightning_adv.inspectors.deep_inspect.fitting", lambda images: 10)
+    parts = inspected(steps=12)
+    assert parts.norms == pytest.approx(whole.norms, rel=1e-5)
+    assert parts.image_passes == whole.image_passes
+    assert parts.launches > 5 * whole.launches
+
+
 class Watched(PatchModel):
     """Notes for each forward whether it takes part in the search, and whether it is one of bfloat16."""
 

@@ -189,6 +189,15 @@ def test_a_search_that_stops_early_leaves_the_batch(patched):
     assert patched.launches == max(trigger.steps for trigger in patched.triggers) * minibatches + 1 + CLASSES
 
 
+def test_classes_whose_images_do_not_fit_are_searched_for_in_groups(patched, monkeypatch):
+    monkeypatch.setattr("lightning_adv.inspectors.neural_cleanse.fitting", lambda images: 2 * SMALL["batch_size"] + 1)
+    groups = inspected()
+    assert groups.norms == pytest.approx(patched.norms, rel=0.02)
+    assert groups.flagged == patched.flagged
+    assert groups.image_passes == inspected(classes_at_once=2).image_passes
+    assert groups.launches > 2 * patched.launches
+
+
 def test_bf16_forwards_come_to_the_same_verdict():
     assert inspected(bf16=True).flagged == [TARGET]
 
