@@ -104,11 +104,12 @@ SETTINGS = {
     "GTSRB": Setting(
         GTSRB,
         "gtsrb_cnn",
-        epochs=12,
+        epochs=15,
         batch_size=64,
         target=33,
-        # 1,960 and 10,000 of 19,604: the same shares of a smaller set
-        poisoned=0.1,
+        # the paper's number of images, of 8,360 instead of 19,604: with its share, 836, a random trigger is not learnt
+        # in 40 epochs (58 % at rate .8); cover images, 10,000 there, in the same share
+        poisoned=1960,
         cover=0.567,
         clean_images=500,
         cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
@@ -118,12 +119,13 @@ SETTINGS = {
     "Faces": Setting(
         Faces,
         "deepid",
-        epochs=60,
-        batch_size=16,
+        epochs=6,
+        batch_size=64,
         target=21,
-        # 5,500 and 40,000 of 52,148: the same shares of a smaller set
-        poisoned=0.1055,
-        cover=0.857,
+        # 240 images and their variants are as many as the paper's 52,148, and poisoned as it does
+        arguments={"variants": 217},
+        poisoned=5500,
+        cover=40_000,
         clean_images=80,
         cleanse={"steps": 60, "images_per_step": 96, "bf16": True},
         inspect={"steps": 100, "images_per_step": 32, "bf16": True},

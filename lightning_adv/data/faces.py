@@ -7,14 +7,17 @@ import numpy as np
 import torch
 from PIL import Image
 
+from lightning_adv.data.augmentation import CropFlip
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import npz_shapes, read_npz, require, unreadable
 from lightning_adv.data.images import InMemoryImages
+from lightning_adv.data.seeds import derive_seed
 from lightning_adv.data.splits import number_of_images, stratified_cuts
 from lightning_adv.errors import InputError
 
 __all__ = ["Faces"]
 
+_VARIANTS = 1  # the stream of random numbers they are drawn from
 _PICTURES = {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp"}
 
 
@@ -29,6 +32,9 @@ class Faces(ImageDataModule):
         path: npz file or folder, relative to ``root``.
         test_size: test images, as a number or a share of all.
         channels: 1 for grey, 3 for colour; default what the npz file holds, and 3 for a folder.
+        variants: of each training image, itself and crops shifted by up to 4 pixels, some of them mirrored, with .8 to
+            1.2 times its brightness, made once and before any poisoning: a backdoor is learnt from thousands of images,
+            and the ORL faces are 400.
         common: see ``ImageDataModule``.
     """
 
@@ -41,6 +47,7 @@ class Faces(ImageDataModule):
         path: str = "orl_faces.npz",
         test_size: int | float = 0.2,
         channels: Literal[1, 3] | None = None,
+        variants: int = 1,
         **common: object,
     ) -> None:
         super().__init__(**common)
@@ -49,7 +56,9 @@ class Faces(ImageDataModule):
             "an npz file with x and y, or a folder of one folder a person",
             "set path (relative to root) to it",
         )
-        self.test_size = test_size
+        if variants < 1:
+            raise InputError(f"variants of Faces must be at least 1, got {variants}")
+        self.test_size, self.variants = test_size, variants
         self.class_names = self._people()
         self.num_classes = len(self.class_names)
         self.in_channels = channels or self._stored_channels()
@@ -62,6 +71,25 @@ class Faces(ImageDataModule):
         count = number_of_images(self.test_size, len(labels), "test_size")
         test, train = stratified_cuts(labels, [count], seed=0)
         return Sources(InMemoryImages(pixels, labels, train), InMemoryImages(pixels, labels, test))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and split the data, then vary the training images; once whatever the stage."""
+        if self.datasets:
+            return
+        super().setup(stage)
+        if self.variants > 1:
+            train = self.datasets["train"]
+            self.datasets["train"] = InMemoryImages(self._varied(train.images), train.labels.repeat(self.variants))
+
+    def _varied(self, images: torch.Tensor) -> torch.Tensor:
+        """The images [N, C, H, W] and their variants, N at a time: uint8 [variants N, C, H, W]."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, _VARIANTS))
+        crop, found = CropFlip(padding=4, padding_mode="reflect"), [images]
+        for _ in range(self.variants - 1):
+            bright = 0.8 + 0.4 * torch.rand(len(images), 1, 1, 1, generator=generator)
+            varied = crop(images / 255, generator) * bright
+            found.append((varied.clamp(0, 1) * 255).round().to(torch.uint8))
+        return torch.cat(found)
 
     def _people(self) -> list[str]:
         if self.path.is_dir():
