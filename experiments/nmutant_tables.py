@@ -95,18 +95,17 @@ def area_table(name: str, measures: Mapping[str, Mapping[str, Tensor]]) -> Table
     for detector, kinds in measures.items():
         areas, cells = [], []
         for kind in KINDS:
-            normal, adversarial = _held_out_scores(kinds, kind)
-            areas.append(auroc(normal, adversarial))
-            low, high = auroc_interval(areas[-1], len(normal), len(adversarial))
+            areas.append(_mean([auroc(*half) for half in _held_out_scores(kinds, kind)]))
+            low, high = auroc_interval(areas[-1], len(kinds["normal"]), len(kinds[kind]))
             cells.append(f"{areas[-1]:.4f} ({low:.3f} to {high:.3f})")
         rows.append([detector, *cells, *_means(areas)])
         printed = PAPER_AREA[name][detector]
         rows.append([f"{detector}, paper", *(f"{area:.4f}" for area in printed), *_means(printed)])
-    wrong = len(_held_out_scores(measures["LCR"], WRONG)[1])
     note = (
-        "KD, MU and LID: logistic regression fitted on one half of the samples of each kind; all figures on the other. "
-        f"95 % intervals (Hanley and McNeil). The column {WRONG}, images that the model gets wrong by itself, rests on "
-        f"{wrong} of them; the mean without it is that over the attacks."
+        "KD, MU and LID: logistic regression fitted on one half of the samples of each kind and asked about the other, "
+        "in turn; all figures are means over the halves. 95 % intervals (Hanley and McNeil). The column "
+        f"{WRONG}, images that the model gets wrong by itself, rests on {len(measures['LCR'][WRONG])} of them; the "
+        "mean without it is that over the attacks."
     )
     return Table(f"{name}: AUROC (Table 4)", ["detector", *KINDS, "mean of attacks", "mean"], rows, note=note)
 
@@ -114,7 +113,7 @@ def area_table(name: str, measures: Mapping[str, Mapping[str, Tensor]]) -> Table
 def _means(areas: Sequence[float]) -> list[Cell]:
     """Over the attacks, and over all kinds."""
     attacks = [area for kind, area in zip(KINDS, areas, strict=True) if kind != WRONG]
-    return [sum(attacks) / len(attacks), sum(areas) / len(areas)]
+    return [_mean(attacks), _mean(areas)]
 
 
 def verdict_table(name: str, measures: Mapping[str, Mapping[str, Tensor]], test: Mapping[str, dict]) -> Table:
@@ -126,10 +125,10 @@ def verdict_table(name: str, measures: Mapping[str, Mapping[str, Tensor]], test:
             recalls = [test[kind]["suspicious"] / test[kind]["samples"] for kind in KINDS]
             alarms = [test["normal"]["suspicious"] / test["normal"]["samples"]] * len(KINDS)
         else:
-            pairs = [_held_out_scores(kinds, kind) for kind in KINDS]
+            pairs = [each for kind in KINDS for each in _held_out_scores(kinds, kind)]
             recalls = [float((adversarial > 0).double().mean()) for _, adversarial in pairs]
             alarms = [float((normal > 0).double().mean()) for normal, _ in pairs]
-        recall, alarm = sum(recalls) / len(recalls), sum(alarms) / len(alarms)
+        recall, alarm = _mean(recalls), _mean(alarms)
         precision = recall / (recall + alarm) if recall + alarm else None
         rows.append([detector, precision, recall, (recall + 1 - alarm) / 2, *printed[detector]])
     note = (
@@ -218,15 +217,20 @@ def theorem_table(samples: int, dimension: int = 784, radius: float = 0.1) -> Ta
     return Table(f"Lower bound of the label change rate (Table 1), {len(total):,} samples", columns, rows, note=note)
 
 
+def _mean(numbers: Sequence[float]) -> float:
+    return sum(numbers) / len(numbers)
+
+
 def _half_width(values: Tensor) -> float:
     return Z99 * (values.std() / math.sqrt(len(values))).item()
 
 
-def _held_out_scores(kinds: Mapping[str, Tensor], kind: str) -> tuple[Tensor, Tensor]:
-    """Held-out log odds of normal and adversarial samples, from a regression on the other half."""
+def _held_out_scores(kinds: Mapping[str, Tensor], kind: str) -> list[tuple[Tensor, Tensor]]:
+    """Log odds of normal and adversarial samples, of each half from a regression on the other."""
     halves = []
     for values in (kinds["normal"], kinds[kind]):
         chosen = SampleNoise(0, values[:, 0].long()).uniform(torch.zeros(len(values), 1))[:, 0] < 0.5
         halves.append((values[chosen, 1:], values[~chosen, 1:]))
-    regression = LogisticRegression.fit(halves[0][0], halves[1][0])
-    return regression(halves[0][1]), regression(halves[1][1])
+    normal, adversarial = halves
+    regressions = [LogisticRegression.fit(normal[half], adversarial[half]) for half in (0, 1)]
+    return [(regressions[1 - half](normal[half]), regressions[1 - half](adversarial[half])) for half in (0, 1)]

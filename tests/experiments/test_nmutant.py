@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from experiments.nmutant import PLANS, STRENGTH, Cells, _strengths, quick
-from experiments.nmutant_samples import SETTINGS, InBfloat16, Samples
-from experiments.nmutant_tables import strength_table
+from experiments.nmutant_samples import KINDS, SETTINGS, InBfloat16, Samples
+from experiments.nmutant_tables import area_table, strength_table
 from lightning_adv.detectors import UniformMutation
 
 
@@ -57,3 +57,15 @@ def test_plans_name_operators_that_exist_and_quick_asks_for_less():
         assert quick(plan).judged < plan.judged
         assert f"{plan.judged:,}" in plan.text(1000)
     assert STRENGTH[0] <= 1000
+
+
+def test_areas_are_of_all_samples_each_held_out_once():
+    index = torch.arange(400).double()[:, None]
+    normal, far = torch.cat([index, torch.zeros(400, 1)], 1), torch.cat([index, torch.ones(400, 1)], 1)
+    mixed = torch.cat([index, (torch.arange(400) % 2).double()[:, None]], 1)
+    kinds = {"normal": normal, **dict.fromkeys(KINDS, far), KINDS[-1]: mixed[:100]}
+    rows = area_table("MNIST", {"LCR": kinds}).rows
+    assert [cell.split()[0] for cell in rows[0][1:5]] == ["1.0000"] * 4
+    assert rows[0][5].startswith("0.7")  # half of them are like normal ones: .5 in place of 1
+    assert rows[0][6] == 1.0
+    assert "rests on 100 of them" in area_table("MNIST", {"LCR": kinds}).note
