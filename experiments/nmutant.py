@@ -26,6 +26,7 @@ from experiments.nmutant_tables import (
     sprt_tables,
     strength_table,
     theorem_table,
+    transfer_table,
     verdict_table,
 )
 from experiments.page import RESULTS, write_page
@@ -182,6 +183,7 @@ def _measure(name: str, root: str, run: Path, count: int, plan: Plan, quick: boo
         kappa_table(name, rates),
         area_table(name, measures),
         verdict_table(name, measures, tests["calibrated", 0.0]),
+        transfer_table(name, measures),
         *sprt_tables(name, MUS, tests),
         strength_table(name, _strengths(cells, setting, operators[plan.best], model)),
     ]

@@ -15,7 +15,16 @@ from lightning_adv.reports.detection_figures import mu_curves
 from lightning_adv.reports.figures import png
 from lightning_adv.reports.results import Cell, Table
 
-__all__ = ["area_table", "figure_3", "kappa_table", "sprt_tables", "strength_table", "theorem_table", "verdict_table"]
+__all__ = [
+    "area_table",
+    "figure_3",
+    "kappa_table",
+    "sprt_tables",
+    "strength_table",
+    "theorem_table",
+    "transfer_table",
+    "verdict_table",
+]
 
 Z99 = 2.5758
 WRONG = KINDS[-1]
@@ -140,6 +149,27 @@ def verdict_table(name: str, measures: Mapping[str, Mapping[str, Tensor]], test:
     return Table(f"{name}: verdicts (Table 5)", ["detector", *shares], rows, percent=shares, note=note)
 
 
+def transfer_table(name: str, measures: Mapping[str, Mapping[str, Tensor]]) -> Table:
+    """Detectors fitted on one attack and asked about the others: which is what their user has."""
+    rows: list[list[Cell]] = []
+    for detector, kinds in measures.items():
+        for fitted in KINDS:
+            pairs = {kind: _held_out_scores(kinds, kind, fitted) for kind in KINDS}
+            shares = [
+                _mean(
+                    [(float((far > 0).double().mean()) + float((near <= 0).double().mean())) / 2 for near, far in pair]
+                )
+                for pair in pairs.values()
+            ]
+            rows.append([f"{detector}, fitted on {fitted}", *shares])
+    note = (
+        "Accuracy, as many normal as adversarial samples, of a logistic regression on one half of the normal samples "
+        "and of those of one kind, asked about the other half, in turn."
+    )
+    columns = ["detector", *KINDS]
+    return Table(f"{name}: fitted on one kind, asked about another", columns, rows, percent=KINDS, note=note)
+
+
 def sprt_tables(name: str, mus: Sequence[float], tests: Mapping[tuple[str, float], Mapping[str, dict]]) -> list[Table]:
     """Mutations and verdicts of the sequential test over mu and in both modes."""
     rows: list[list[Cell]] = []
@@ -225,12 +255,20 @@ def _half_width(values: Tensor) -> float:
     return Z99 * (values.std() / math.sqrt(len(values))).item()
 
 
-def _held_out_scores(kinds: Mapping[str, Tensor], kind: str) -> list[tuple[Tensor, Tensor]]:
-    """Log odds of normal and adversarial samples, of each half from a regression on the other."""
-    halves = []
-    for values in (kinds["normal"], kinds[kind]):
-        chosen = SampleNoise(0, values[:, 0].long()).uniform(torch.zeros(len(values), 1))[:, 0] < 0.5
-        halves.append((values[chosen, 1:], values[~chosen, 1:]))
-    normal, adversarial = halves
-    regressions = [LogisticRegression.fit(normal[half], adversarial[half]) for half in (0, 1)]
-    return [(regressions[1 - half](normal[half]), regressions[1 - half](adversarial[half])) for half in (0, 1)]
+def _held_out_scores(kinds: Mapping[str, Tensor], kind: str, fitted: str | None = None) -> list[tuple[Tensor, Tensor]]:
+    """Log odds of normal samples and those of a kind, of each half from a regression on the other.
+
+    Args:
+        kinds: measures by kind.
+        kind: whose samples are scored.
+        fitted: the kind that the regression has seen; default the same.
+    """
+    normal, scored, seen = (_halves(kinds[each]) for each in ("normal", kind, fitted or kind))
+    regressions = [LogisticRegression.fit(normal[half], seen[half]) for half in (0, 1)]
+    return [(regressions[1 - half](normal[half]), regressions[1 - half](scored[half])) for half in (0, 1)]
+
+
+def _halves(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Measures of the samples in each half: an image is in the same one, whatever was done to it."""
+    chosen = SampleNoise(0, values[:, 0].long()).uniform(torch.zeros(len(values), 1))[:, 0] < 0.5
+    return values[chosen, 1:], values[~chosen, 1:]

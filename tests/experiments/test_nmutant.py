@@ -5,7 +5,7 @@ from torch import nn
 
 from experiments.nmutant import PLANS, STRENGTH, Cells, _strengths, quick
 from experiments.nmutant_samples import KINDS, SETTINGS, InBfloat16, Samples
-from experiments.nmutant_tables import area_table, strength_table
+from experiments.nmutant_tables import area_table, strength_table, transfer_table
 from lightning_adv.detectors import UniformMutation
 
 
@@ -69,3 +69,16 @@ def test_areas_are_of_all_samples_each_held_out_once():
     assert rows[0][5].startswith("0.7")  # half of them are like normal ones: .5 in place of 1
     assert rows[0][6] == 1.0
     assert "rests on 100 of them" in area_table("MNIST", {"LCR": kinds}).note
+
+
+def test_a_detector_fitted_on_one_kind_is_asked_about_the_others():
+    index = torch.arange(400).double()[:, None]
+    low = index[:, 0] * 0.001
+    kinds = {
+        "normal": torch.stack([index[:, 0], low], 1),
+        **dict.fromkeys(KINDS, torch.stack([index[:, 0], 1 + low], 1)),
+    }
+    kinds["cw"] = torch.stack([index[:, 0], 0.05 + low], 1)  # among the normal ones, below where the others begin
+    rows = {row[0]: row[1:] for row in transfer_table("MNIST", {"LCR": kinds}).rows}
+    assert rows["LCR, fitted on fgsm"] == [1.0, 1.0, 0.5, 1.0, 1.0]
+    assert rows["LCR, fitted on cw"][0] > 0.5
