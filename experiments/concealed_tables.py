@@ -216,8 +216,8 @@ def _defences(found: Found) -> Table:
         rows.append([name, len(done), f"{_auroc(done)}", before, *repaired])
     columns = ["attack", "repeats", "STRIP AUROC", "before", "Fine-Pruning", "unlearning"]
     note = (
-        "Before and after a mitigation: attack accuracy / normal accuracy on the test images. Both mitigations have their "
-        "defaults, chosen on MNIST; a normal accuracy near chance says that fine-tuning at that rate diverges."
+        "Before and after a mitigation: attack accuracy / normal accuracy on the test images. Both mitigations have "
+        "their defaults, chosen on MNIST; a normal accuracy near chance says that fine-tuning at that rate diverges."
     )
     return Table("Other defences", columns, rows, note=note)
 
