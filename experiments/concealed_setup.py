@@ -107,8 +107,8 @@ SETTINGS = {
         epochs=15,
         batch_size=64,
         target=33,
-        # the paper's number of images, of 8,360 instead of 19,604: with its share, 836, a random trigger is not learnt
-        # in 40 epochs (58 % at rate .8); cover images, 10,000 there, in the same share
+        # the paper's number of images, of 8,360 instead of 19,604: with its share, 836, a random trigger was learnt by
+        # half in 40 epochs; cover images, 10,000 there, in the same share
         poisoned=1960,
         cover=0.567,
         clean_images=500,
