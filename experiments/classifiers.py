@@ -25,17 +25,17 @@ CIFAR10_NET = (
 CIFAR10_RUN = Path("runs/classifiers/CIFAR10")
 
 
-def fit(done: Path, data: str, root: str, run: Path, arguments: tuple[str, ...]) -> None:
+def fit(done: Path, data: str, root: str, run: Path, arguments: tuple[str, ...], seed: int = 0) -> None:
     """Train by the command line, unless the file ``done`` says that it has been; an interrupted training goes on."""
     if done.is_file():
         return
-    given = ["--seed_everything=0", f"--data={data}", f"--data.root={root}", "--data.batch_size=128"]
+    given = [f"--seed_everything={seed}", f"--data={data}", f"--data.root={root}", "--data.batch_size=128"]
     given += ["--data.eval_batch_size=500", *arguments, "--trainer.callbacks+=Report", f"--run={run}"]
     subprocess.run([sys.executable, "train.py", "fit", *given, "--ckpt_path=last"], check=True)
 
 
-def trained(data: str, root: str, run: Path, arguments: tuple[str, ...]) -> ClassifierModule:
+def trained(data: str, root: str, run: Path, arguments: tuple[str, ...], seed: int = 0) -> ClassifierModule:
     """The classifier of a run folder in evaluation mode on the CPU; trained at the first call."""
-    fit(run / "report" / "results.json", data, root, run, ("--model=ClassifierModule", *arguments))
+    fit(run / "report" / "results.json", data, root, run, ("--model=ClassifierModule", *arguments), seed)
     checkpoint = run / "checkpoints" / "last.ckpt"
     return ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu", channels_last=False).eval()

@@ -170,6 +170,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
             "attack_success_rate": _share(repaired, triggered, goal),
             "pruned": len(report.repair.pruned),
             "unlearnt": list(report.repair.unlearnt),
+            "clipped": any("clipped" in each for each in report.repair.warnings),
         }
     return found
 

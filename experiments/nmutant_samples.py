@@ -110,11 +110,11 @@ class Samples:
 
 
 def make_samples(
-    model: nn.Module, images: ImageDataModule, setting: Setting, count: int, folder: Path
+    model: nn.Module, images: ImageDataModule, setting: Setting, count: int, folder: Path, split: str = "test"
 ) -> dict[str, Samples]:
     """Normal and adversarial samples, ``count`` of each kind where there are so many; crafted once, kept in files."""
     folder.mkdir(parents=True, exist_ok=True)
-    test = images.datasets["test"]
+    test = images.datasets[split]
     image, label, index = float_images(test.images), test.labels, test.index
     with torch.no_grad():
         right = torch.cat([predicted_labels(model, part) for part in image.split(500)]) == label

@@ -1,9 +1,11 @@
-"""What holds for every test: one thread, and nothing that a test changes in the process reaches the next one."""
+"""What holds for every test: one thread, one seed, and nothing that it changes in the process reaches the next one."""
 
 import os
+import random
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,6 +41,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """What fixtures draw does not depend on the tests that this process ran before."""
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """What the test draws does not depend on which fixtures were there already."""
+    _seed()
+
+
 @pytest.fixture(autouse=True)
 def process_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore environment, arguments, folder and torch's switches; fail the test that left what nobody expects.
@@ -68,6 +82,12 @@ def process_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
     assert not leaks, f"the test leaves {', '.join(leaks)} behind"
+
+
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 def _changed(before: dict[str, str]) -> list[str]:

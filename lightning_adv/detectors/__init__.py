@@ -12,10 +12,12 @@ from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMu
 from lightning_adv.detectors.runtime_monitor import RuntimeMonitor
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest
 from lightning_adv.detectors.strip import STRIP
+from lightning_adv.detectors.structured_mutation import AffineMutation, SmoothMutation
 
 __all__ = [
     "SPRT",
     "STRIP",
+    "AffineMutation",
     "Detector",
     "DetectorEnsemble",
     "FixedSizeTest",
@@ -32,6 +34,7 @@ __all__ = [
     "PaperMutation",
     "RuntimeMonitor",
     "SequentialVerdict",
+    "SmoothMutation",
     "UniformMutation",
     "Verdict",
     "predicted_labels",

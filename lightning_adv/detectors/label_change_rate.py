@@ -58,7 +58,8 @@ class LabelChangeRate(Detector):
     rate is known to be low or high, or has a fixed size.
 
     Args:
-        mutation: what changes the image; default the paper's operator with region 1.
+        mutation: what changes the image; default the paper's operator with region 1. ``AffineMutation`` told samples of
+            photographs better, ``SmoothMutation`` those of digits (docs/results, nMutant).
         kappa_1: label change rate of normal images; None until :meth:`calibrate` (the paper: MNIST .016, CIFAR-10 .1).
         mu: images count as adversarial from mu * kappa_1 on; above 1 (the paper: MNIST 1.1, CIFAR-10 1.01).
         sigma: half the width of the indifference region; default kappa_1 (mu - 1), then p0 = kappa_1.

@@ -21,6 +21,10 @@ LARGEST = 1e6
 """LID of a point whose neighbours are all at one distance, where the estimate is infinite."""
 
 
+BLOCK = 2**26
+"""Bytes, above the largest size (32 MiB) that glibc's allocator may keep for itself."""
+
+
 class LocalIntrinsicDimensionality(Detector):
     """Images around which the clean images fill many dimensions, measured in every layer.
 
@@ -63,7 +67,7 @@ class LocalIntrinsicDimensionality(Detector):
         priority = torch.zeros(0)
         for batch in batches:
             for parts, new in zip(kept, activations(net, batch.image, names)[0], strict=True):
-                parts.append(new)
+                _add(parts, new)
             own = SampleNoise(self.seed, batch.index).uniform(batch.image.new_empty(len(batch.image), 1))[:, 0]
             priority = torch.cat([priority.to(own), own])
             if self.reference_samples is not None and len(priority) > 2 * self.reference_samples:
@@ -102,6 +106,14 @@ class LocalIntrinsicDimensionality(Detector):
         return torch.stack(
             [lid_of_distances(nearest_distances(own - centre, clean, self.k)) for own, centre, clean in layers], dim=1
         )
+
+
+def _add(parts: list[Tensor], new: Tensor) -> None:
+    """Append; pieces become blocks, for memory of a small piece that is freed need not go back to the system."""
+    parts.append(new)
+    first = next((i for i, each in enumerate(parts) if each.nbytes < BLOCK), len(parts))
+    if sum(each.nbytes for each in parts[first:]) >= BLOCK:
+        parts[first:] = [torch.cat(parts[first:])]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

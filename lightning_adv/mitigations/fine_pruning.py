@@ -79,8 +79,8 @@ class FinePruning(Mitigation):
                 _restore(before)
                 break
             pruned.append(channel)
-        self.fine_tune(model, images, after_step=lambda: _zero(conv, norm, pruned))
-        return Repair(layer, conv.out_channels, tuple(pruned), tuple(counts))
+        warnings = self.fine_tune(model, images, after_step=lambda: _zero(conv, norm, pruned))
+        return Repair(layer, conv.out_channels, tuple(pruned), tuple(counts), warnings=warnings)
 
 
 def _watched(model: nn.Module, image: Tensor, kind: type, note: Callable[[nn.Module, Tensor, Tensor], None]) -> None:

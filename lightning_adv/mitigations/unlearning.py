@@ -83,9 +83,9 @@ class NeuralCleanseUnlearning(Mitigation):
             bare = torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device) >= self.share
             return torch.where(bare, x, x.lerp(patterns[which], masks[which]))
 
-        self.fine_tune(model, images, dress)
+        warnings = self.fine_tune(model, images, dress)
         evaded = () if self.labels or flagged else ("no class was flagged: the triggers of all classes were unlearnt",)
-        return Repair(unlearnt=tuple(wanted), warnings=evaded)
+        return Repair(unlearnt=tuple(wanted), warnings=(*evaded, *warnings))
 
     def _by_inspection(self, model: nn.Module, images: CleanImages) -> tuple[dict[int, tuple[Tensor, Tensor]], list]:
         report = self.inspector(model, [(images.image, images.label)])

@@ -1,9 +1,12 @@
 """LID estimates the dimension that points fill, layer by layer, from a fixed choice of clean images."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from lightning_adv.detectors import LocalIntrinsicDimensionality
+from lightning_adv.detectors import LocalIntrinsicDimensionality, local_intrinsic_dimensionality
 from lightning_adv.detectors.distances import nearest_distances
 from lightning_adv.detectors.local_intrinsic_dimensionality import lid_of_distances
 from lightning_adv.errors import InputError
@@ -81,3 +84,36 @@ def test_what_cannot_work_is_refused(detector, said):
 def test_it_must_be_fitted_first():
     with pytest.raises(InputError, match="call fit"):
         LocalIntrinsicDimensionality().score(learnt(), blobs(2)[0])
+
+
+def test_blocks_keep_the_order_of_the_pieces(monkeypatch):
+    monkeypatch.setattr(local_intrinsic_dimensionality, "BLOCK", 10 * 4)
+    rows, parts = torch.arange(41.0)[:, None], []
+    for piece in rows.split([3, 4, 5, 20, 2, 1, 6]):
+        local_intrinsic_dimensionality._add(parts, piece)
+    assert [len(each) for each in parts] == [12, 20, 2, 1, 6]
+    assert torch.equal(torch.cat(parts), rows)
+
+
+HUNGRY = """
+import resource
+import torch
+from lightning_adv.detectors import LocalIntrinsicDimensionality
+
+torch.set_num_threads(1)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 6000))
+clean = ((torch.rand(250, 1, 1, 1), torch.zeros(250, dtype=torch.int64)) for _ in range(80))
+small = LocalIntrinsicDimensionality(reference_samples=None).fit(model, [next(clean), next(clean)])
+before = peak()
+detector = LocalIntrinsicDimensionality(reference_samples=None).fit(model, clean)
+print(peak() - before, detector.reference[0].nbytes / 2**20)
+"""
+
+
+def test_features_are_held_once():
+    """Of 450 MiB, in pieces that glibc would keep for itself; in a process of its own, whose peak is this one's."""
+    ran = subprocess.run([sys.executable, "-c", HUNGRY], capture_output=True, text=True, check=True)
+    grown, held = map(float, ran.stdout.split())
+    assert held > 400
+    assert grown < 1.5 * held

@@ -5,11 +5,18 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from lightning_adv.detectors import GaussianMutation, PaperMutation, UniformMutation
+from lightning_adv.detectors import AffineMutation, GaussianMutation, PaperMutation, SmoothMutation, UniformMutation
 from lightning_adv.detectors.mutation import mutation_noise
 from lightning_adv.errors import InputError
 
-OPERATORS = [PaperMutation(5), UniformMutation(0.1), UniformMutation(0.5, "L2"), GaussianMutation(0.1)]
+OPERATORS = [
+    PaperMutation(5),
+    UniformMutation(0.1),
+    UniformMutation(0.5, "L2"),
+    GaussianMutation(0.1),
+    SmoothMutation(0.1, cell=2),
+    AffineMutation(0.1),
+]
 
 
 def grey(count: int, channels: int = 1, side: int = 8) -> Tensor:
@@ -38,11 +45,21 @@ def test_a_mutation_belongs_to_its_seed_sample_and_draw_and_to_nothing_else(oper
     for i in range(4):
         alone = operator(x[i : i + 1], mutation_noise(0, index[i : i + 1], draw[i : i + 1]))
         assert torch.allclose(alone, whole[i : i + 1], atol=1e-7)
-    same = torch.full((200, 2, 6, 6), 0.5)
+    same = torch.rand(1, 2, 6, 6, generator=torch.Generator().manual_seed(1)).expand(200, 2, 6, 6)
     numbers, zero = torch.arange(200), torch.zeros(200, dtype=torch.int64)
     one = operator(same, mutation_noise(0, numbers, zero))
     for other in ((1, numbers, zero), (0, numbers + 200, zero), (0, numbers, zero + 1)):
         assert (operator(same, mutation_noise(*other)) != one).flatten(1).any(dim=1).float().mean() > 0.7
+
+
+@pytest.mark.parametrize("operator", [SmoothMutation(0.1, cell=3), AffineMutation()], ids=["smooth", "affine"])
+def test_a_mutation_is_the_same_to_the_bit_in_a_batch_of_any_size(operator):
+    x = torch.rand(300, 3, 13, 16, generator=torch.Generator().manual_seed(0))
+    whole = mutated(operator, x)
+    for part in (slice(0, 1), slice(7, 10), slice(100, 164)):
+        index = torch.arange(len(x))[part]
+        alone = operator(x[part], mutation_noise(0, index, torch.zeros_like(index)))
+        assert torch.equal(alone, whole[part])
 
 
 def test_the_papers_operator_is_light_occlusion_or_blackout_a_third_each():
@@ -86,8 +103,72 @@ def test_gaussian_noise_has_its_standard_deviation():
     assert change.std().item() == pytest.approx(0.05, rel=0.02)
 
 
+def test_smooth_noise_is_normal_at_its_nodes_and_a_line_between_them():
+    """Nodes lie in the middle of every third pixel; neighbours are thirds of the way apart."""
+    change = mutated(SmoothMutation(0.05, cell=3), grey(4000, side=9)) - 0.5
+    middle = change[:, :, 1::3, 1::3]
+    assert middle.std().item() == pytest.approx(0.05, rel=0.03)
+    assert stats.kstest((middle[:, 0, 0, 0] / 0.05).numpy(), "norm").pvalue > 0.001
+    assert torch.allclose(change[:, :, 1, 2], (2 * change[:, :, 1, 1] + change[:, :, 1, 4]) / 3, atol=1e-6)
+    assert torch.allclose(change[:, :, 0], change[:, :, 1], atol=1e-6), "constant beyond the first node"
+    alone = mutated(SmoothMutation(0.05, cell=1), grey(500)) - 0.5
+    assert alone.std().item() == pytest.approx(0.05, rel=0.02)
+
+
+def test_a_shift_moves_by_up_to_its_share_of_the_side():
+    x = torch.zeros(500, 1, 21, 41)
+    x[:, :, 10, 20] = 1.0
+    y = mutated(AffineMutation(shift=0.1, degrees=0, scale=0), x)
+    assert torch.allclose(y.sum(dim=(1, 2, 3)), torch.ones(500), atol=1e-4)  # a pixel that was moved, and no other
+    down = (y.sum(dim=3)[:, 0] * torch.arange(21)).sum(dim=1) - 10
+    right = (y.sum(dim=2)[:, 0] * torch.arange(41)).sum(dim=1) - 20
+    for moved, most in ((down, 2.1), (right, 4.1)):
+        assert stats.kstest(moved.numpy(), "uniform", (-most, 2 * most)).pvalue > 0.001
+
+
+def test_a_turn_keeps_the_middle_and_distances_on_images_that_are_no_squares_too():
+    x = torch.zeros(200, 1, 31, 61)
+    x[:, :, 15, 45] = 1.0  # 15 pixels to the right of the middle
+    y = mutated(AffineMutation(shift=0, degrees=30, scale=0), x)[:, 0]
+    mass = y.sum(dim=(1, 2))
+    down = (y.sum(dim=2) * torch.arange(31)).sum(dim=1) / mass - 15
+    right = (y.sum(dim=1) * torch.arange(61)).sum(dim=1) / mass - 30
+    assert torch.allclose((down.square() + right.square()).sqrt(), torch.full((200,), 15.0), atol=0.3)
+    degrees = torch.rad2deg(torch.atan2(down, right))
+    assert degrees.abs().max().item() == pytest.approx(30, abs=1.5)
+    assert stats.kstest(degrees.numpy(), "uniform", (-30, 60)).pvalue > 0.001
+
+
+def test_a_scale_is_a_share_to_either_side():
+    x = torch.zeros(400, 1, 41, 41)
+    x[:, :, 20, 35] = 1.0
+    y = mutated(AffineMutation(shift=0, degrees=0, scale=0.2), x)[:, 0]
+    right = (y.sum(dim=1) * torch.arange(41)).sum(dim=1) / y.sum(dim=(1, 2)) - 20
+    assert right.min().item() == pytest.approx(15 / 1.2, abs=0.3)
+    assert right.max().item() == pytest.approx(15 / 0.8, abs=0.3)
+
+
 @pytest.mark.parametrize(
-    "make", [lambda: PaperMutation(0), lambda: UniformMutation("0/255"), lambda: GaussianMutation(-1)]
+    "numbers", [{"shift": -0.1}, {"scale": 1.0}, {"shift": 0, "degrees": 0, "scale": 0}, {"degrees": -1}]
+)
+def test_a_change_of_place_that_cannot_be_meant_is_refused(numbers):
+    with pytest.raises(InputError, match="AffineMutation needs shift, degrees and scale"):
+        AffineMutation(**numbers)
+
+
+def test_a_grid_needs_a_cell():
+    with pytest.raises(InputError, match="cell must be at least 1 pixel"):
+        SmoothMutation(0.1, cell=0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: PaperMutation(0),
+        lambda: UniformMutation("0/255"),
+        lambda: GaussianMutation(-1),
+        lambda: SmoothMutation(0),
+    ],
 )
 def test_a_region_without_extent_is_refused(make):
     with pytest.raises(InputError, match="must be positive"):

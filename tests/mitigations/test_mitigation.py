@@ -6,15 +6,14 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.mitigations import FinePruning, Mitigation, Repair
-from tests.mitigations.problems import halves, hand_built
+from tests.mitigations.problems import halves, hand_built, share
 
 
 class FineTuning(Mitigation):
     """Nothing but fine-tuning."""
 
     def repair(self, model, images, held_out):
-        self.fine_tune(model, images)
-        return Repair()
+        return Repair(warnings=self.fine_tune(model, images))
 
 
 def weights(model):
@@ -75,6 +74,47 @@ def test_the_held_out_images_are_counted_and_not_trained_on():
     report = FineTuning(epochs=5, held_out=0.2, seed=3)(hand_built(), [(x, y)])
     assert (report.tuned_on, report.held_out) == (40, 10)
     assert (report.correct_before, report.correct_after) == (0, 0)
+
+
+def deep():
+    """Many layers without normalisation, as the networks on which a large learning rate blows up."""
+    torch.manual_seed(0)
+    layers = [each for _ in range(5) for each in (nn.Linear(36, 36), nn.ReLU())]
+    return nn.Sequential(nn.Flatten(), *layers, nn.Linear(36, 2))
+
+
+def test_fine_tuning_that_diverges_is_done_again_with_clipped_gradients_and_told():
+    """One label in ten is turned round, so that there is a gradient left on what was learnt."""
+    model, (x, y) = deep(), halves(200)
+    FineTuning(epochs=40, lr=0.05)(model, [(x, y)])
+    assert share(model, x, y) == 1.0
+    report = FineTuning(epochs=10, lr=1.0)(model, [(x, torch.where(torch.arange(200) % 10 == 3, 1 - y, y))])
+    assert len(report.repair.warnings) == 1
+    assert "done again with gradients clipped to norm 1" in report.repair.warnings[0]
+    assert "diverges too" not in report.repair.warnings[0]
+    assert share(model, x, y) > 0.9
+
+
+def test_a_rate_at_which_clipping_does_not_help_is_told_too():
+    model = hand_built()
+    report = FineTuning(epochs=10, lr=1e4)(model, [halves()])
+    assert "diverges too" in report.repair.warnings[0]
+    assert "take a smaller lr" in report.repair.warnings[0]
+
+
+def test_gradients_are_left_alone_where_nothing_diverges():
+    """One step is as long as the rate times the gradient, although that is longer than 1."""
+    model, (x, y) = hand_built(), halves(5)
+    model[-1].bias.data = torch.tensor([9.0, -9.0])
+    chosen = torch.randperm(5, generator=torch.Generator().manual_seed(0))[1:]
+    loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen])
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    expected = [p.detach() - 1e-3 * grad for p, grad in zip(model.parameters(), grads, strict=True)]
+    assert sum(grad.square().sum() for grad in grads) > 2
+    report = FineTuning(epochs=1, lr=1e-3, batch_size=4)(model, [(x, y)])
+    assert report.repair.warnings == ()
+    for weight, each in zip(model.parameters(), expected, strict=True):
+        assert torch.allclose(weight, each, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
