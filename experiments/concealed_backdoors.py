@@ -1,9 +1,10 @@
 """Concealed backdoor attacks: Tables 1 to 6, measured beside the paper's figures.
 
 ``python -m experiments.concealed_backdoors --root data`` goes through all cells, headlines first, ``--repeats`` times.
-Resumable: a cell's repeat is one JSON file under ``--run``; the page is written from whatever is there. ``--quick``
-does MNIST's headlines once with 2,000 training images; ``--wide`` takes the network and the training that Neural
-Cleanse's authors have for MNIST, at five times the cost; ``--page`` writes the page and measures nothing.
+Resumable: a cell's repeat is one JSON file under ``--run``; the page is written from whatever is there, and beside it
+the repeats themselves, from which a fresh checkout goes on. ``--quick`` does MNIST's headlines once with 2,000 training
+images; ``--wide`` takes the network and the training that Neural Cleanse's authors have for MNIST, at five times the
+cost; ``--page`` writes the page and measures nothing.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, WIDE_MNIST, Attack, Cell, Setting, cells_of
 from experiments.concealed_tables import PARTS, TEXT, all_tables, budgets
 from experiments.page import RESULTS, write_page
+from experiments.records import restore_records, write_records
 from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.detectors import STRIP
@@ -60,6 +62,11 @@ def main() -> None:
         names, repeats, headline = ["MNIST"], 1, True
     elif given.wide:
         settings, run, names = {"MNIST": WIDE_MNIST}, run / "wide", ["MNIST"]
+    variant = "quick" if given.quick else "wide" if given.wide else ""
+    page = "_".join(["concealed_backdoors", *([variant] * bool(variant))])
+    records, words = RESULTS / f"{page}.json", {name: each.in_words for name, each in settings.items()}
+    if restored := restore_records(records, words, run):
+        print(f"{restored} repeats measured before: {records}", flush=True)
     for cell, repeat in [] if given.page else in_order(names, repeats, headline):
         if given.attacks and cell.attack not in given.attacks:
             continue
@@ -67,16 +74,16 @@ def main() -> None:
         if given.full:
             authors_budget(cell, repeat, settings[cell.data], given.root, run)
     found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
-    variant = "quick" if given.quick else "wide" if given.wide else ""
+    write_records(records, words, found)
     command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *([f"--{variant}"] * bool(variant))]
     info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
-    page = "_".join(["concealed_backdoors", *([variant] * bool(variant))])
     there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
     text = f"{TEXT}\n\n{budgets(there)}"
     for name, each in there.items():
         picture = f"{page}_{name}.png"
         if (figure := found_triggers(run, name, each.target)) is not None:
             (RESULTS / picture).write_bytes(png(figure, dpi=110))
+        if (RESULTS / picture).is_file():
             text += f"\n\n![Triggers of {name}, hidden and found]({picture})"
     print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(there)))
 
@@ -100,8 +107,7 @@ def kept(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dic
     path = run / cell.data / cell.name / f"{repeat}.json"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if cell.attack == "reconstructed":
-            kept(Cell(cell.data, "clean"), repeat, setting, root, run)  # whose triggers it takes
+        _supply_triggers(cell, repeat, setting, root, run)
         began = time.perf_counter()
         found = measure(cell, repeat, setting, root, run)
         found["seconds"] = time.perf_counter() - began
@@ -119,6 +125,14 @@ def kept(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dic
             flush=True,
         )
     return json.loads(path.read_text())
+
+
+def _supply_triggers(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> None:
+    """Measure the clean model whose triggers a cell takes; a record of its figures is not enough."""
+    if cell.attack == "reconstructed" and not clean_triggers(cell, repeat, run).is_file():
+        clean = Cell(cell.data, "clean")
+        (run / clean.data / clean.name / f"{repeat}.json").unlink(missing_ok=True)
+        kept(clean, repeat, setting, root, run)
 
 
 def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dict:
@@ -186,6 +200,7 @@ def authors_budget(cell: Cell, repeat: int, setting: Setting, root: str, run: Pa
     path = run / "full" / f"{cell.data}_{cell.name}" / f"{repeat}.json"
     if path.is_file():
         return
+    _supply_triggers(cell, repeat, setting, root, run)
     data, _, model = subject_of(cell, repeat, setting, root, run)
     x, y = owned(data)
     report = NeuralCleanse(seed=repeat)(model, [(x[: setting.clean_images], y[: setting.clean_images])])

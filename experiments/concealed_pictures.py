@@ -29,13 +29,14 @@ def found_triggers(run: Path, data: str, target: int, repeat: int = 0) -> Figure
         repeat: which one is shown.
 
     Returns:
-        None if no model of this repeat was measured.
+        None if no model of this repeat was measured, or if the triggers of one are elsewhere.
     """
     files = {cell: run / data / cell.name / f"{repeat}.safetensors" for cell in cells_of(data)}
     clean = run / data / f"clean_{repeat}.safetensors"
     files[Cell(data, "clean")] = clean
     there = {cell: path for cell, path in files.items() if path.is_file()}
-    if not there:
+    measured = sum((run / data / cell.name / f"{repeat}.json").is_file() for cell in files)
+    if not there or len(there) < measured:
         return None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.5 * (2 + OTHERS), 1.75 * len(there)))

@@ -86,6 +86,11 @@ class Setting:
     samples: int = 500
     bf16: bool = False
 
+    @property
+    def in_words(self) -> str:
+        """All of it in one line: repeats with another one are not comparable."""
+        return ", ".join(f"{name} {getattr(value, '__name__', value)}" for name, value in vars(self).items())
+
 
 SETTINGS = {
     "MNIST": Setting(

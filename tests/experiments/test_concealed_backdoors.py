@@ -1,6 +1,7 @@
 """The concealed-backdoor experiment measures a cell, keeps it, and writes the paper's tables from what there is."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -11,6 +12,7 @@ from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
 from experiments.concealed_tables import PARTS, all_tables, budgets
 from experiments.page import markdown
+from experiments.records import restore_records, write_records
 from lightning_adv.data import MNISTSubset
 from lightning_adv.inspectors import NeuralCleanse
 
@@ -124,6 +126,33 @@ def test_a_model_that_was_kept_can_be_inspected_with_the_authors_budget(run, set
         authors_budget(RECONSTRUCTED, 0, setting, "unused", run)
     table = next(t for t in all_tables(found_in(run)) if t.title == "The same models at the authors' budget")
     assert [row[:3] for row in table.rows] == [["MNIST, reconstructed rate0.6", b, 1] for b in ("ours", "the authors'")]
+
+
+def test_a_fresh_checkout_goes_on_from_the_records(run, setting, tmp_path):
+    words, found = {"MNIST": setting.in_words}, found_in(run)
+    write_records(tmp_path / "records.json", words, found)
+    fresh = tmp_path / "fresh"
+    assert restore_records(tmp_path / "records.json", words, fresh) == len(found)
+    assert found_in(fresh) == found
+    assert restore_records(tmp_path / "records.json", words, fresh) == 0  # nothing is missing any more
+    assert kept(RECONSTRUCTED, 0, setting, "unused", fresh) == found["MNIST/reconstructed_rate0.6/0.json"]
+    assert found_triggers(fresh, "MNIST", 2) is None  # the triggers stayed behind
+    kept(RECONSTRUCTED, 1, setting, "unused", fresh)
+    assert (fresh / "MNIST" / "clean" / "1.json").is_file()
+
+
+def test_a_clean_model_is_measured_again_where_only_its_figures_were_kept(run, setting, tmp_path):
+    (tmp_path / "MNIST" / "clean").mkdir(parents=True)
+    shutil.copy(run / "MNIST" / "clean" / "0.json", tmp_path / "MNIST" / "clean")
+    again, before = kept(RECONSTRUCTED, 0, setting, "unused", tmp_path), found_in(run)
+    assert again["neural_cleanse"] == before["MNIST/reconstructed_rate0.6/0.json"]["neural_cleanse"]
+
+
+def test_records_of_other_settings_are_left_out(run, setting, tmp_path):
+    write_records(tmp_path / "records.json", {"MNIST": setting.in_words}, found_in(run))
+    other = {"MNIST": replace(setting, epochs=3).in_words}
+    assert restore_records(tmp_path / "records.json", other, tmp_path / "fresh") == 0
+    assert restore_records(tmp_path / "none.json", other, tmp_path / "fresh") == 0
 
 
 def test_headlines_of_all_data_come_before_the_other_cells_and_every_row_of_the_paper_is_there():
