@@ -109,7 +109,7 @@ SETTINGS = {
     "GTSRB": Setting(
         GTSRB,
         "gtsrb_cnn",
-        epochs=15,
+        epochs=24,  # 15 leave 2 to 3 points of accuracy, on validation images of repeat 0's reconstructed trigger
         batch_size=64,
         target=33,
         # the paper's number of images, of 8,360 instead of 19,604: with its share, 836, a random trigger was learnt by
