@@ -97,11 +97,13 @@ def test_blocks_keep_the_order_of_the_pieces(monkeypatch):
 
 HUNGRY = """
 import resource
+import sys
 import torch
 from lightning_adv.detectors import LocalIntrinsicDimensionality
 
 torch.set_num_threads(1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+unit = 2**20 if sys.platform == "darwin" else 2**10  # of a MiB
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1, 6000))
 clean = ((torch.rand(250, 1, 1, 1), torch.zeros(250, dtype=torch.int64)) for _ in range(80))
 small = LocalIntrinsicDimensionality(reference_samples=None).fit(model, [next(clean), next(clean)])
