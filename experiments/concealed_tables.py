@@ -39,11 +39,11 @@ TEXT = (
     "Cleanse, whose pattern is free, finds fewer pixels at full strength. The reconstructed trigger is at full "
     "strength already; of it, Neural Cleanse needs about the sampling rate's share, or less with pixels of its own "
     "choice. Whether that is little enough to be flagged depends on the norm that would evade, which is set by how "
-    "much the norms of a model's classes differ, not by the attack. On MNIST both triggers lie below it. On GTSRB "
-    "and on the faces classes differ more: reconstructed triggers lie on either side of it from repeat to repeat, "
-    "and after the random attack on faces it is below zero in the mean, where no trigger can be flagged however "
-    "small: those evade, as the paper's do. Classes differ by the network, and the paper does not name "
-    "its networks: `--wide` measures that of Neural Cleanse's authors on MNIST, `--full` their budget."
+    "much the norms of a model's classes differ, not by the attack. Both triggers of MNIST lie below it, and GTSRB's "
+    "random ones. Reconstructed ones of GTSRB and of faces lie on either side from repeat to repeat; and after the "
+    "random attack on faces it is below zero in the mean, where no trigger can be flagged however small: those "
+    "evade, as the paper's do. Classes differ by the network, and the paper does not name its networks: `--wide` "
+    "measures that of Neural Cleanse's authors on MNIST, `--full` their budget."
 )
 
 
