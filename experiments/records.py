@@ -31,7 +31,7 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
         if data is None or kept["settings"].get(data) != settings[data] or (run / name).is_file():
             continue
         (run / name).parent.mkdir(parents=True, exist_ok=True)
-        (run / name).write_text(json.dumps(each))
+        _write(run / name, json.dumps(each))
         count += 1
     return count
 
@@ -39,4 +39,11 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
 def write_records(path: Path, settings: Mapping[str, str], repeats: Mapping[str, dict]) -> None:
     """Write the repeats, by the path of their file in the run folder, with the settings they were measured with."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(repeats[name])}" for name in sorted(repeats))
-    path.write_text(f'{{"settings": {json.dumps(dict(settings), indent=1)},\n"repeats": {{\n{lines}\n}}}}\n')
+    _write(path, f'{{"settings": {json.dumps(dict(settings), indent=1)},\n"repeats": {{\n{lines}\n}}}}\n')
+
+
+def _write(path: Path, text: str) -> None:
+    """All of it or nothing, if the process is killed."""
+    unfinished = path.with_suffix(".part")
+    unfinished.write_text(text)
+    unfinished.replace(path)
