@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from experiments.concealed_models import clean_triggers, images_of, owned, subject_of
 from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, WIDE_MNIST, Attack, Cell, Setting, cells_of
-from experiments.concealed_tables import PARTS, TEXT, all_tables, budgets
+from experiments.concealed_tables import AUTHORS, PARTS, TEXT, all_tables, budgets
 from experiments.page import RESULTS, write_page
-from experiments.records import restore_records, write_records
+from experiments.records import claim, restore_records, write_records
 from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.detectors import STRIP
@@ -65,6 +65,8 @@ def main() -> None:
     variant = "quick" if given.quick else "wide" if given.wide else ""
     page = "_".join(["concealed_backdoors", *([variant] * bool(variant))])
     records, words = RESULTS / f"{page}.json", {name: each.in_words for name, each in settings.items()}
+    for name in words:
+        claim(run / name, words[name])
     if restored := restore_records(records, words, run):
         print(f"{restored} repeats measured before: {records}", flush=True)
     for cell, repeat in [] if given.page else in_order(names, repeats, headline):
@@ -196,8 +198,8 @@ def _share(model: nn.Module, image: Tensor, label: Tensor) -> float:
 
 
 def authors_budget(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> None:
-    """Inspect a model of the experiment as Neural Cleanse's authors do; kept under ``run`` / full."""
-    path = run / "full" / f"{cell.data}_{cell.name}" / f"{repeat}.json"
+    """Inspect a model of the experiment as Neural Cleanse's authors do; kept beside what the other budget found."""
+    path = run / cell.data / f"{cell.name}{AUTHORS}" / f"{repeat}.json"
     if path.is_file():
         return
     _supply_triggers(cell, repeat, setting, root, run)

@@ -1,11 +1,13 @@
 """The models of the concealed-backdoor experiment: trained once, kept with the run."""
 
+import math
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from experiments.concealed_setup import Cell, Setting, trigger_of
 from lightning_adv.backdoors.trigger import PatternTrigger
@@ -89,6 +91,8 @@ def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting
     image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
     model.to(memory_format=_order(setting))
     adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    steps = setting.epochs * math.ceil(len(image) / setting.batch_size)
+    falling = LambdaLR(adam, lambda step: min(1.0, (1 - step / steps) / setting.decay) if setting.decay else 1.0)
     for _ in range(setting.epochs):
         for batch in torch.randperm(len(image)).split(setting.batch_size):
             adam.zero_grad()
@@ -96,6 +100,7 @@ def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting
                 logits = model(image[batch])
             F.cross_entropy(logits.float(), label[batch]).backward()
             adam.step()
+            falling.step()
 
 
 def _order(setting: Setting) -> torch.memory_format:

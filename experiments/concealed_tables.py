@@ -9,7 +9,10 @@ from lightning_adv.reports.results import Cell as Entry
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.shares import percent, percent_interval, wilson_interval
 
-__all__ = ["PARTS", "TEXT", "Found", "all_tables", "budgets"]
+__all__ = ["AUTHORS", "PARTS", "TEXT", "Found", "all_tables", "budgets"]
+
+AUTHORS = "_at_authors_budget"
+"""Behind a cell's name: what Neural Cleanse finds in its models at its authors' budget."""
 
 NAMES = ("own", "white")
 PARTS = (0.4, 0.6, 0.8, 0.9, 1.0)
@@ -185,11 +188,11 @@ def _budget_table(found: Found) -> list[Table]:
     """Verdicts at the authors' budget beside those at ours, of the same models; empty if none was asked for."""
     rows: list[list[Entry]] = []
     for cell in [Cell(data, "clean") for data in SETTINGS] + _attacks():
-        start = f"full/{cell.data}_{cell.name}/"
+        ours, theirs = f"{cell.data}/{cell.name}/", f"{cell.data}/{cell.name}{AUTHORS}/"
         pairs = [
-            (found[ours]["neural_cleanse"], full)
-            for name, full in found.items()
-            if name.startswith(start) and (ours := f"{cell.data}/{cell.name}/{name.removeprefix(start)}") in found
+            (found[name]["neural_cleanse"], found[full])
+            for full in found
+            if full.startswith(theirs) and (name := full.replace(theirs, ours)) in found
         ]
         for which, budget in enumerate(("ours", "the authors'")) if pairs else ():
             each = [pair[which] for pair in pairs]

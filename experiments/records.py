@@ -8,7 +8,33 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["restore_records", "write_records"]
+from lightning_adv.errors import InputError
+
+__all__ = ["claim", "restore_records", "write_records"]
+
+SETTING = "setting.txt"
+
+
+def claim(folder: Path, setting: str) -> None:
+    """Keep a folder for what is measured with one setting: weights, triggers and repeats of another do not mix in.
+
+    Args:
+        folder: made if there is none.
+        setting: what repeats depend on, in words.
+
+    Raises:
+        InputError: the folder is another setting's.
+    """
+    path = folder / SETTING
+    before = path.read_text() if path.is_file() else None
+    if before is None and not any(folder.glob("*")):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(path, before := setting)
+    if before != setting:
+        raise InputError(
+            f"{folder} was measured with another setting ({before or 'unknown'}; now {setting}): move it away, or take "
+            "another --run"
+        )
 
 
 def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
@@ -16,8 +42,8 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
 
     Args:
         path: file of :func:`write_records`; none is no repeats.
-        settings: what repeats depend on, in words, by the name of their data set, which their paths hold. Those that
-            were measured with other settings stay out.
+        settings: what repeats depend on, in words, by the name of their data set, which is the first folder of their
+            paths. Those that were measured with other settings stay out.
         run: folder of the experiment.
 
     Returns:
@@ -27,8 +53,8 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
         return 0
     kept, count = json.loads(path.read_text()), 0
     for name, each in kept["repeats"].items():
-        data = next((data for data in settings if data in name), None)
-        if data is None or kept["settings"].get(data) != settings[data] or (run / name).is_file():
+        data = Path(name).parts[0]
+        if data not in settings or kept["settings"].get(data) != settings[data] or (run / name).is_file():
             continue
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         _write(run / name, json.dumps(each))

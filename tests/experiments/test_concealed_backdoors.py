@@ -6,14 +6,17 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+import torch
 
 from experiments.concealed_backdoors import QUICK, authors_budget, in_order, kept, measure, quick
+from experiments.concealed_models import subject_of
 from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
 from experiments.concealed_tables import PARTS, all_tables, budgets
 from experiments.page import markdown
-from experiments.records import restore_records, write_records
+from experiments.records import claim, restore_records, write_records
 from lightning_adv.data import MNISTSubset
+from lightning_adv.errors import InputError
 from lightning_adv.inspectors import NeuralCleanse
 
 RECONSTRUCTED = Cell("MNIST", "reconstructed", 0.6)
@@ -153,6 +156,39 @@ def test_records_of_other_settings_are_left_out(run, setting, tmp_path):
     other = {"MNIST": replace(setting, epochs=3).in_words}
     assert restore_records(tmp_path / "records.json", other, tmp_path / "fresh") == 0
     assert restore_records(tmp_path / "none.json", other, tmp_path / "fresh") == 0
+
+
+def test_a_folder_holds_what_one_setting_measured(run, setting, tmp_path):
+    other = replace(setting, epochs=3)
+    for _ in range(2):
+        claim(tmp_path / "MNIST", setting.in_words)
+    with pytest.raises(InputError, match=r"another setting .*epochs 2.* now .*epochs 3.*--run"):
+        claim(tmp_path / "MNIST", other.in_words)
+    with pytest.raises(InputError, match="unknown"):
+        claim(run / "MNIST", setting.in_words)
+
+
+def test_a_setting_in_words_stays_the_same_when_a_choice_is_added():
+    words = SETTINGS["MNIST"].in_words
+    assert "epochs 4" in words
+    assert "cover_copies True" in words
+    assert "decay" not in words
+    assert replace(SETTINGS["MNIST"], decay=0.5).in_words == f"{words}, decay 0.5"
+
+
+def test_the_learning_rate_falls_to_nothing_at_the_end(setting, tmp_path, monkeypatch):
+    rates = []
+    step = torch.optim.Adam.step
+
+    def noted(self):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", noted)
+    subject_of(Cell("MNIST", "clean"), 0, replace(setting, decay=0.5), "unused", tmp_path)
+    half = len(rates) // 2
+    assert rates[: half + 1] == [1e-3] * (half + 1)
+    assert rates[half:] == pytest.approx([1e-3 * (1 - each / half) for each in range(half)])
 
 
 def test_headlines_of_all_data_come_before_the_other_cells_and_every_row_of_the_paper_is_there():
