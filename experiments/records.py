@@ -5,6 +5,7 @@ in the ignored run folder. The records hold the former, one repeat a line.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def claim(folder: Path, setting: str) -> None:
     """
     path = folder / SETTING
     before = path.read_text() if path.is_file() else None
-    if before is None and not any(folder.glob("*")):
+    if before is None and all(each.name.startswith(SETTING) for each in folder.glob("*")):
         folder.mkdir(parents=True, exist_ok=True)
         _write(path, before := setting)
     if before != setting:
@@ -69,7 +70,7 @@ def write_records(path: Path, settings: Mapping[str, str], repeats: Mapping[str,
 
 
 def _write(path: Path, text: str) -> None:
-    """All of it or nothing, if the process is killed."""
-    unfinished = path.with_suffix(".part")
+    """All of it or nothing, if the process is killed or another one writes the same."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     unfinished.write_text(text)
     unfinished.replace(path)

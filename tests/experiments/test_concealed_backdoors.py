@@ -160,6 +160,8 @@ def test_records_of_other_settings_are_left_out(run, setting, tmp_path):
 
 def test_a_folder_holds_what_one_setting_measured(run, setting, tmp_path):
     other = replace(setting, epochs=3)
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "MNIST" / "setting.txt.1.part").touch()  # of a process that does the same
     for _ in range(2):
         claim(tmp_path / "MNIST", setting.in_words)
     with pytest.raises(InputError, match=r"another setting .*epochs 2.* now .*epochs 3.*--run"):
