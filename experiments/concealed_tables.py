@@ -27,13 +27,15 @@ TEXT = (
     "counts repeats in which Neural Cleanse's rule (index above 2) does not flag the target, which is what the paper "
     "can have counted; *nothing flagged* is stricter, for a clean model is flagged too, see the controls. Intervals "
     "are Wilson's, 95 %. On MNIST the paper covers the whole training set: cover images are added to it. GTSRB is "
-    "8,360 training images instead of 19,604, with the paper's 1,960 poisoned ones and its share of cover images, "
-    "and GTSRB's own test images; the paper's are the other half of the training pictures, of the same signs. "
-    "Numbers of poisoned images, the variants of the faces and their epochs were chosen among some twenty trial "
-    "trainings of seed 0 by the random trigger's success on test images, GTSRB's 24 epochs after 15 had fallen short "
-    "of them in accuracy of seed 0's reconstructed attack, on validation images and, seen beside them, on test "
-    "images: repeat 0 is not untouched. The faces are ORL's, 40 people instead of YouTube Faces' 100: 240 images, "
-    "each in 217 variants, which are as many as the paper has, with its numbers of poisoned and cover images. "
+    "8,360 training images instead of 19,604, with the paper's 1,960 poisoned ones; cover images are added too, which "
+    "leaves nearly as many plain ones as the paper has. Test images are GTSRB's own; the paper's are the other half of "
+    "the training pictures, of the same signs. The faces are ORL's, 40 people instead of YouTube Faces' 100: 240 "
+    "images, each in 217 variants, which are as many as the paper has, with its numbers of poisoned and cover images; "
+    "80 test images, each worth 1.25 points. Numbers of poisoned images and the variants of the faces were chosen "
+    "among some twenty trial trainings of seed 0 by the random trigger's success on test images; the added cover "
+    "images of GTSRB, and both epochs and falling learning rates, in a dozen of seeds 10 to 12, which are no repeats, "
+    "and 0 to 3, by images of neither part and, seen beside them, test images, after repeats with a constant rate had "
+    "fallen short of the paper's accuracies. "
     "DeepInspect asks its rule of the logarithms of the norms; *its paper's scale* is the rule as printed. The "
     "logarithms were chosen after a look at repeats 0 to 3 of the controls; repeats 4 to 9 had no say in it.\n\n"
     "Why a trigger is found is in the table of that name. Cover images do what they are for: a random part of the "
@@ -56,11 +58,15 @@ def budgets(settings: dict[str, Setting]) -> str:
     for name, each in settings.items():
         cleanse, inspect = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (each.cleanse, each.inspect))
         lines.append(
-            f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs{' in bf16' * each.bf16}; "
+            f"- {name}: {each.backbone}{_options(each)}, {each.epochs} epochs{_decay(each)}{' in bf16' * each.bf16}; "
             f"{each.clean_images} clean images; Neural Cleanse {cleanse} "
             f"(its authors: 1000 steps of 1000 images); DeepInspect {inspect}"
         )
     return "Budgets:\n\n" + "\n".join(lines)
+
+
+def _decay(setting: Setting) -> str:
+    return f", the rate falling to 0 over the last {setting.decay:.0%}," if setting.decay else ""
 
 
 def _options(setting: Setting) -> str:
