@@ -76,9 +76,9 @@ def main() -> None:
         if given.full:
             authors_budget(cell, repeat, settings[cell.data], given.root, run)
     found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
-    write_records(records, words, found)
     command = ["python", "-m", "experiments.concealed_backdoors", "--root", "data", *([f"--{variant}"] * bool(variant))]
     info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
+    write_records(records, words, found)
     there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
     text = f"{TEXT}\n\n{budgets(there)}"
     for name, each in there.items():
