@@ -23,7 +23,8 @@ Found = dict[str, dict]
 
 TEXT = (
     "Every figure is a mean over repeats (seeds 0, 1, ...: network, order, choice of images, trigger and "
-    "inspection), with the paper's in brackets. Attack accuracy leaves out images of the target class. *Evades* "
+    "inspection), with the paper's in brackets; ± is the standard deviation of one repeat. Attack accuracy leaves out "
+    "images of the target class. *Evades* "
     "counts repeats in which Neural Cleanse's rule (index above 2) does not flag the target, which is what the paper "
     "can have counted; *nothing flagged* is stricter, for a clean model is flagged too, see the controls. Intervals "
     "are Wilson's, 95 %. On MNIST the paper covers the whole training set: cover images are added to it. GTSRB is "
@@ -87,7 +88,7 @@ def _repeats(found: Found, cell: Cell) -> list[dict]:
 
 def _paper_table(table: PaperTable, found: Found) -> Table:
     clean = _repeats(found, Cell(table.headline.data, "clean"))
-    baseline = f"{_mean(clean, 'clean_accuracy')} ({percent(table.baseline)})"
+    baseline = f"{_spread(clean, 'clean_accuracy')} ({percent(table.baseline)})"
     rows: list[Sequence[Entry]] = []
     for row in table.rows:
         done, target = _repeats(found, row.cell), SETTINGS[row.cell.data].target
@@ -98,8 +99,8 @@ def _paper_table(table: PaperTable, found: Found) -> Table:
             [
                 f"rate {row.cell.rate:g}" + (f", z {row.cell.z}" if row.cell.z else ""),
                 len(done),
-                f"{_mean(done, 'attack_success_rate')} ({percent(row.attack)})",
-                f"{_mean(done, 'clean_accuracy')} ({percent(row.normal)})",
+                f"{_spread(done, 'attack_success_rate')} ({percent(row.attack)})",
+                f"{_spread(done, 'clean_accuracy')} ({percent(row.normal)})",
                 baseline,
                 f"{_count(done, lambda each, t=target: t not in each['neural_cleanse']['flagged'])} ({paper})",
                 _count(done, lambda each: not each["neural_cleanse"]["flagged"]),
@@ -245,6 +246,11 @@ def _auroc(done: list[dict]) -> str:
 def _mean(done: list[dict], key: str) -> str:
     values = [each[key] for each in done if key in each]
     return percent(fmean(values)) if values else percent(None)
+
+
+def _spread(done: list[dict], key: str) -> str:
+    values = [100 * each[key] for each in done]
+    return _mean(done, key) + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def _count(done: list[dict], holds: Callable[[dict], object]) -> str:
