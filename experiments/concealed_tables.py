@@ -35,7 +35,7 @@ TEXT = (
     "80 test images, each worth 1.25 points. Numbers of poisoned images and the variants of the faces were chosen "
     "among some twenty trial trainings of seed 0 by the random trigger's success on test images; the added cover "
     "images of GTSRB, and both epochs and falling learning rates, in a dozen of seeds 10 to 12, which are no repeats, "
-    "and 0 to 3, by images of neither part and, seen beside them, test images, after repeats with a constant rate had "
+    "and 0 to 3, by images of the defender and, seen beside them, test images, after repeats with a constant rate had "
     "fallen short of the paper's accuracies. "
     "DeepInspect asks its rule of the logarithms of the norms; *its paper's scale* is the rule as printed. The "
     "logarithms were chosen after a look at repeats 0 to 3 of the controls; repeats 4 to 9 had no say in it.\n\n"
