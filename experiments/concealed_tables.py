@@ -49,8 +49,8 @@ TEXT = (
     "random ones; GTSRB's reconstructed ones lie above it, as large as other classes' triggers, which is what the "
     "paper describes; those of faces lie on either side from repeat to repeat; and after the random attack on faces it "
     "is about zero, where no trigger can be flagged however small: those evade, as the paper's do. GTSRB's random "
-    "trigger is learnt by some repeats less than by others, and less than the paper's: the trial trainings that set "
-    "its epochs were luckier. Classes differ by the network, and the paper does not name its networks: `--wide` "
+    "trigger is learnt by some repeats less than by others, and less than the paper's: the one trial training that set "
+    "its epochs was luckier. Classes differ by the network, and the paper does not name its networks: `--wide` "
     "measures that of Neural Cleanse's authors on MNIST, `--full` their budget."
 )
 
