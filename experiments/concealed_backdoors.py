@@ -29,6 +29,7 @@ from experiments.records import claim, restore_records, write_records
 from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.detectors import STRIP
+from lightning_adv.errors import InputError
 from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
@@ -65,8 +66,11 @@ def main() -> None:
     variant = "quick" if given.quick else "wide" if given.wide else ""
     page = "_".join(["concealed_backdoors", *([variant] * bool(variant))])
     records, words = RESULTS / f"{page}.json", {name: each.in_words for name, each in settings.items()}
-    for name in words:
-        claim(run / name, words[name])
+    try:
+        for name in words:
+            claim(run / name, words[name])
+    except InputError as error:
+        arguments.error(str(error))
     if restored := restore_records(records, words, run):
         print(f"{restored} repeats measured before: {records}", flush=True)
     for cell, repeat in [] if given.page else in_order(names, repeats, headline):

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from experiments.concealed_backdoors import QUICK, authors_budget, in_order, kept, measure, quick
+from experiments.concealed_backdoors import QUICK, authors_budget, in_order, kept, main, measure, quick
 from experiments.concealed_models import subject_of
 from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, TABLES, Cell, cells_of
@@ -168,6 +169,13 @@ def test_a_folder_holds_what_one_setting_measured(run, setting, tmp_path):
         claim(tmp_path / "MNIST", other.in_words)
     with pytest.raises(InputError, match="unknown"):
         claim(run / "MNIST", setting.in_words)
+
+
+def test_a_run_folder_of_another_setting_is_refused_in_one_line(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["concealed_backdoors", "--run", str(run), "--page"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "another setting" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_setting_in_words_stays_the_same_when_a_choice_is_added():
