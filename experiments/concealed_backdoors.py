@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from experiments.concealed_models import clean_triggers, images_of, owned, subject_of
 from experiments.concealed_pictures import found_triggers
 from experiments.concealed_setup import SETTINGS, WIDE_MNIST, Attack, Cell, Setting, cells_of
-from experiments.concealed_tables import AUTHORS, PARTS, TEXT, all_tables, budgets
+from experiments.concealed_tables import AUTHORS, PARTS, TEXT, WIDE_TEXT, all_tables, budgets
 from experiments.page import RESULTS, write_page
 from experiments.records import claim, restore_records, write_records
 from lightning_adv.backdoors import MaskedPattern, save_triggers
@@ -84,7 +84,7 @@ def main() -> None:
     info = run_info(0, given.run, started, finished=datetime.now(UTC), command=command)
     write_records(records, words, found)
     there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
-    text = f"{TEXT}\n\n{budgets(there)}"
+    text = f"{WIDE_TEXT if given.wide else TEXT}\n\n{budgets(there)}"
     for name, each in there.items():
         picture = f"{page}_{name}.png"
         if (figure := found_triggers(run, name, each.target)) is not None:
