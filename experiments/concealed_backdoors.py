@@ -91,7 +91,8 @@ def main() -> None:
             (RESULTS / picture).write_bytes(png(figure, dpi=110))
         if (RESULTS / picture).is_file():
             text += f"\n\n![Triggers of {name}, hidden and found]({picture})"
-    print(write_page(page, "Concealed backdoor attacks", text, all_tables(found), info, ", ".join(there)))
+    title = "Concealed backdoor attacks" + " on the network of Neural Cleanse's authors" * given.wide
+    print(write_page(page, title, text, all_tables(found), info, ", ".join(there)))
 
 
 def in_order(names: Sequence[str], repeats: int, headline: bool) -> Iterator[tuple[Cell, int]]:
