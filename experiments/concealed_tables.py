@@ -59,9 +59,9 @@ WIDE_TEXT = (
     "MNIST with the network and the training of Neural Cleanse's authors; everything else is as on [the page of all "
     "data sets](concealed_backdoors.md), which explains the columns. The question is whether the network is why "
     "Neural Cleanse finds what the paper's attacks hide.\n\n"
-    "It is not: both triggers are found in every repeat, although the reconstructed masks are as large as the paper's, "
-    "48 pixels. Cover images do to this network what they do to the other: a random part of a trigger, with its own "
-    "values, leads nowhere. Neural Cleanse again finds a random trigger by fewer pixels at full strength, a "
+    "It is not: both triggers are found in every repeat, although the reconstructed masks are about as large as the "
+    "paper's 48 pixels. Cover images do to this network what they do to the other: a random part of a trigger, with "
+    "its own values, leads nowhere. Neural Cleanse again finds a random trigger by fewer pixels at full strength, a "
     "reconstructed one by about the sampling rate's share of it, and both lie below the norm that would evade. The "
     "target is flagged in some clean models too."
 )
