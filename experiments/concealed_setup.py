@@ -123,7 +123,7 @@ SETTINGS = {
         target=33,
         # 6,400 plain, 1,960 poisoned and 4,480 cover images; the paper's 19,604 are 7,644, 1,960 and 10,000. Cover
         # images are copies, or there were no plain ones; with fewer poisoned ones, such as the paper's share of 8,360,
-        # a random trigger was learnt by half, with as many cover images as plain ones by four fifths
+        # a random trigger was learnt by half, with as many cover images as plain ones, in 14 epochs, by four fifths
         poisoned=1960,
         cover=0.7,
         cover_copies=True,

@@ -171,7 +171,9 @@ def test_a_folder_holds_what_one_setting_measured(run, setting, tmp_path):
         claim(run / "MNIST", setting.in_words)
 
 
-def test_a_run_folder_of_another_setting_is_refused_in_one_line(run, monkeypatch, capsys):
+def test_a_run_folder_of_another_setting_is_refused_in_one_line(run, tmp_path, monkeypatch, capsys):
+    for module in ("concealed_backdoors", "page"):  # whatever it does, it leaves the project's own pages alone
+        monkeypatch.setattr(f"experiments.{module}.RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["concealed_backdoors", "--run", str(run), "--page"])
     with pytest.raises(SystemExit):
         main()
