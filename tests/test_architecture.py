@@ -20,6 +20,7 @@ FLOORS = (
     ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
     ("models", "metrics"),
+    ("files",),
     ("errors",),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
@@ -29,6 +30,7 @@ FREE_OF_THE_TRAINER = (
     "backdoors",
     "detectors",
     "errors",
+    "files",
     "fooling",
     "inspectors",
     "metrics",
