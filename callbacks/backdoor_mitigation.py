@@ -81,6 +81,15 @@ class BackdoorMitigation(EpochEndEvaluation):
             )
         super().setup(trainer, pl_module, stage)
 
+    def check(self, model: LightningModule, images: Share) -> None:
+        """Refuse a target that the model has no logit for, and a defender without clean images."""
+        trigger, target = self._attack(images.trainer)
+        first = images.first().image
+        if trigger is not None:
+            trigger(first.float())
+            check_target(target, _predicted(model, first)[1])
+        self._clean(images.trainer)
+
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Measure, repair with the same images on every rank, measure."""
         trigger, target = self._attack(trainer)

@@ -97,10 +97,14 @@ class DetectionEvaluation(EpochEndEvaluation):
         self._sets_threshold = {name: each.threshold is None for name, each in detectors.items()}
 
     def check(self, model: LightningModule, images: Share) -> None:
-        """Refuse a model that a detector cannot look at."""
+        """Refuse a model that a detector cannot look at, and training images that it cannot learn from."""
         first = images.first()
         for detector in self.detectors.values():
             detector.check(model, first.image, first.index)
+        training = self._training_images(images.trainer)
+        fitted = training.labels()[_chance(training.index) >= 1 / CALIBRATION]
+        for detector in self.detectors.values():
+            detector.check_labels(fitted, clean_logits(model, first.image).shape[1])
         self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
@@ -157,10 +161,13 @@ class DetectionEvaluation(EpochEndEvaluation):
             scores=scores,
         )
 
+    def _training_images(self, trainer: Trainer) -> Share:
+        """Those that detectors are fitted on and those that thresholds are set on; the same on every rank."""
+        return _Everywhere(trainer, _training_loader(trainer), self.fit_samples, self.batch_size, self.seed)
+
     def _fit(self, trainer: Trainer, model: LightningModule) -> None:
         """Fit and calibrate on the same training images on every rank."""
-        share = _Everywhere(trainer, _training_loader(trainer), self.fit_samples, self.batch_size, self.seed)
-        batches = [(batch.image, batch.label, batch.index) for batch in share]
+        batches = [(batch.image, batch.label, batch.index) for batch in self._training_images(trainer)]
         held_out = [_chance(batch[2]) < 1 / CALIBRATION for batch in batches]
         fitted, kept = (
             [
@@ -200,7 +207,7 @@ class _Everywhere(Share):
 
     def _choose(self, limit: int) -> None:
         order = torch.randperm(len(self._candidates), generator=torch.Generator().manual_seed(self.seed))
-        self.index = self._candidates[order[:limit]]
+        self.index = self._chosen = self._candidates[order[:limit]]
         self.total = len(self.index)
 
 

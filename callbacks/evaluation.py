@@ -79,7 +79,7 @@ class EpochEndEvaluation(Callback):
         """Add up all ranks (called on every one) and give the typed result."""
 
     def check(self, model: LightningModule, images: Share) -> None:
-        """Refuse before the first training step, as a rule on ``images.first()``, what would fail after an epoch."""
+        """Refuse before the first step of a run, as a rule on ``images.first()``, what would fail hours later."""
 
     @property
     def state_key(self) -> str:
@@ -111,12 +111,17 @@ class EpochEndEvaluation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Try the data and the model with one image: a mistake must not surface after an epoch of training."""
-        if not trainer.enable_validation or not sum(trainer.num_val_batches):
-            return
-        with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
-            images = Share(trainer, evaluation_loader(trainer, "val"), self.max_samples, self.batch_size, self.seed)
-            with trainer.precision_plugin.forward_context():
-                self.check(pl_module, images)
+        if trainer.enable_validation and sum(trainer.num_val_batches):
+            self._check(trainer, pl_module, "val")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Try data and model in ``validate``: what comes before this evaluation may take hours."""
+        if trainer.state.fn == "validate":
+            self._check(trainer, pl_module, "val")
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Try data and model in ``test``."""
+        self._check(trainer, pl_module, "test")
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate if this epoch is due."""
@@ -136,6 +141,16 @@ class EpochEndEvaluation(Callback):
         """Iterate under a progress bar."""
         return track(trainer, items, title)
 
+    def _check(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
+        with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
+            images = self._images(trainer, stage)
+            with trainer.precision_plugin.forward_context():
+                self.check(pl_module, images)
+
+    def _images(self, trainer: Trainer, stage: Literal["val", "test"]) -> Share:
+        loader: DataLoader = evaluation_loader(trainer, stage)
+        return Share(trainer, loader, self.max_samples, self.batch_size, self.seed)
+
     def _is_due(self, trainer: Trainer) -> bool:
         return (trainer.current_epoch + 1) % self.every_n_epochs == 0 or self._is_last(trainer)
 
@@ -146,8 +161,7 @@ class EpochEndEvaluation(Callback):
     def _run(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         # Random numbers of a foreign data set, sampler or model must not be taken from those of training.
         with isolate_rng():
-            loader: DataLoader = evaluation_loader(trainer, stage)
-            images = Share(trainer, loader, self.max_samples, self.batch_size, self.seed)
+            images = self._images(trainer, stage)
             with trainer.precision_plugin.forward_context():
                 self.evaluate(trainer, pl_module, images)
             self.result = self.results(trainer)

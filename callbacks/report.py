@@ -76,8 +76,8 @@ class Report(Callback):
         self._write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Write what there is; a user's mistake has nothing to report."""
-        if self._results(trainer) and not isinstance(exception, InputError):
+        """Write what this run has measured before it ended, whatever it ended by."""
+        if self._results(trainer):
             self._write(trainer, pl_module)
 
     def _results(self, trainer: Trainer) -> list:

@@ -84,6 +84,10 @@ class Detector(ABC):
         """Refuse, on one image and before anything is learnt, a model that does not suit the detector."""
         self.measure(model, x, index)
 
+    def check_labels(self, label: Tensor, classes: int) -> None:
+        """Refuse, by their labels [M] alone, clean images that the detector could not learn from; any will do here."""
+        return
+
     def combine(self, measures: Tensor) -> Tensor:
         """One score [N] from the measures [N, F]: their mean."""
         return measures.mean(dim=1)

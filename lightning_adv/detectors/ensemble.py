@@ -126,6 +126,11 @@ class DetectorEnsemble(Detector):
         for detector in self.detectors.values():
             detector.check(model, x, index)
 
+    def check_labels(self, label: Tensor, classes: int) -> None:
+        """Refuse what a member refuses."""
+        for detector in self.detectors.values():
+            detector.check_labels(label, classes)
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """The members' measures side by side [N, F]."""
         parts = [detector.measure(model, x, index).double() for detector in self.detectors.values()]

@@ -61,8 +61,7 @@ class KDEConfidence(Detector):
             features.append(feature)
             labels.append(batch.label)
         label, feature = torch.cat(labels), torch.cat(features)
-        if len(label) < 3:
-            raise InputError(f"KDEConfidence needs at least three clean images, got {len(label)}")
+        self.check_labels(label, logits.shape[1])
         self.centre = feature.mean(dim=0)
         values, vectors = torch.linalg.eigh((feature - self.centre).T.double().cov(correction=0))
         share = values.flip(0).clamp_min(0).cumsum(0) / values.clamp_min(0).sum().clamp_min(1e-300)
@@ -77,6 +76,11 @@ class KDEConfidence(Detector):
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model without that layer."""
         activations(as_module(model, "KDEConfidence"), x, [self.layer])
+
+    def check_labels(self, label: Tensor, classes: int) -> None:
+        """Refuse too few images."""
+        if len(label) < 3:
+            raise InputError(f"KDEConfidence needs at least three clean images, got {len(label)}")
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """One minus the confidence in the predicted class [N, 1]; 1 for a class without clean images."""

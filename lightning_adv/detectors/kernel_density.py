@@ -59,7 +59,7 @@ class KernelDensity(Detector):
             labels.append(batch.label)
         self.classes = logits.shape[1]
         label = torch.cat(labels)
-        _check_classes(label, self.classes, at_least=1 if self.bandwidth else FOLDS)
+        self.check_labels(label, self.classes)
         order = label.argsort(stable=True)
         features = torch.cat(features)[order]
         self.centre = features.mean(dim=0)  # squared distances keep more digits near the origin
@@ -70,6 +70,10 @@ class KernelDensity(Detector):
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model without that layer."""
         activations(as_module(model, "KernelDensity"), x, [self.layer])
+
+    def check_labels(self, label: Tensor, classes: int) -> None:
+        """Refuse a class with too few images."""
+        _check_classes(label, classes, at_least=1 if self.bandwidth else FOLDS)
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Minus the log density under the predicted class [N, 1]."""

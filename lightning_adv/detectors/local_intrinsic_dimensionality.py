@@ -72,10 +72,7 @@ class LocalIntrinsicDimensionality(Detector):
             priority = torch.cat([priority.to(own), own])
             if self.reference_samples is not None and len(priority) > 2 * self.reference_samples:
                 priority = self._choose(priority, kept)
-        if len(priority) <= self.k:
-            raise InputError(
-                f"LocalIntrinsicDimensionality with k={self.k} needs more clean images, got {len(priority)}"
-            )
+        self._check_number(len(priority))
         if self.reference_samples is not None and len(priority) > self.reference_samples:
             self._choose(priority, kept)
         self.centres, self.reference = [], []
@@ -96,6 +93,14 @@ class LocalIntrinsicDimensionality(Detector):
         """Refuse a model without these layers."""
         net = as_module(model, "LocalIntrinsicDimensionality")
         activations(net, x, self.layers or weight_layers(net))
+
+    def check_labels(self, label: Tensor, classes: int) -> None:
+        """Refuse too few images for k neighbours."""
+        self._check_number(len(label))
+
+    def _check_number(self, images: int) -> None:
+        if images <= self.k:
+            raise InputError(f"LocalIntrinsicDimensionality with k={self.k} needs more clean images, got {images}")
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """LID in every layer [N, L]."""

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 import torch
-from pytorch_lightning import LightningDataModule
+from pytorch_lightning import Callback, LightningDataModule
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -93,6 +93,13 @@ def test_the_report_has_the_table(tmp_path):
     assert "Before and after the mitigation" in page
 
 
+class TooLate(Callback):
+    """Fails the test that gets as far as a batch."""
+
+    def on_test_batch_start(self, *_: object) -> None:
+        pytest.fail("refused only after the test began")
+
+
 def test_what_cannot_be_meant_is_refused(tmp_path):
     class Nothing(LightningDataModule):
         def test_dataloader(self):
@@ -101,9 +108,12 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
     with pytest.raises(InputError, match="not while training"):
         trainer(BackdoorMitigation(FinePruning()), folder=tmp_path, max_epochs=1).fit(module(), datamodule=data())
     with pytest.raises(InputError, match="needs clean images that are not measured"):
-        repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1)), datamodule=Nothing())
+        repaired(tmp_path, TooLate(), BackdoorMitigation(FinePruning(epochs=1)), datamodule=Nothing())
+    without = BackdoorMitigation(FinePruning(epochs=1), trigger=Patch())
     with pytest.raises(InputError, match="has no target"):
-        repaired(tmp_path, BackdoorMitigation(FinePruning(epochs=1), trigger=Patch()), datamodule=MNISTSubset())
+        repaired(tmp_path, TooLate(), without, datamodule=MNISTSubset())
+    with pytest.raises(InputError, match="target"):
+        repaired(tmp_path, TooLate(), BackdoorMitigation(FinePruning(), trigger=Patch(), target=10))
     with pytest.raises(InputError, match="clean_samples must be at least 2"):
         BackdoorMitigation(FinePruning(), clean_samples=1)
 

@@ -4,12 +4,14 @@ import json
 
 import pytest
 import torch
+from pytorch_lightning import Callback, LightningDataModule
 from torch.utils.data import DataLoader
 
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import DetectionEvaluation
 from lightning_adv.detectors import (
     DetectorEnsemble,
+    KDEConfidence,
     KernelDensity,
     LabelChangeRate,
     LocalIntrinsicDimensionality,
@@ -111,6 +113,35 @@ def test_a_detector_that_does_not_suit_the_model_is_refused_before_training():
     callback = evaluation(detectors={"kd": KernelDensity("nett")})
     with pytest.raises(InputError, match=r"no layer 'nett'; did you mean net"):
         fitted(callback)
+
+
+class TooLate(Callback):
+    """Fails the test that gets as far as a batch."""
+
+    def on_test_batch_start(self, *_: object) -> None:
+        pytest.fail("refused only after the test began")
+
+
+@pytest.mark.parametrize(
+    ("detector", "number", "said"),
+    [
+        (KernelDensity(bandwidth=1.0), 3, r"of the 4 classes, and class . has 0"),
+        (KDEConfidence(), 2, "at least three clean images, got"),
+        (DetectorEnsemble({"lid": LocalIntrinsicDimensionality(k=20)}), 20, "needs more clean images, got"),
+    ],
+    ids=["a class without images", "next to no images", "fewer images than neighbours"],
+)
+def test_training_images_that_a_detector_cannot_learn_from_are_refused_before_the_first_batch(detector, number, said):
+    class Few(LightningDataModule):
+        def train_dataloader(self):
+            return DataLoader(images(number, seed=1))
+
+        def test_dataloader(self):
+            return DataLoader(images(32), batch_size=32)
+
+    callback = DetectionEvaluation({"detector": detector}, ATTACKS)
+    with pytest.raises(InputError, match=said):
+        trainer(callback, TooLate()).test(trained(), Few(), verbose=False)
 
 
 @pytest.mark.parametrize(

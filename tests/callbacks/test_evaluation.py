@@ -6,6 +6,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.attacks import FGSM
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.callbacks.evaluation import scalars_of_epoch
+from lightning_adv.errors import InputError
 from tests.callbacks.strangers import PlainModule, images, trainer
 
 KEY = "val/fgsm/robust_accuracy"
@@ -43,6 +44,27 @@ def test_the_sanity_check_does_not_evaluate():
     each = evaluation()
     fit(each, max_epochs=1, num_sanity_val_steps=2)
     assert epochs(each) == [1]
+
+
+class CannotWork(AttackEvaluation):
+    """Refuses what it sees."""
+
+    def check(self, model, images):
+        raise InputError(f"{images.first().image.shape[1]} channels will not do")
+
+
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_what_an_evaluation_would_refuse_is_refused_before_the_first_batch_of_any_stage(stage):
+    class TooLate(Callback):
+        on_train_batch_start = on_test_batch_start = lambda *_: pytest.fail("a batch had begun")
+
+        def on_validation_batch_start(self, trainer, *_):
+            assert trainer.sanity_checking, "a batch had begun"
+
+    runner = trainer(evaluation(), CannotWork({"fgsm": FGSM(eps=0.06)}, name="second"), TooLate(), max_epochs=1)
+    loader = DataLoader(images(16), batch_size=8)
+    with pytest.raises(InputError, match="3 channels will not do"):
+        getattr(runner, stage)(PlainModule(), *[loader] * (2 if stage == "fit" else 1))
 
 
 def test_pictures_are_logged_after_the_last_epoch_unless_asked_for(tmp_path):

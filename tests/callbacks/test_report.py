@@ -49,13 +49,13 @@ def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
 
 
 class StopIn(Callback):
-    """Raises in the third epoch."""
+    """Raises in an epoch."""
 
-    def __init__(self, error):
-        self.error = error
+    def __init__(self, error, epoch=2):
+        self.error, self.epoch = error, epoch
 
     def on_train_epoch_start(self, trainer, pl_module):
-        if trainer.current_epoch == 2:
+        if trainer.current_epoch == self.epoch:
             raise self.error
 
 
@@ -71,8 +71,31 @@ def test_an_interrupted_run_reports_what_it_has(tmp_path):
     assert results(tmp_path)["sections"][0]["epoch"] == 2
 
 
-def test_a_users_mistake_is_not_reported_on(tmp_path):
+def test_what_was_measured_survives_a_users_mistake(tmp_path):
     interrupted(tmp_path, InputError("no"))
+    assert results(tmp_path)["sections"][0]["epoch"] == 2
+
+
+class Refuses(AttackEvaluation):
+    """Finds only when it is its turn that it cannot work."""
+
+    def evaluate(self, trainer, model, images):
+        raise InputError("there is nothing to detect")
+
+
+@pytest.mark.parametrize("stage", ["validate", "test"])
+def test_a_finished_evaluation_survives_the_error_of_the_next_one(model, tmp_path, stage):
+    first, second = evaluation(), Refuses({"fgsm": FGSM(eps=0.06)}, name="refuses")
+    with pytest.raises(InputError, match="there is nothing to detect"):
+        getattr(trainer(Report(), first, second, folder=tmp_path), stage)(model, DataLoader(images(40)), verbose=False)
+    (section,) = results(tmp_path)["sections"]
+    assert section["scalars"] == pytest.approx(first.result.scalars())
+
+
+def test_a_run_that_measured_nothing_leaves_no_report(tmp_path):
+    runner = trainer(Report(), evaluation(), StopIn(InputError("no"), epoch=0), folder=tmp_path, max_epochs=1)
+    with pytest.raises(InputError):
+        runner.fit(PlainModule(), DataLoader(images(16), batch_size=8), DataLoader(images(16), batch_size=8))
     assert not (tmp_path / "report").exists()
 
 
