@@ -85,9 +85,10 @@ def process_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _seed() -> None:
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  what libraries draw from
-    torch.manual_seed(0)
+    seed = int(os.environ.get("TEST_SEED", "0"))
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  what libraries draw from
+    torch.manual_seed(seed)
 
 
 def _changed(before: dict[str, str]) -> list[str]:

@@ -1,4 +1,8 @@
-"""Distances to many reference points, in pieces: the N x M matrix is never held."""
+"""Distances to many reference points, in pieces: the N x M matrix is never held.
+
+Squares are taken apart, |q - z|^2 = |q|^2 + |z|^2 - 2 q.z, which cancels where points are near, so in float64: what is
+left of rounding is that of the features.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,28 +12,32 @@ from torch import Tensor
 
 __all__ = ["class_log_densities", "nearest_distances"]
 
-PIECE = 2**22
-"""Distances held at once: 16 MiB in float32."""
+PIECE = 2**21
+"""Distances held at once: 16 MiB in float64."""
+
+SAME = 1e-5
+"""Features of one image, over their length, differ by less than this between batches of different sizes, whose sums
+processors take in different orders."""
 
 
 def nearest_distances(queries: Tensor, reference: Tensor, k: int) -> Tensor:
     """[N, k] Euclidean distances of each query [N, D] to its k nearest references [M, D], ascending.
 
-    References equal to the query (at distance 0) do not count: they are the query itself. A query with fewer than k
+    References equal to the query, but for rounding, do not count: they are the query itself. A query with fewer than k
     others has its farthest one repeated.
     """
     parts = []
     for rows in _rows(queries, reference):
-        best = torch.full((len(rows), 0), torch.inf, device=rows.device)
+        best = torch.full((len(rows), 0), torch.inf, dtype=torch.float64, device=rows.device)
         at = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
         for start, squares in _squares(rows, reference):
             best = torch.cat([best, squares], dim=1)
             at = torch.cat([at, (start + torch.arange(squares.shape[1], device=rows.device)).expand(len(rows), -1)], 1)
             best, chosen = best.topk(min(k + 1, best.shape[1]), dim=1, largest=False)
             at = at.gather(1, chosen)
-        # The expanded square loses digits where points are near: measure the few that remain once more.
         exact = torch.stack([(rows - reference[column]).norm(dim=1) for column in at.unbind(1)], dim=1)
-        exact = torch.where(exact > 0, exact, torch.inf).sort(dim=1).values[:, :k]
+        itself = exact <= SAME * rows.norm(dim=1, keepdim=True)
+        exact = torch.where(itself, torch.inf, exact).sort(dim=1).values[:, :k]
         farthest = torch.where(exact.isinf(), 0.0, exact).amax(dim=1, keepdim=True)
         exact = torch.where(exact.isinf(), farthest, exact)
         missing = k - exact.shape[1]
@@ -48,18 +56,18 @@ def class_log_densities(queries: Tensor, reference: Tensor, counts: Sequence[int
         counts: K numbers of references, one a class; a class without any has -inf.
         bandwidth: [H].
     """
-    scale = (-0.5 / bandwidth.square())[:, None, None]
+    scale = (-0.5 / bandwidth.double().square())[:, None, None]
     parts = []
     for rows in _rows(queries, reference):
         columns, start = [], 0
         for count in counts:
-            total = torch.full((len(bandwidth), len(rows)), -torch.inf, device=rows.device)
+            total = scale.new_full((len(bandwidth), len(rows)), -torch.inf)
             for _, squares in _squares(rows, reference[start : start + count]):
                 total = torch.logaddexp(total, torch.logsumexp(scale * squares, dim=2))
             columns.append(total - math.log(max(count, 1)))
             start += count
         parts.append(torch.stack(columns, dim=2))
-    return torch.cat(parts, dim=1)
+    return torch.cat(parts, dim=1).to(queries.dtype)
 
 
 def _rows(queries: Tensor, reference: Tensor) -> Iterator[Tensor]:
@@ -68,8 +76,9 @@ def _rows(queries: Tensor, reference: Tensor) -> Iterator[Tensor]:
 
 def _squares(rows: Tensor, reference: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Number of the first reference of each piece, and squared distances [N, m]."""
+    rows = rows.double()
     own = rows.square().sum(dim=1, keepdim=True)
     size = max(1, PIECE // max(len(rows), rows.shape[1]))  # neither distances nor squares of features fill memory
     for start in range(0, len(reference), size):
-        piece = reference[start : start + size]
+        piece = reference[start : start + size].double()
         yield start, (own + piece.square().sum(dim=1) - 2 * rows @ piece.T).clamp_min(0)

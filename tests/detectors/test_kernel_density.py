@@ -73,6 +73,17 @@ def test_no_matrix_of_queries_by_references_is_held(monkeypatch):
     assert 0 < largest <= distances_module.PIECE < len(queries) * len(reference)
 
 
+def test_log_densities_lose_no_digits_where_points_are_near_each_other_and_far_from_the_origin():
+    generator = torch.Generator().manual_seed(0)
+    centre = 20 * torch.randn(16, generator=generator)
+    queries, reference = (centre + 0.1 * torch.randn(count, 16, generator=generator) for count in (9, 60))
+    widths = torch.tensor([0.05, 0.5])
+    gaps = (queries.double()[:, None] - reference.double()).square().sum(dim=2)  # [N, M]
+    exact = torch.logsumexp(-gaps / (2 * widths.double()[:, None, None].square()), dim=2) - torch.tensor(60.0).log()
+    found = class_log_densities(queries, reference, [60], widths)[:, :, 0]
+    assert torch.allclose(found.double(), exact, rtol=2**-22, atol=0)
+
+
 def test_off_manifold_images_score_higher():
     model = learnt()
     detector = KernelDensity().fit(model, loader())
@@ -88,12 +99,24 @@ def test_a_threshold_flags_the_asked_share_of_clean_images():
     assert 0.07 <= verdict.suspicious.float().mean().item() <= 0.11
 
 
-@pytest.mark.parametrize("count", [1, 17])
-def test_a_score_does_not_depend_on_the_batch(count):
-    model = learnt()
+@pytest.mark.parametrize("count", [1, 5])
+def test_a_score_depends_on_the_batch_by_the_rounding_of_features_alone(count):
+    """|d score| <= |dz| max_i |z - z_i| / h^2, for the score's gradient is a mean of (z - z_i) / h^2."""
+    model = learnt().eval()
     detector, x = KernelDensity().fit(model, loader()), blobs(17, seed=3)[0]
-    parts = torch.cat([detector.score(model, part) for part in x.split(count)])
-    assert torch.allclose(parts, detector.score(model, x), atol=1e-4)
+    features, scores = [], []
+    for size in (count, len(x)):
+        with torch.no_grad():
+            features.append(torch.cat([activations(model, part, [None])[0][0] for part in x.split(size)]))
+        scores.append(torch.cat([detector.score(model, part) for part in x.split(size)]))
+    moved = (features[0] - features[1]).norm(dim=1)
+    farthest = torch.cdist(features[1] - detector.centre, detector.reference).amax(dim=1)
+    bound = moved * farthest / detector.chosen_bandwidth**2
+    eps = torch.finfo(torch.float32).eps
+    # Centring rounds a feature once more, and the score is rounded to float32.
+    bound += eps * (features[1].norm(dim=1) * farthest / detector.chosen_bandwidth**2 + scores[1].abs())
+    assert ((scores[0] - scores[1]).abs() <= bound).all()
+    assert bound.max() < 0.01 * scores[1].std()
 
 
 def test_a_layer_that_does_not_exist_is_answered_with_the_names():

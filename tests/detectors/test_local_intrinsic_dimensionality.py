@@ -34,6 +34,12 @@ def test_the_nearest_are_found_exactly_and_a_point_is_not_its_own_neighbour():
     assert torch.allclose(nearest_distances(points, points, 5), expected, atol=1e-6)
 
 
+def test_a_point_is_not_its_own_neighbour_when_its_features_were_rounded_otherwise():
+    points = torch.rand(300, 4, generator=torch.Generator().manual_seed(0))
+    rounded = points * (1 + 3 * torch.finfo(torch.float32).eps)
+    assert torch.allclose(nearest_distances(rounded, points, 5), nearest_distances(points, points, 5), atol=1e-5)
+
+
 def test_equal_distances_have_a_finite_dimension():
     assert lid_of_distances(torch.ones(2, 20)).tolist() == pytest.approx([1e6, 1e6])
 
