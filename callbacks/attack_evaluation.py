@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_adv.attacks import Attack, AttackResult, WorstOf
-from lightning_adv.attacks.budget import Budget, as_text
+from lightning_adv.attacks.budget import Budget
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.logits import check_labels, clean_logits
@@ -99,7 +99,7 @@ class AttackEvaluation(EpochEndEvaluation):
         self.verdicts = verdicts
         self._substitutes = Substitutes(self.attacks)
         # An attack without a budget succeeds at any distance: what it finds is the distance, and one run is a curve.
-        self._minimal = [name for name, each in attacks.items() if each.shortest and getattr(each, "eps", None) is None]
+        self._minimal = [name for name, each in attacks.items() if each.shortest and not each.has_budget]
         budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
         self.sweep = EpsSweep(budgeted, eps_sweep, sweep_samples) if eps_sweep else None
 
@@ -249,9 +249,9 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
     linf, l2, l1 = (total / succeeded if succeeded else None for total in tally["sums"].tolist())
     return AttackRow(
         name=name,
-        description=_description(attack),
-        norm=attack.shortest or getattr(attack, "norm", "L2"),
-        eps=getattr(attack, "eps", None),
+        description=repr(attack),
+        norm=attack.norm or "L2",
+        eps=attack.eps,
         samples=samples,
         robust_correct=int(tally["correct"].sum()),
         success_rate=succeeded / attacked if attacked else None,
@@ -274,17 +274,3 @@ def _finite_median(distance: Tensor) -> float | None:
     reached = distance[distance > 0]
     median = float(reached.median()) if len(reached) else torch.inf
     return median if median < torch.inf else None
-
-
-def _description(attack: Attack) -> str:
-    parts = [type(attack).__name__]
-    if hasattr(attack, "norm"):
-        parts.append(attack.norm)
-    if getattr(attack, "eps", None) is not None:
-        parts.append(f"eps {as_text(attack.eps)}")
-    if getattr(attack, "steps", 1) > 1:
-        size = getattr(attack, "step_size", None)
-        parts.append(f"{attack.steps} steps" if size is None else f"{attack.steps} steps of {as_text(size)}")
-    if attack.restarts > 1:
-        parts.append(f"{attack.restarts} restarts")
-    return ", ".join(parts)

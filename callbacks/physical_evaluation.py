@@ -87,7 +87,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
             raise InputError(f"examples must not be negative, got {examples}")
         self.attacks, self.families, self.examples = dict(attacks), families, examples
         self.world = PhysicalWorld() if world is None else world
-        norms = {attack.norm for attack in attacks.values() if getattr(attack, "eps", None)}
+        norms = {attack.norm for attack in attacks.values() if attack.eps}
         if eps and not norms:
             raise InputError("eps is given, and no attack of PhysicalEvaluation has a budget that it could scale")
         self.eps = {norm: sorted({as_eps(each, norm) for each in eps}) for norm in norms}
@@ -134,8 +134,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
     def _keys(self) -> list[Key]:
         keys: list[Key] = []
         for name, attack in self.attacks.items():
-            own = getattr(attack, "eps", None)
-            keys += [(name, eps) for eps in (self.eps[attack.norm] if own else ()) or [own]]
+            keys += [(name, eps) for eps in (self.eps[attack.norm] if attack.eps else ()) or [attack.eps]]
         return keys
 
     def _evaluate(self, model: LightningModule, batch: EvaluationBatch) -> None:

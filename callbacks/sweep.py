@@ -34,7 +34,7 @@ class EpsSweep:
     """
 
     def __init__(self, attacks: dict[str, Attack], budgets: Sequence[Budget], samples: int) -> None:
-        self.attacks = {name: attack for name, attack in attacks.items() if (getattr(attack, "eps", None) or 0) > 0}
+        self.attacks = {name: attack for name, attack in attacks.items() if attack.eps}
         if not self.attacks:
             raise InputError(
                 "eps_sweep needs an attack with an eps; a minimal-norm attack gives its curve without a sweep"

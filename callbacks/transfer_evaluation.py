@@ -123,7 +123,7 @@ class TransferEvaluation(EpochEndEvaluation):
     def _masked(self, row: TransferredAttack, callback: AttackEvaluation) -> list[str]:
         """Attacks on the model itself that this transferred one surpasses."""
         transferred = self.attacks[row.attack]
-        eps, norm = getattr(transferred, "eps", None), getattr(transferred, "norm", None)
+        eps, norm = transferred.eps, transferred.norm
         found = []
         for own in callback.result.attacks:
             comparable = eps is not None and own.eps is not None and own.norm == norm and own.eps >= eps - 1e-9

@@ -3,12 +3,13 @@
 import copy
 import inspect
 from abc import ABC, abstractmethod
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lightning_adv.attacks.ball import Norm
-from lightning_adv.attacks.budget import as_text
+from lightning_adv.attacks.description import described
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
@@ -56,6 +57,18 @@ class Attack(ABC):
 
     draws: int = 1
     """Forwards of a randomised model that every loss, gradient and verdict averages over (see ``EOT``)."""
+
+    eps: float | None = None
+    """Length that a perturbation may have, in pixel units of [0, 1]; None for an attack without such a budget."""
+
+    norm: Norm | Literal["L0"] | None = None
+    """Norm in which ``eps`` is measured, or in which the nearest success is sought; None where several or none hold."""
+
+    steps: int | None = None
+    """Gradient steps of one run; None for an attack that takes none, or several kinds of them."""
+
+    step_size: float | None = None
+    """Length of a step, in pixel units of [0, 1]; None where it is not fixed."""
 
     def __init__(self, restarts: int = 1, seed: int = 0) -> None:
         if restarts < 1:
@@ -135,40 +148,45 @@ class Attack(ABC):
             x_adv = self.perturb(goal, noise)
             return (self._found(goal)[0] if x_adv is None else x_adv).detach()
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether there is a budget that :meth:`scaled` can multiply; without one a minimal norm is sought."""
+        return self.eps is not None
+
     def scaled(self, factor: float) -> "Attack":
         """The same attack with its budget times ``factor`` (warm-up of eps, sweeps).
 
         Raises:
             InputError: an attack without a budget.
         """
-        if getattr(self, "eps", None) is None:
+        if not self.has_budget:
             raise InputError(f"{type(self).__name__} has no eps to scale")
         other = copy.copy(self)
-        for name in ("eps", "step_size"):
-            if hasattr(other, name):
-                setattr(other, name, getattr(self, name) * factor)
+        other.eps = self.eps * factor
+        if self.step_size is not None:
+            other.step_size = self.step_size * factor
         return other
 
     def __repr__(self) -> str:
-        """Class and hyperparameters in one line, lengths as fractions: ``PGD(eps=8/255, steps=20, ...)``."""
-        parts = []
-        for name in inspect.signature(type(self).__init__).parameters:
-            value = getattr(self, name, None)
-            if name not in ("self", "seed") and value is not None:
-                shown = as_text(value) if isinstance(value, float) else getattr(value, "__name__", value)
-                parts.append(f"{name}={shown}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+        """The attack's description: class and every hyperparameter but the seed, ``PGD(eps=8/255, steps=20, ...)``.
+
+        Two attacks that differ in a setting have different descriptions: key figures of reports are compared by them.
+        A subclass keeps each argument of its constructor under the argument's name.
+        """
+        names = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "seed")]
+        # A stranger's attack may keep an argument under another name: that must not end an evaluation.
+        settings = {name: getattr(self, name, "?") for name in names}
+        shown = (f"{name}={described(value)}" for name, value in settings.items() if value is not None)
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _found(self, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
         """Images, logits and success on record; a minimal-norm attack with a budget succeeds where it stays inside."""
-        eps = getattr(self, "eps", None)
-        if self.shortest is None or eps is None:
+        if self.shortest is None or self.eps is None:
             return goal.best, goal.best_logits, goal.success
-        return goal.within(eps)
+        return goal.within(self.eps)
 
     def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
-        eps = getattr(self, "eps", None) or 0.0
-        return Goal(model, x, y, target, keep_best, self.loss, self.shortest, self.draws, eps)
+        return Goal(model, x, y, target, keep_best, self.loss, self.shortest, self.draws, self.eps or 0.0)
 
     def _noise(self, x: Tensor, index: Tensor | None, restart: int) -> SampleNoise:
         index = torch.arange(len(x), device=x.device) if index is None else index.clone()

@@ -40,13 +40,16 @@ class EOT(Attack):
         super().__init__(attack.restarts, attack.seed)
         self.attack, self.samples, self.draws = attack, samples, samples
         self.loss, self.shortest, self.judges_itself = attack.loss, attack.shortest, attack.judges_itself
-        for name in ("eps", "norm", "steps", "step_size"):
-            if hasattr(attack, name):
-                setattr(self, name, getattr(attack, name))
+        self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """The attack's own loop; ``goal`` averages."""
         return self.attack.perturb(goal, noise)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether the attack has one."""
+        return self.attack.has_budget
 
     def scaled(self, factor: float) -> "EOT":
         """The same with the attack's budget times ``factor``."""

@@ -37,7 +37,7 @@ class HyperplaneAttack(Attack):
 
     def __init__(self, eps: Budget = 3.0) -> None:
         super().__init__()
-        self.eps = as_eps(eps, "L2")
+        self.eps, self.norm = as_eps(eps, "L2"), "L2"
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The step of the module's equation."""

@@ -32,16 +32,6 @@ class LeastLikely(Targeted):
     ) -> None:
         super().__init__(BIM(eps=eps, step_size=step_size, steps=steps, norm=norm), "least_likely")
 
-    @property
-    def step_size(self) -> float:
-        """Length of a step."""
-        return self.attack.step_size
-
-    @property
-    def steps(self) -> int:
-        """Gradient steps."""
-        return self.attack.steps
-
     def scaled(self, factor: float) -> "LeastLikely":
         """The same attack with eps and step_size times ``factor``."""
         return LeastLikely(self.eps * factor, self.step_size * factor, self.steps, self.norm)

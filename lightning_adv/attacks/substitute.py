@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_adv.attacks.attack import Attack
-from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.budget import Budget, as_float
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise, SampleNoise
@@ -99,7 +98,8 @@ class SubstituteAttack(Attack):
                 raise InputError(f"{name} must be at least 1, got {value}")
         if rounds < 0 or reservoir_after < 0 or lr <= 0:
             raise InputError(f"rounds, reservoir_after and lr must not be negative: {rounds}, {reservoir_after}, {lr}")
-        self.attack, self.substitute, self.rounds, self.epochs = attack, substitute, rounds, epochs
+        self._wrap(attack)
+        self.substitute, self.rounds, self.epochs = substitute, rounds, epochs
         self.augmentation_step = as_float("augmentation_step", augmentation_step)
         self.period, self.reservoir, self.reservoir_after = period, reservoir, reservoir_after
         self.queries, self.lr, self.batch_size = queries, lr, batch_size
@@ -107,14 +107,9 @@ class SubstituteAttack(Attack):
         self.history: list[SubstituteRound] = []
 
     @property
-    def eps(self) -> float | None:
-        """Budget of the attack; None where it has none."""
-        return getattr(self.attack, "eps", None)
-
-    @property
-    def norm(self) -> Norm:
-        """Norm of the attack."""
-        return getattr(self.attack, "norm", "L2")
+    def has_budget(self) -> bool:
+        """Whether the attack has one."""
+        return self.attack.has_budget
 
     def fit(self, oracle: LabelOracle, images: Tensor, num_classes: int) -> "SubstituteAttack":
         """Learn the substitute from the oracle's labels of ``images`` and of those grown from them; returns itself.
@@ -159,8 +154,12 @@ class SubstituteAttack(Attack):
     def scaled(self, factor: float) -> "SubstituteAttack":
         """The same substitute, with the attack's budget times ``factor``."""
         other = copy.copy(self)
-        other.attack = self.attack.scaled(factor)
+        other._wrap(self.attack.scaled(factor))
         return other
+
+    def _wrap(self, attack: Attack) -> None:
+        self.attack = attack
+        self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     def _labels(self, oracle: LabelOracle, x: Tensor, num_classes: int) -> Tensor:
         with torch.no_grad():

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks.attack import Attack
-from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.trace import Classifier
@@ -48,16 +47,12 @@ class Targeted(Attack):
         self.attack, self.selector = attack, selector
         self.loss, self.shortest, self.draws = attack.loss, attack.shortest, attack.draws
         self.judges_itself = attack.judges_itself or selector == "all"
+        self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     @property
-    def eps(self) -> float:
-        """Budget of the attack; no attribute where it has none."""
-        return self.attack.eps
-
-    @property
-    def norm(self) -> Norm:
-        """Norm of the attack."""
-        return self.attack.norm
+    def has_budget(self) -> bool:
+        """Whether the attack has one."""
+        return self.attack.has_budget
 
     def scaled(self, factor: float) -> "Targeted":
         """The same targets, the attack's budget times ``factor``."""

@@ -46,8 +46,16 @@ class WorstOf(Attack):
         if not self.attacks:
             raise InputError("WorstOf needs at least one attack, got none")
         for name, attack in self.attacks.items():
-            if attack.shortest is not None and getattr(attack, "eps", None) is None:
+            if attack.shortest is not None and not attack.has_budget:
                 raise InputError(f"attack {name} has no budget and succeeds at any distance; give it eps")
+        # One budget is that of the ensemble; of several it has none, but each can be scaled.
+        budgets = {(attack.eps, attack.norm) for attack in self.attacks.values()}
+        self.eps, self.norm = budgets.pop() if len(budgets) == 1 else (None, None)
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether every attack has one."""
+        return all(attack.has_budget for attack in self.attacks.values())
 
     def run(
         self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None

@@ -51,7 +51,7 @@ class AttackedObjective(Objective):
             raise InputError(f"warmup_epochs must not be negative, got {warmup_epochs}")
         if attack_mode not in get_args(ModelMode):
             raise InputError(f"attack_mode must be one of {', '.join(get_args(ModelMode))}, got {attack_mode!r}")
-        if (warmup_epochs or random_eps) and not hasattr(attack, "eps"):
+        if (warmup_epochs or random_eps) and not attack.has_budget:
             raise InputError(f"{type(attack).__name__} has no eps: leave warmup_epochs and random_eps out")
         self.attack, self.attack_mode = attack, attack_mode
         self.warmup_epochs, self.random_eps = warmup_epochs, random_eps

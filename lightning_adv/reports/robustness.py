@@ -42,7 +42,7 @@ class AttackRow:
 
     Args:
         name: key of the attack in metrics, e.g. ``"pgd20"``.
-        description: its settings in one short line, e.g. ``"PGD Linf eps 0.2 steps 20"``.
+        description: every setting in one line, e.g. ``"PGD(eps=8/255, step_size=2/255, steps=20, ...)"``.
         norm: ``"Linf"``, ``"L2"`` or ``"L1"``.
         eps: radius in pixel units of [0, 1]; None for an attack without one.
         samples: images attacked.

@@ -185,7 +185,7 @@ def test_budget_norm_and_scale_are_those_of_the_attack():
     assert attack.scaled(0.5).attack.step_size == attack.attack.step_size / 2
     assert "PGD(eps=1, " in repr(attack)
     assert "selector=random" in repr(attack)
-    assert not hasattr(Targeted(Aim(), "random"), "eps")
+    assert Targeted(Aim(), "random").eps is None
 
 
 def test_an_unknown_selector_is_refused():

@@ -1,0 +1,32 @@
+"""Settings as text: two values that differ are written differently."""
+
+import zlib
+from collections.abc import Mapping
+from types import FunctionType
+
+from torch import Tensor, nn
+
+from lightning_adv.attacks.budget import as_text
+
+__all__ = ["described"]
+
+
+def described(value: object) -> str:
+    """A hyperparameter in one short line: lengths as fractions, modules and tensors by name and checksum.
+
+    Example:
+        >>> described({"eps": 8 / 255, "step_size": 0.0123456, "steps": 3})
+        '{eps: 8/255, step_size: 0.0123456, steps: 3}'
+    """
+    if isinstance(value, float):
+        short = as_text(value)
+        return short if "/" in short else f"{value:.9g}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name}: {described(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(described, value)) + "]"
+    if isinstance(value, nn.Module):
+        return f"{type(value).__name__}#{zlib.crc32(str(value).encode()):08x}"
+    if isinstance(value, Tensor):
+        return f"Tensor{tuple(value.shape)}#{zlib.crc32(value.detach().cpu().contiguous().numpy().tobytes()):08x}"
+    return value.__qualname__ if isinstance(value, FunctionType | type) else str(value)
