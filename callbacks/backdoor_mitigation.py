@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.asking import logits_of
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
@@ -194,5 +194,5 @@ class BackdoorMitigation(EpochEndEvaluation):
 def _predicted(model: LightningModule, image: Tensor) -> tuple[Tensor, int]:
     """Classes [N], and how many there are."""
     with torch.no_grad():
-        logits = forward_float32(model, image)
+        logits = logits_of(model, image)
     return logits.argmax(dim=1), logits.shape[1]

@@ -8,8 +8,8 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Attack, SampleNoise
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.logits import clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
@@ -121,7 +121,7 @@ class DetectionEvaluation(EpochEndEvaluation):
             self._tables[name] = tables
         for batch in self.track(trainer, images, "detection"):
             with torch.no_grad():
-                correct = forward_float32(model, batch.image).argmax(dim=1) == batch.label
+                correct = logits_of(model, batch.image).argmax(dim=1) == batch.label
             self._measure(NORMAL, model, batch.image[correct], batch.index[correct])
             self._measure(WRONG, model, batch.image[~correct], batch.index[~correct])
             if correct.any():

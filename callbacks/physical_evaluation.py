@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
@@ -219,7 +219,7 @@ class _BehindTheCamera(nn.Module):
         """Logits [N, K]."""
         # Numbers made from pixels, so that neither batches nor ranks decide which photographs an attacker takes.
         index = content_index(x) + torch.arange(len(x), device=x.device) % self.draws
-        return forward_float32(self.model, self.world(x, index))
+        return logits_of(self.model, self.world(x, index))
 
 
 def _names(trainer: Trainer, classes: int) -> list[str]:

@@ -6,9 +6,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Attack
 from lightning_adv.attacks.budget import Budget, as_eps
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.share import EvaluationBatch
 from lightning_adv.errors import InputError
 
@@ -54,7 +54,7 @@ class EpsSweep:
         self.counts = torch.zeros(len(self.attacks), 2 + len(self.budgets), dtype=torch.long, device=model.device)
         for batch in images:
             with torch.no_grad():
-                correct = forward_float32(model, batch.image).argmax(dim=1) == batch.label
+                correct = logits_of(model, batch.image).argmax(dim=1) == batch.label
             self.counts[:, 0] += len(correct)
             for row, attack in zip(self.counts, self.attacks.values(), strict=True):
                 self._descend(row, attack, model, batch, correct.nonzero().flatten())

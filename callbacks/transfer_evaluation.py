@@ -7,8 +7,8 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Attack, SubstituteAttack
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.logits import check_labels, clean_logits
@@ -143,7 +143,7 @@ class TransferEvaluation(EpochEndEvaluation):
             training = source.training
             source.eval()
             with torch.no_grad():
-                logits = forward_float32(source, batch.image)
+                logits = logits_of(source, batch.image)
             source.train(training)
             if logits.shape != (len(batch.image), classes):
                 raise InputError(

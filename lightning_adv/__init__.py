@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lightning_adv import (
+        asking,
         attacks,
         backdoors,
         callbacks,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "__version__",
+    "asking",
     "attacks",
     "backdoors",
     "callbacks",

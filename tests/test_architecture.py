@@ -20,12 +20,13 @@ FLOORS = (
     ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
     ("models", "metrics"),
-    ("files",),
+    ("asking", "files"),
     ("errors",),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
 
 FREE_OF_THE_TRAINER = (
+    "asking",
     "attacks",
     "backdoors",
     "detectors",

@@ -1,5 +1,6 @@
 """Attacks: images that a classifier gets wrong, within a budget. ``attack(model, x, y) -> x_adv``."""
 
+from lightning_adv.asking import Classifier
 from lightning_adv.attacks.apgd import APGD
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.autoattack import AutoAttack
@@ -24,7 +25,7 @@ from lightning_adv.attacks.result import AttackResult, Stage
 from lightning_adv.attacks.square import Square
 from lightning_adv.attacks.substitute import SubstituteAttack, SubstituteRound
 from lightning_adv.attacks.targeted import Targeted
-from lightning_adv.attacks.trace import Classifier, leaves_no_trace
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.attacks.worst_of import WorstOf
 
 __all__ = [

@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import Classifier
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import described
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.result import AttackResult
-from lightning_adv.attacks.trace import Classifier, ModelMode, leaves_no_trace
+from lightning_adv.attacks.trace import ModelMode, leaves_no_trace
 from lightning_adv.errors import InputError
 
 __all__ = ["Attack"]

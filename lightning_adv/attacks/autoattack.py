@@ -5,6 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from lightning_adv.asking import Classifier
 from lightning_adv.attacks.apgd import APGD
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Norm, as_norm
@@ -13,7 +14,6 @@ from lightning_adv.attacks.eot import EOT
 from lightning_adv.attacks.fab import FAB
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.square import Square
-from lightning_adv.attacks.trace import Classifier
 from lightning_adv.attacks.worst_of import WorstOf
 from lightning_adv.errors import InputError
 

@@ -3,14 +3,11 @@
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import Classifier, is_right, logits_of
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
-from lightning_adv.attacks.trace import Classifier, forward_float32
 
 __all__ = ["Goal"]
-
-HALF_PRECISION_SCALE = 2.0**10
-"""Keeps the gradients of a float16 backward pass away from zero; divided out again."""
 
 
 class Goal:
@@ -126,8 +123,7 @@ class Goal:
     def succeeded(self, logits: Tensor) -> Tensor:
         """[N] whether the prediction is the target, or not the label; NaN logits predict no class at all."""
         aim = self.target if self.reach else self.y
-        top, predicted = logits.max(dim=1)  # NaN where one of them is
-        hit = (predicted == (aim if aim.dim() == 1 else aim.argmax(dim=1))) & ~top.isnan()
+        hit = is_right(logits, aim if aim.dim() == 1 else aim.argmax(dim=1))
         return hit if self.reach else ~hit
 
     def survivors(self) -> Tensor | None:
@@ -169,7 +165,7 @@ class Goal:
     def _forward(self, x_adv: Tensor) -> Tensor:
         """Logits of every draw, [N, draws, K]; the draws are folded into the batch."""
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
-        return forward_float32(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
+        return logits_of(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
 
     def _mean_loss(self, logits: Tensor) -> Tensor:
         if self.draws == 1:
@@ -207,14 +203,7 @@ def _average(logits: Tensor) -> Tensor:
 
 def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:
     """Gradients [M, N, C, H, W] of M scalars; a NaN becomes 0, since it would carry the image out of the box."""
-    scale = _loss_scale(x_adv.device.type)
-    sums = sums * scale if scale != 1 else sums
     last = len(sums) - 1
     grads = [torch.autograd.grad(value, x_adv, retain_graph=i < last)[0] for i, value in enumerate(sums)]
     stacked = grads[0][None] if last == 0 else torch.stack(grads)
-    return (stacked / scale if scale != 1 else stacked).nan_to_num_(nan=0.0)
-
-
-def _loss_scale(device: str) -> float:
-    half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    return HALF_PRECISION_SCALE if half else 1.0
+    return stacked.nan_to_num_(nan=0.0)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lightning_adv.asking import answer_of, predicted
 from lightning_adv.errors import InputError
 
 __all__ = ["LabelOracle", "predicted_labels"]
@@ -14,17 +15,14 @@ LabelOracle = Callable[[Tensor], Tensor]
 
 
 def predicted_labels(model: LabelOracle, x: Tensor) -> Tensor:
-    """[N] int64 labels that a classifier, or an oracle that says only labels, gives to images.
+    """[N] int64 labels that a classifier, or an oracle that says only labels, gives to images; -1 for NaN logits.
 
     Raises:
         InputError: the answer is neither N integers nor N rows of at least two logits.
     """
-    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
-        weight = next((p for p in model.parameters() if p.is_floating_point()), x)
-        x = x.to(weight.dtype)
-    answer = model(x)
+    answer = answer_of(model, x)
     if isinstance(answer, Tensor) and answer.dim() == 2 and len(answer) == len(x) and answer.shape[1] > 1:
-        return answer.argmax(dim=1)
+        return predicted(answer)
     if isinstance(answer, Tensor) and answer.shape == (len(x),) and not answer.is_floating_point():
         return answer.to(x.device, torch.int64)
     got = f"{answer.dtype} of shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.budget import Budget, as_float
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise, SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
-from lightning_adv.attacks.trace import forward_float32, leaves_no_trace
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 
 __all__ = ["SubstituteAttack", "SubstituteRound"]
@@ -211,11 +212,11 @@ class SubstituteAttack(Attack):
         with leaves_no_trace(model):
             for rows in chosen.split(500):
                 leaf = x[rows].clone().requires_grad_(True)
-                own = forward_float32(model, leaf).gather(1, y[rows, None]).sum()
+                own = logits_of(model, leaf).gather(1, y[rows, None]).sum()
                 parts.append((leaf.detach() + step * torch.autograd.grad(own, leaf)[0].sign()).clamp(0, 1))
         return torch.cat(parts)
 
     def _agreement(self, model: nn.Module, x: Tensor, y: Tensor) -> float:
         with leaves_no_trace(model), torch.no_grad():
-            said = torch.cat([forward_float32(model, part).argmax(dim=1) for part in x.split(500)])
+            said = torch.cat([logits_of(model, part).argmax(dim=1) for part in x.split(500)])
         return float((said == y).double().mean())

@@ -5,10 +5,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.attacks.trace import Classifier
 from lightning_adv.errors import InputError
 
 __all__ = ["Selector", "Targeted"]
@@ -29,7 +29,7 @@ class Targeted(Attack):
             likeliest first, for the samples that none has reached; a minimal-norm attack tries all of them).
 
     Raises:
-        InputError: an unknown selector; when called, a ``target`` or a model of one class.
+        InputError: an unknown selector; when called, a ``target``.
 
     Example:
         >>> from lightning_adv.attacks import PGD
@@ -63,7 +63,7 @@ class Targeted(Attack):
         goal.reach = True
         if goal.target is not None:  # a restart
             return self.attack.perturb(goal, noise)
-        logits = self._clean_logits(goal)
+        logits = goal.look(goal.x)[0]
         label = goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1)
         if self.selector == "all":
             return self._reach_each(goal, noise, logits.scatter(1, label[:, None], -torch.inf))
@@ -93,12 +93,6 @@ class Targeted(Attack):
             goal.survivors()
             if not len(goal.active):
                 break
-
-    def _clean_logits(self, goal: Goal) -> Tensor:
-        logits = goal.look(goal.x)[0]
-        if logits.shape[1] < 2:
-            raise InputError("the model has one class: a targeted attack needs another one to reach")
-        return logits
 
     def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
         if target is not None:

@@ -1,18 +1,15 @@
 """Running a model for an attack without leaving a trace on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from lightning_adv.errors import InputError
+from lightning_adv.asking import Classifier
 
-__all__ = ["Classifier", "ModelMode", "forward_float32", "leaves_no_trace"]
-
-Classifier = Callable[[Tensor], Tensor]
-"""Images [N, C, H, W] in [0, 1] to logits [N, K]: any ``nn.Module`` or plain function."""
+__all__ = ["ModelMode", "leaves_no_trace"]
 
 ModelMode = Literal["eval", "train"]
 
@@ -53,21 +50,3 @@ def leaves_no_trace(model: Classifier, mode: ModelMode = "eval") -> Iterator[Non
                 parameter.requires_grad_(True)
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
-
-
-def forward_float32(model: Classifier, x: Tensor) -> Tensor:
-    """Logits of float32 images in float32, whatever precision the model computes in.
-
-    Raises:
-        InputError: the model returns something else than a tensor.
-    """
-    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(x.device.type):
-        weight = next((p for p in model.parameters() if p.is_floating_point()), x)
-        x = x.to(weight.dtype)
-    logits = model(x)
-    if not isinstance(logits, Tensor):
-        raise InputError(
-            f"the model's forward must map images [N, C, H, W] to logits [N, K], got a {type(logits).__name__}; "
-            "return the logits alone, or wrap the model"
-        )
-    return logits.float()

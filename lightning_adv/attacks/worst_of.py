@@ -6,12 +6,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.result import AttackResult, Stage
-from lightning_adv.attacks.trace import Classifier
 from lightning_adv.errors import InputError
 
 __all__ = ["WorstOf"]

@@ -12,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
-from lightning_adv.attacks.trace import Classifier, forward_float32, leaves_no_trace
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.backdoors.trigger import ImageShape, Trigger
 from lightning_adv.errors import InputError
 
@@ -154,7 +155,7 @@ def universal_perturbation(
         v = torch.zeros_like(images[:1])
         for batch in _in_turn(images, batch_size, steps):
             v.requires_grad_(True)
-            logits = forward_float32(model, (batch + v).clamp(0, 1))
+            logits = logits_of(model, (batch + v).clamp(0, 1))
             if not 0 <= target < logits.shape[1]:
                 raise InputError(f"target {target} is outside [0, {logits.shape[1]}): the classes of the model")
             loss = F.cross_entropy(logits, torch.full((len(batch),), target, device=batch.device))

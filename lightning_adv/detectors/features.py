@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks.oracle import LabelOracle
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.errors import InputError
 
 __all__ = ["activations", "as_module", "last_hidden", "weight_layers"]
@@ -44,7 +44,7 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str | None]) -> tu
                 hooks.append(module.register_forward_hook(lambda _, given, made, keep=keep: keep.append(made)))
         # A compiled module would not see hooks that came after it was compiled.
         with torch.compiler.set_stance("force_eager"):
-            logits = forward_float32(model, x)
+            logits = logits_of(model, x)
     finally:
         for hook in hooks:
             hook.remove()

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.detectors.detector import Detector
 from lightning_adv.detectors.features import as_module
 from lightning_adv.errors import InputError
@@ -54,7 +54,7 @@ class ModelUncertainty(Detector):
             draw = torch.arange(start, min(start + at_once, self.passes), device=x.device)
             key = (index[:, None] * self.passes + draw).flatten()
             with _dropout_by_sample(net, SampleNoise(self.seed, key)), torch.compiler.set_stance("force_eager"):
-                logits = forward_float32(net, x.repeat_interleave(len(draw), dim=0))
+                logits = logits_of(net, x.repeat_interleave(len(draw), dim=0))
             answers.append(logits.softmax(dim=1).view(len(x), len(draw), -1))
         return torch.cat(answers, dim=1).double().var(dim=1, unbiased=False).mean(dim=1, keepdim=True)
 

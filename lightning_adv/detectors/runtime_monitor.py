@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.asking import logits_of
 from lightning_adv.detectors.detector import Detector
 from lightning_adv.errors import InputError
 
@@ -52,7 +52,7 @@ class RuntimeMonitor(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [N, K] and [N] bool, whether the image is suspicious."""
         with torch.no_grad():
-            logits = forward_float32(self.classifier, x)
+            logits = logits_of(self.classifier, x)
             measures = self.detector.measure(self.classifier, x.float(), fingerprint(x))
             suspicious = self.detector.combine(measures) > self.threshold
             if self.on_suspicion == "reject":

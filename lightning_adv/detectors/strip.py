@@ -10,9 +10,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.detectors.detector import Detector, LabelledImages, upper_quantile
 from lightning_adv.detectors.features import as_module
 from lightning_adv.errors import InputError
@@ -84,7 +84,7 @@ class STRIP(Detector):
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model that gives no logits."""
-        forward_float32(as_module(model, "STRIP"), x)
+        logits_of(as_module(model, "STRIP"), x)
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Minus the mean entropy of the superimposed images [N, 1], in nats."""
@@ -97,7 +97,7 @@ class STRIP(Detector):
         for columns in chosen.split(at_once, dim=1):
             under = x.repeat_interleave(columns.shape[1], dim=0)
             mixed = (under + self.weight * self.images[columns.flatten()]).clamp(0, 1)
-            log_p = forward_float32(model, mixed).log_softmax(dim=1)
+            log_p = logits_of(model, mixed).log_softmax(dim=1)
             entropy = -(log_p.exp() * log_p).sum(dim=1)  # over the classes of each superimposed image
             total = total + entropy.view(len(x), -1).sum(dim=1)
         return -(total / self.overlays)[:, None]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Classifier, leaves_no_trace
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.errors import InputError
 
 __all__ = ["Fooling", "FoolingSet", "Search"]
@@ -67,7 +67,7 @@ class Search:
     def confidences(self, images: Tensor) -> Tensor:
         """[N, K] probabilities of the wanted classes for images [N, C, H, W]; no gradient."""
         with torch.no_grad():
-            logits = torch.cat([forward_float32(self.model, part) for part in images.split(IMAGES_AT_ONCE)])
+            logits = torch.cat([logits_of(self.model, part) for part in images.split(IMAGES_AT_ONCE)])
         return logits.softmax(dim=1).nan_to_num(nan=0.0)[:, self.classes]
 
     def uniform(self, *size: int) -> Tensor:
@@ -122,9 +122,7 @@ class Fooling(ABC):
         device = torch.device("cpu") if weight is None else weight.device
         with leaves_no_trace(model):
             with torch.no_grad():
-                logits = forward_float32(model, torch.zeros(1, *image_shape, device=device))
-            if logits.dim() != 2 or len(logits) != 1:
-                raise InputError(f"the model must map one image to logits [1, K], got shape {tuple(logits.shape)}")
+                logits = logits_of(model, torch.zeros(1, *image_shape, device=device))
             count = logits.shape[1]
             wanted = list(range(count)) if classes is None else list(classes)
             if not wanted or min(wanted) < 0 or max(wanted) >= count:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.asking import logits_of
 from lightning_adv.errors import InputError
 from lightning_adv.fooling.fooling import Fooling, Search
 
@@ -54,7 +54,7 @@ class FoolingGradient(Fooling):
         search.note(0, sure)
         for step in range(1, self.steps + 1):
             leaf = x.detach().requires_grad_(True)
-            log_share = -F.cross_entropy(forward_float32(search.model, leaf), search.classes, reduction="sum")
+            log_share = -F.cross_entropy(logits_of(search.model, leaf), search.classes, reduction="sum")
             grad = torch.autograd.grad(log_share, leaf)[0].nan_to_num(nan=0.0)
             length = grad.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
             x = ((1 - self.decay) * x + self.step_size * grad / length).clamp(0, 1)

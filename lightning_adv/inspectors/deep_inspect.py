@@ -17,11 +17,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.asking import is_right
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Inspector
 from lightning_adv.inspectors.inversion import invert
 from lightning_adv.inspectors.report import ClassTrigger
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, shuffled_minibatches
 
 __all__ = ["DeepInspect"]
 
@@ -169,7 +170,7 @@ class DeepInspect(Inspector):
         logits = suspect(leaf, self.bf16)
         loss = F.cross_entropy(logits, targets, reduction="sum")
         loss = loss + self.realism * (game.opinion(leaf) - 1).square().sum()
-        return torch.autograd.grad(loss, leaf)[0], hits(logits.detach(), targets)
+        return torch.autograd.grad(loss, leaf)[0], is_right(logits.detach(), targets)
 
     def _keep(self, suspect: Suspect, x: Tensor, trigger: Tensor, norm: float, label: int, found: "_Found") -> None:
         """Keep a trigger that is notably smaller than the one kept, a little stronger if it must be."""
@@ -277,4 +278,4 @@ def _dense(sizes: list[int], random: torch.Generator) -> nn.Sequential:
 @torch.no_grad()
 def _success_rate(suspect: Suspect, x: Tensor, trigger: Tensor, label: int) -> float:
     parts = x.split(fitting(x))
-    return int(sum(hits(suspect((part + trigger).clamp(0, 1)), label).sum() for part in parts)) / len(x)
+    return int(sum(is_right(suspect((part + trigger).clamp(0, 1)), label).sum() for part in parts)) / len(x)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from lightning_adv.attacks.trace import Classifier, leaves_no_trace
+from lightning_adv.asking import Classifier
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.outliers import find_outliers
 from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search

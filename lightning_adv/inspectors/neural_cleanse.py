@@ -14,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_adv.asking import is_right
 from lightning_adv.attacks.noise import SampleNoise
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.cost_schedule import CostRules, CostSchedule
 from lightning_adv.inspectors.inspector import Inspector
 from lightning_adv.inspectors.report import ClassTrigger, Status
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, shuffled_minibatches
 
 __all__ = ["NeuralCleanse"]
 
@@ -171,7 +172,7 @@ class NeuralCleanse(Inspector):
             norm = mask.flatten(1).abs().sum(dim=1)
             (grad,) = torch.autograd.grad((entropy + cost * norm).sum(), theta)
             adam.step(grad)
-            rate = hits(logits.detach(), targets).view(len(rows), -1).double().mean(dim=1)
+            rate = is_right(logits.detach(), targets).view(len(rows), -1).double().mean(dim=1)
             sums += torch.stack([rate, norm.detach().double()])
         success, norm = (sums / minibatches).tolist()  # the one host sync of a step
         return success, norm

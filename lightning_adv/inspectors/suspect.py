@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks.trace import Classifier, forward_float32
+from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
 from lightning_adv.errors import InputError
 
-__all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "hits", "shuffled_minibatches"]
+__all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "shuffled_minibatches"]
 
 CACHED, ROOMY = 3 * 2**18, 3 * 2**22
 """Numbers in the images of one forward with a gradient: 256 images of 3 x 32 x 32 on a CPU, 4,096 elsewhere."""
@@ -37,7 +37,7 @@ class Suspect:
         self.launches += 1
         self.image_passes += len(x)
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
-            return forward_float32(self.model, x)
+            return logits_of(self.model, x)
 
     def classes(self, x: Tensor) -> int:
         """Number of classes, from one forward.
@@ -46,19 +46,13 @@ class Suspect:
             InputError: a forward that does not give logits.
         """
         with torch.no_grad():
-            logits = self(x)
-        if logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
-            raise InputError(
-                f"the model's forward must map {len(x)} images [N, C, H, W] to as many rows of logits [N, K], K >= 2, "
-                f"got shape {tuple(logits.shape)}"
-            )
-        return logits.shape[1]
+            return self(x).shape[1]
 
     @torch.no_grad()
     def success_rate(self, x: Tensor, mask: Tensor, pattern: Tensor, label: int) -> float:
         """Share of images [N, C, H, W] that (1 - mask) x + mask pattern sends to the class."""
         parts = x.split(fitting(x))
-        return int(sum(hits(self(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
+        return int(sum(is_right(self(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
 
 
 def fitting(images: Tensor) -> int:
@@ -72,11 +66,6 @@ def fitting(images: Tensor) -> int:
         (256, 1)
     """
     return max(1, (CACHED if images.device.type == "cpu" else ROOMY) // images[0].numel())
-
-
-def hits(logits: Tensor, label: int | Tensor) -> Tensor:
-    """[...] whether logits [..., K] predict the class; those with a NaN predict none."""
-    return (logits.argmax(dim=-1) == label) & ~logits.isnan().any(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -133,13 +122,11 @@ def check_classes(label: Tensor, classes: int, allow_missing: bool) -> list[str]
     Raises:
         InputError: labels that the model does not know; images of one class only; a class without an image.
     """
-    low, high = torch.stack(torch.aminmax(label)).tolist()
-    if low < 0 or high >= classes:
-        raise InputError(f"label {low if low < 0 else high} is outside [0, {classes}): the model has {classes} logits")
-    present = set(label.unique().tolist())
+    check_labels(label, classes)
+    present = label.unique().tolist()
     if len(present) == 1:
         raise InputError(
-            f"all {len(label)} clean images are of class {low}: the trigger of a class needs images of other "
+            f"all {len(label)} clean images are of class {present[0]}: the trigger of a class needs images of other "
             "classes to turn; give images of every class"
         )
     missing = [str(each) for each in range(classes) if each not in present]

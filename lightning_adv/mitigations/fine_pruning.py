@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.asking import logits_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.suspect import CleanImages
 from lightning_adv.mitigations.mitigation import Mitigation, Repair, correct
@@ -92,7 +92,7 @@ def _watched(model: nn.Module, image: Tensor, kind: type, note: Callable[[nn.Mod
     ]
     try:
         with torch.no_grad():
-            forward_float32(model, image)
+            logits_of(model, image)
     finally:
         for hook in hooks:
             hook.remove()
@@ -130,7 +130,7 @@ def _mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, batch_s
     try:
         with torch.no_grad():
             for part in images.split(batch_size):
-                forward_float32(model, part)
+                logits_of(model, part)
     finally:
         hook.remove()
     return torch.stack(sums).sum(dim=0) / len(images)

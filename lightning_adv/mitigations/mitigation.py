@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_adv.attacks.trace import forward_float32
+from lightning_adv.asking import is_right, logits_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes, shuffled_minibatches
 
 __all__ = ["Mitigation", "MitigationReport", "Repair"]
 
@@ -208,7 +208,7 @@ class Mitigation(ABC):
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, max(1, steps))
         for _ in range(steps):
             chosen = next(batches)
-            loss = F.cross_entropy(forward_float32(model, dress(images.image[chosen])), images.label[chosen])
+            loss = F.cross_entropy(logits_of(model, dress(images.image[chosen])), images.label[chosen])
             for weight, grad in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                 weight.grad = grad
             if longest < math.inf:
@@ -235,7 +235,7 @@ class Mitigation(ABC):
 def correct(model: nn.Module, images: CleanImages, batch_size: int = 512) -> int:
     """How many of the images the model classifies correctly."""
     parts = zip(images.image.split(batch_size), images.label.split(batch_size), strict=True)
-    return int(sum(hits(forward_float32(model, x), y).sum() for x, y in parts))
+    return int(sum(is_right(logits_of(model, x), y).sum() for x, y in parts))
 
 
 @contextmanager

@@ -6,8 +6,9 @@ loss = a L(f(x), y) + (1 - a) L(f(x_adv), y),   x_adv = attack(f, x, y)
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier
-from lightning_adv.attacks.trace import ModelMode, forward_float32
+from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
 
@@ -53,8 +54,8 @@ class AdversarialTraining(AttackedObjective):
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and adversarial logits of a batch."""
         if self.clean_weight == 0:
-            logits = forward_float32(model, x_adv)
+            logits = logits_of(model, x_adv)
             return self.cross_entropy(logits, y), logits.detach()
-        clean_logits, logits = forward_float32(model, torch.cat([x, x_adv])).chunk(2)
+        clean_logits, logits = logits_of(model, torch.cat([x, x_adv])).chunk(2)
         clean, adversarial = self.cross_entropy(clean_logits, y), self.cross_entropy(logits, y)
         return self.clean_weight * clean + (1 - self.clean_weight) * adversarial, logits.detach()

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from lightning_adv.attacks import Classifier
+from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.objectives.objective import Objective
 
 __all__ = ["CrossEntropy"]
@@ -23,5 +23,5 @@ class CrossEntropy(Objective):
 
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and clean logits of a batch."""
-        logits = model(x)
+        logits = logits_of(model, x)
         return self.cross_entropy(logits, y), logits.detach()

@@ -6,9 +6,9 @@ Every batch is trained on m times; each time delta <- clip(delta + eps sign(grad
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Classifier
 from lightning_adv.attacks.budget import Budget, as_eps
-from lightning_adv.attacks.trace import forward_float32
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.objective import Objective
 
@@ -60,7 +60,7 @@ class FreeAdversarialTraining(Objective):
 
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and adversarial logits of a batch."""
-        logits = forward_float32(model, x_adv)
+        logits = logits_of(model, x_adv)
         return self.cross_entropy(logits, y), logits.detach()
 
     def after_backward(self) -> None:

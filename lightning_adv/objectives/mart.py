@@ -7,8 +7,9 @@ BCE = -log p_y(x_adv) - log(1 - max_{k != y} p_k(x_adv)),   x_adv = attack(f, x,
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier
-from lightning_adv.attacks.trace import ModelMode, forward_float32
+from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
 
@@ -55,7 +56,7 @@ class MART(AttackedObjective):
 
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and adversarial logits of a batch."""
-        clean_logits, logits = forward_float32(model, x), forward_float32(model, x_adv)
+        clean_logits, logits = logits_of(model, x), logits_of(model, x_adv)
         p_clean, p_adv = clean_logits.softmax(dim=1), logits.softmax(dim=1)
         runner_up = p_adv.scatter(1, y[:, None], -torch.inf).amax(dim=1)
         boosted = self.cross_entropy(logits, y) - (ABOVE_ONE - runner_up + SMALL).log().mean()

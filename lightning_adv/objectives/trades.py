@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier, leaves_no_trace
-from lightning_adv.attacks.trace import ModelMode, forward_float32
+from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
 
@@ -54,13 +55,13 @@ class TRADES(AttackedObjective):
     def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Images whose prediction is far from the clean one."""
         with leaves_no_trace(model, self.attack_mode), torch.no_grad():
-            prediction = forward_float32(model, x).softmax(dim=1)
+            prediction = logits_of(model, x).softmax(dim=1)
         return super().craft(model, x, prediction)
 
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and clean logits of a batch."""
         # Two forwards, as in the reference: each kind of image is normalised by its own batch statistics.
-        clean_logits, logits = forward_float32(model, x), forward_float32(model, x_adv)
+        clean_logits, logits = logits_of(model, x), logits_of(model, x_adv)
         divergence = F.kl_div(
             logits.log_softmax(dim=1), clean_logits.log_softmax(dim=1), reduction="batchmean", log_target=True
         )

@@ -5,7 +5,8 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks.trace import forward_float32, leaves_no_trace
+from lightning_adv.asking import logits_of
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 
 __all__ = ["ConstantPrompt", "PredictedClass", "Prompter"]
@@ -94,7 +95,7 @@ class PredictedClass(Prompter):
     def prompts(self, x: Tensor, keep: bool) -> list[str]:
         """The template with the name of the predicted class."""
         with leaves_no_trace(self.classifier), torch.no_grad():
-            logits = forward_float32(self.classifier, x.clone())
+            logits = logits_of(self.classifier, x.clone())
         if logits.shape[1] != len(self.class_names):
             raise InputError(f"the classifier has {logits.shape[1]} classes, class_names {len(self.class_names)}")
         return [self.template.format(self.class_names[k]) for k in logits.argmax(dim=1).tolist()]

@@ -8,8 +8,9 @@ mean of several draws where it is randomised.
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.attacks import BPDA, EOT, Attack
-from lightning_adv.attacks.trace import forward_float32, leaves_no_trace
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.purifier import Purifier, content_index
 from lightning_adv.purifiers.threat_model import ThreatModel
@@ -40,7 +41,7 @@ class PurifiedClassifier(nn.Module):
 
     def forward(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
         """Logits [N, K] of the purified images; arguments as in calling a purifier."""
-        return forward_float32(self.classifier, self.purifier.with_gradient(x, index, draw))
+        return logits_of(self.classifier, self.purifier.with_gradient(x, index, draw))
 
     @torch.no_grad()
     def judge(self, x: Tensor, index: Tensor | None = None, draws: int = 1) -> Tensor:
@@ -123,6 +124,6 @@ class _AsAttacked(nn.Module):
         purifier = self.whole.purifier
         index = content_index(x) + torch.arange(len(x), device=x.device) % self.draws
         if self.exact:
-            return forward_float32(self.whole.classifier, purifier(x, index, self.draw))
+            return logits_of(self.whole.classifier, purifier(x, index, self.draw))
         step = BPDA(lambda image: purifier(image, index, self.draw), purifier.surrogate)
-        return forward_float32(self.whole.classifier, step(x))
+        return logits_of(self.whole.classifier, step(x))

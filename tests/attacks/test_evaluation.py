@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_adv.attacks import FGSM, PGD, AttackResult, Goal
-from lightning_adv.attacks.goal import HALF_PRECISION_SCALE
 
 from .problems import ATTACKS, Constant, images, smooth_cnn, tilted_problem
 
@@ -169,8 +168,8 @@ def test_a_float16_backward_pass_does_not_flush_small_gradients_to_zero():
     with torch.autocast("cpu", dtype=torch.float16):
         half = Goal(confident, x, y).gradient(x)
     assert half.dtype == torch.float32
-    assert exact.abs().max() < 2**-24 * HALF_PRECISION_SCALE
-    torch.testing.assert_close(half, exact, rtol=0.1, atol=2e-10)
+    assert exact.abs().max() < 2**-20  # the smallest number of float16 is 2**-24
+    torch.testing.assert_close(half, exact, rtol=2e-3, atol=2e-3 * exact.abs().max().item())
 
 
 def test_the_gradient_is_that_of_the_cross_entropy_of_each_sample():

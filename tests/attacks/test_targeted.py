@@ -203,5 +203,5 @@ def test_a_target_beside_the_selector_is_refused(entry):
 @every_selector
 def test_a_model_of_one_class_is_refused(selector):
     model = nn.Sequential(smooth_cnn(), nn.Linear(3, 1).double())
-    with pytest.raises(InputError, match="one class"):
+    with pytest.raises(InputError, match="one logit an image"):
         Targeted(PGD(), selector).run(model, images(), torch.zeros(6, dtype=torch.int64))

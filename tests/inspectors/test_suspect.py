@@ -4,7 +4,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import NeuralCleanse
-from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, hits, shuffled_minibatches
+from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, shuffled_minibatches
 
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
 X = torch.rand(6, 1, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -70,11 +70,6 @@ def test_passes_are_counted():
     suspect(X)
     suspect.success_rate(X, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 0)
     assert (suspect.launches, suspect.image_passes) == (2, 12)
-
-
-def test_a_nan_hits_no_class():
-    logits = torch.tensor([[torch.nan, 0.0], [1.0, 0.0]])
-    assert hits(logits, 0).tolist() == [False, True]
 
 
 def test_a_forward_on_a_cpu_has_as_many_images_as_fit():

@@ -1,0 +1,17 @@
+"""Asking a classifier: the one forward, what its answer must be, and which class a row of logits names."""
+
+from lightning_adv.asking.contract import check_labels, looks_like_probabilities
+from lightning_adv.asking.forward import Classifier, answer_of, logits_of
+from lightning_adv.asking.prediction import NO_CLASS, confident, is_right, predicted
+
+__all__ = [
+    "NO_CLASS",
+    "Classifier",
+    "answer_of",
+    "check_labels",
+    "confident",
+    "is_right",
+    "logits_of",
+    "looks_like_probabilities",
+    "predicted",
+]
