@@ -17,6 +17,7 @@ from lightning_adv.attacks.hyperplane import HyperplaneAttack
 from lightning_adv.attacks.jsma import JSMA
 from lightning_adv.attacks.least_likely import LeastLikely
 from lightning_adv.attacks.mifgsm import MIFGSM
+from lightning_adv.attacks.nifgsm import NIFGSM
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.pgd import PGD
@@ -37,6 +38,7 @@ __all__ = [
     "FGSM",
     "JSMA",
     "MIFGSM",
+    "NIFGSM",
     "PGD",
     "Attack",
     "AttackResult",

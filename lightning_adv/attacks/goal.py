@@ -58,11 +58,16 @@ class Goal:
             self.success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             self.zero_gradient = torch.zeros_like(self.success)
 
-    def gradient(self, x_adv: Tensor) -> Tensor:
-        """Gradient [N, C, H, W] of the loss at ``x_adv``: one forward, one backward to the input."""
-        return self.loss_and_gradient(x_adv)[1]
+    def gradient(self, x_adv: Tensor, on_record: bool = True) -> Tensor:
+        """Gradient [N, C, H, W] of the loss at ``x_adv``: one forward, one backward to the input.
 
-    def loss_and_gradient(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
+        Args:
+            x_adv: [N, C, H, W].
+            on_record: whether ``x_adv`` is an image that the attack may be credited with.
+        """
+        return self.loss_and_gradient(x_adv, on_record)[1]
+
+    def loss_and_gradient(self, x_adv: Tensor, on_record: bool = True) -> tuple[Tensor, Tensor]:
         """Loss [N] and its gradient [N, C, H, W] at ``x_adv``: one forward, one backward to the input."""
         x_adv = x_adv.detach().requires_grad_(True)
         logits = self._forward(x_adv)
@@ -70,7 +75,8 @@ class Goal:
         (grad,) = _input_gradients(x_adv, loss.sum()[None])
         if self.keep_best:
             self.zero_gradient[self.active] |= grad.flatten(1).abs().amax(dim=1) == 0
-            self._record(x_adv.detach(), logits.detach(), loss.detach())
+            if on_record:
+                self._record(x_adv.detach(), logits.detach(), loss.detach())
         return loss.detach(), grad
 
     def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,8 @@
-"""Momentum iterative FGSM (Dong et al., 2018).
+"""Momentum iterative FGSM (Dong et al., 2018): PGD along an accumulated gradient.
 
-g_{t+1} = decay * g_t + grad_x L(f(x_t), y) / |grad_x L(f(x_t), y)|_1
-x_{t+1} = Proj_{B(x, eps)} ( x_t + step_size * direction(g_{t+1}) )
+g_{t+1} = decay * g_t + grad_x L(f(x_t), y) / mean |grad_x L(f(x_t), y)|
+
+The paper divides by the L1 norm, its authors' code by the mean over the image, which is the same up to a factor.
 """
 
 import math
@@ -9,11 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from lightning_adv.attacks.ball import Ball, Norm
+from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.budget import Budget, as_eps, as_float
 from lightning_adv.attacks.goal import Goal
-from lightning_adv.attacks.noise import Noise
-from lightning_adv.attacks.pgd import PGD, STEPS_BETWEEN_DROPS
+from lightning_adv.attacks.pgd import PGD
 from lightning_adv.errors import InputError
 
 __all__ = ["MIFGSM"]
@@ -56,17 +56,11 @@ class MIFGSM(PGD):
             raise InputError(f"decay must be finite and not negative, got {decay}")
         self.decay = decay
 
-    def perturb(self, goal: Goal, noise: Noise) -> Tensor:
-        """The loop of the module's equations."""
-        ball = Ball(goal.x, self.eps, self.norm)
-        x_adv, momentum = ball.center, torch.zeros_like(ball.center)
-        for step in range(self.steps):
-            grad = goal.gradient(x_adv)
-            length = grad.abs().sum(dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
-            momentum = self.decay * momentum + grad / length
-            x_adv = ball.ascend(x_adv, momentum, self.step_size)
-            if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
-                ball, x_adv, momentum = ball.select(keep), x_adv[keep], momentum[keep]
-                if not len(keep):
-                    break
-        return x_adv
+    def ascent(self, goal: Goal, x_adv: Tensor, before: Tensor | None) -> Tensor:
+        """The module's equation."""
+        return self.accumulated(goal.gradient(x_adv), before)
+
+    def accumulated(self, grad: Tensor, before: Tensor | None) -> Tensor:
+        """The gradient [N, C, H, W], in units of its own mean size, on top of what was accumulated before."""
+        fresh = grad / grad.abs().mean(dim=(1, 2, 3), keepdim=True).clamp(min=_TINY)
+        return fresh if before is None else self.decay * before + fresh

@@ -73,15 +73,25 @@ class PGD(Attack):
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The loop of the module's equation."""
         ball = Ball(goal.x, self.eps, self.norm)
-        x_adv = self._start(ball, noise)
+        x_adv, ascent = self._start(ball, noise), None
         for step in range(self.steps):
-            grad = goal.gradient(x_adv)
-            x_adv = ball.ascend(x_adv, grad, self.step_size)
+            ascent = self.ascent(goal, x_adv, ascent)
+            x_adv = ball.ascend(x_adv, ascent, self.step_size)
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
-                ball, x_adv = ball.select(keep), x_adv[keep]
+                ball, x_adv, ascent = ball.select(keep), x_adv[keep], ascent[keep]
                 if not len(keep):
                     break
         return x_adv
+
+    def ascent(self, goal: Goal, x_adv: Tensor, before: Tensor | None) -> Tensor:
+        """What the next step follows, [N, C, H, W]: the gradient; a variant of PGD follows something else.
+
+        Args:
+            goal: gives gradients.
+            x_adv: [N, C, H, W] where the step begins.
+            before: what the step before followed; None at the first.
+        """
+        return goal.gradient(x_adv)
 
     def _start(self, ball: Ball, noise: Noise) -> Tensor:
         if self.start == "clean":

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks import (
     BIM,
     FGSM,
+    NIFGSM,
     PGD,
     Attack,
     DeviceNoise,
@@ -30,6 +31,7 @@ for _norm, _eps in EPS.items():
     ATTACKS[f"bim-{_norm}"] = BIM(eps=_eps, steps=7, norm=_norm)
     for _start in ("uniform", "clean", "gaussian"):
         ATTACKS[f"pgd-{_norm}-{_start}"] = PGD(eps=_eps, steps=7, norm=_norm, start=_start)
+    ATTACKS[f"nifgsm-{_norm}"] = NIFGSM(eps=_eps, steps=7, norm=_norm)
     ATTACKS[f"pgd-{_norm}-restarts"] = PGD(eps=_eps, steps=7, norm=_norm, restarts=3)
 ATTACKS["hyperplane"] = HyperplaneAttack(eps=EPS["L2"])
 

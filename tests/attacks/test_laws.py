@@ -127,7 +127,8 @@ def zip_samples(x: Tensor, y: Tensor, index: Tensor) -> list[tuple[Tensor, Tenso
     return list(zip(x.split(1), y.split(1), index.split(1), strict=True))
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.startswith(("fgsm", "hyperplane"))])
+# One step is too few to drop any, and NIFGSM does not look at the images that it makes but ahead of them.
+@pytest.mark.parametrize("name", [name for name in ATTACKS if not name.startswith(("fgsm", "hyperplane", "nifgsm"))])
 def test_the_samples_of_that_law_are_partly_robust_and_partly_dropped_early(name):
     model, x, y = tilted_problem()
     sizes: list[int] = []
