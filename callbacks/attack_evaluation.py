@@ -11,8 +11,10 @@ from torch import Tensor
 
 from lightning_adv.attacks import Attack, AttackResult, WorstOf
 from lightning_adv.attacks.budget import Budget
+from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.judge import Judge
 from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.run_record import RunRecord
@@ -45,6 +47,9 @@ class AttackEvaluation(EpochEndEvaluation):
 
     A rank that is done with its batches goes on with those that slower ranks have not begun: attacks leave more to do
     where images are robust.
+
+    A randomised model is told by two forwards of one image. All its verdicts, clean and attacked, are the mean
+    prediction over draws that no attack has seen, and the report warns of attacks that follow single draws.
 
     Verdicts are written to a folder batch by batch: ``evaluate.py`` or ``train.py`` with the same ``--run`` goes on
     where a killed one was, and does no image twice but those of one batch.
@@ -110,7 +115,10 @@ class AttackEvaluation(EpochEndEvaluation):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack this rank's images."""
-        classes = clean_logits(model, images.first().image).shape[1]
+        self._judge = Judge(model, images, self.seed)
+        classes = self._judge.classes
+        if self._is_weakened():
+            warn_of_single_draws()
         self._substitutes.fit(trainer, model, classes)
         self._clean = CleanTally(classes).to(model.device)
         stages = {name: len(_ensemble(attack)) for name, attack in self.attacks.items()}
@@ -124,7 +132,8 @@ class AttackEvaluation(EpochEndEvaluation):
             if rows:
                 tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
         if self.sweep and self._is_last(trainer):
-            self.sweep.run(model, self.track(trainer, images.fewer(self.sweep.max_samples).balanced(), "eps sweep"))
+            few = images.fewer(self.sweep.max_samples).balanced()
+            self.sweep.run(model, self.track(trainer, few, "eps sweep"), self._judge)
 
     def results(self, trainer: Trainer) -> RobustnessResult:
         """Counts over all ranks."""
@@ -143,7 +152,12 @@ class AttackEvaluation(EpochEndEvaluation):
             curves[name] = distance_curve(tallies[name]["distance"])
         return RobustnessResult(
             title="Adversarial attacks",
-            warnings=[*masking_warnings(self.attacks, rows, curves), *self._journal.notes],
+            warnings=[
+                *([RANDOMISED] if self._is_weakened() else []),
+                *masking_warnings(self.attacks, rows, curves),
+                *self._journal.notes,
+            ],
+            draws=self._judge.draws,
             samples=sum(samples),
             clean_correct=sum(clean_correct),
             class_names=list(names) if names and len(names) == len(samples) else [str(k) for k in range(len(samples))],
@@ -164,7 +178,7 @@ class AttackEvaluation(EpochEndEvaluation):
         )
 
     def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        logits = clean_logits(model, batch.image)
+        logits = self._judge(batch.image, batch.index)
         check_labels(batch.label, logits.shape[1])
         correct = logits.argmax(dim=1) == batch.label
         attacked = correct.nonzero().flatten()
@@ -174,7 +188,7 @@ class AttackEvaluation(EpochEndEvaluation):
         checks = self._journal.checks(few.image, few.label)
         for name, attack in self.attacks.items():
             robust, attacked_confidence = correct.clone(), confidence.clone()
-            verdicts = self._verdicts(name, model, few, logits[attacked], checks) if len(attacked) else []
+            verdicts = self._verdicts(name, model, batch, attacked, logits, checks) if len(attacked) else []
             restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
             zero_gradient = few.label.new_tensor([verdict.zero_gradient for verdict in verdicts]).bool()
             sizes = torch.tensor([v.sizes for v in verdicts], dtype=torch.double, device=model.device).reshape(-1, 3)
@@ -193,23 +207,30 @@ class AttackEvaluation(EpochEndEvaluation):
         self._clean.update(logits, batch.label, worst)
 
     def _verdicts(
-        self, name: str, model: LightningModule, batch: EvaluationBatch, logits: Tensor, checks: list[int]
+        self, name: str, model: LightningModule, batch: EvaluationBatch, attacked: Tensor, logits: Tensor, checks: list
     ) -> list[Verdict]:
-        """What this attack does to each image, of which the journal may know some already."""
-        confidence = logits.softmax(dim=1).amax(dim=1)
-        known = self._journal.find(name, batch.index, checks, confidence)
+        """What this attack does to each image ``attacked``, of which the journal may know some already."""
+        confidence = logits[attacked].softmax(dim=1).amax(dim=1)
+        known = self._journal.find(name, batch.index[attacked], checks, confidence)
         left = [i for i, verdict in enumerate(known) if verdict is None]
         if left:
             rows = torch.tensor(left, device=batch.image.device)
-            image, label, index = batch.image[rows], batch.label[rows], batch.index[rows]
-            result = self.attacks[name].run(model, image, label, index=index)
-            shown = self._show(name, image, label, logits[rows], result)
+            places = attacked[rows]
+            image, label, index = batch.image[places], batch.label[places], batch.index[places]
+            attack = self.attacks[name]
+            result = attack.run(model, image, label, index=index)
+            result = self._judge.verdict(result, batch, places, attack.reaches)
+            shown = self._show(name, image, label, logits[places], result)
             kept = [checks[i] for i in left]
             self._journal.add(name, index, kept, confidence[rows], image, result, shown)
-            known = self._journal.find(name, batch.index, checks, confidence)
-        if len(left) < len(known) and (shown := self._journal.shown(name, batch.index)):
+            known = self._journal.find(name, batch.index[attacked], checks, confidence)
+        if len(left) < len(known) and (shown := self._journal.shown(name, batch.index[attacked])):
             self._shown[name].append(shown)
         return known
+
+    def _is_weakened(self) -> bool:
+        """Whether the model is randomised and an attack follows single draws of it."""
+        return self._judge.draws > 1 and any(attack.draws == 1 for attack in self.attacks.values())
 
     def _open_journal(self, trainer: Trainer, model: LightningModule) -> VerdictJournal:
         folder = None if self.verdicts is None else Path(self.verdicts)

@@ -12,6 +12,7 @@ from lightning_adv.asking import logits_of
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.judge import Judge
 from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
@@ -35,7 +36,8 @@ class PhysicalEvaluation(EpochEndEvaluation):
 
     The destruction rate is the share of an attack's successes whose simulated photographs are classified correctly
     again. An attack given as ``EOT`` is made through the camera, over the mean of its photographs; all others are made
-    on the model alone. The outcomes of the attacks are counted by kind (Billovits et al.).
+    on the model alone. The outcomes of the attacks are counted by kind (Billovits et al.). A randomised model is judged
+    by the mean of draws that no attack has seen.
 
     Logs ``{stage}/physical/{attack}/destruction_rate`` and ``photograph_accuracy``, with ``/eps_...`` behind the attack
     where there are several, and ``{stage}/physical/photograph_accuracy`` of clean images.
@@ -102,7 +104,8 @@ class PhysicalEvaluation(EpochEndEvaluation):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack, photograph and classify this rank's images."""
-        self._classes = clean_logits(model, images.first().image).shape[1]
+        self._judge = Judge(model, images, self.seed)
+        self._classes = self._judge.classes
         self._clean = PhotographTally().to(model.device)
         self._tallies = {key: PhotographTally().to(model.device) for key in self._keys()}
         self._labels: list[Tensor] = []
@@ -146,21 +149,21 @@ class PhysicalEvaluation(EpochEndEvaluation):
 
         def photographed(title: str, taken: Tensor, logits: Tensor, show: bool) -> Tensor:
             photo = self.world(taken, index)
-            seen = clean_logits(model, photo)
+            seen = self._judge(photo, index)
             for row, images, said in ((title, taken, logits), (f"{title}:\nphotograph", photo, seen)):
                 if wanted and show:
                     shown = (images[:wanted].detach().cpu(), said[:wanted].argmax(dim=1).cpu())
                     self._shown.setdefault(row, []).append(shown)
             return seen
 
-        clean = clean_logits(model, image)
+        clean = self._judge(image, index)
         self._clean.update(label, clean, clean, photographed("clean", image, clean, show=True))
         for (name, eps), tally in self._tallies.items():
             attack = self.attacks[name]
             attack = attack if eps is None else attack.scaled(eps / attack.eps)
             target = _BehindTheCamera(self.world, model, attack.draws) if isinstance(attack, EOT) else model
             crafted = attack(target, image, label, index=index)
-            logits = clean_logits(model, crafted)
+            logits = self._judge(crafted, index)
             title = name if eps is None else f"{name},\neps {as_text(eps)}"
             tally.update(label, clean, logits, photographed(title, crafted, logits, show=eps == last[name]))
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import Attack
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.judge import Judge
 from lightning_adv.callbacks.logits import clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
@@ -38,7 +39,7 @@ class PurificationEvaluation(EpochEndEvaluation):
         attacks: by name; each is run under every threat model but "black_box".
         threat_models: some of "blind", "bpda", "bpda_eot", "adaptive", "black_box".
         black_box: the attack of "black_box", on outputs alone, e.g. ``Square``.
-        draws: of a randomised purifier for each verdict.
+        draws: of a randomised purifier, or classifier, for each verdict.
         attack_draws: that every gradient averages over under "bpda_eot" and "adaptive".
         max_samples: images over all ranks, a seeded choice; None for all.
         every_n_epochs: in fit; the last epoch is always evaluated.
@@ -98,7 +99,8 @@ class PurificationEvaluation(EpochEndEvaluation):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack, purify and classify this rank's images."""
-        self._classes = clean_logits(model, images.first().image).shape[1]
+        self._judge = Judge(model, images, self.seed, self.draws)
+        self._classes = self._judge.classes
         self._tallies = {key: DrawsTally(self._classes, self.draws).to(model.device) for key in self._keys()}
         self._shown: dict[Key, list[Shown]] = {}
         self._purified: dict[Key, list[Shown]] = {}
@@ -152,13 +154,13 @@ class PurificationEvaluation(EpochEndEvaluation):
         for key, tally in self._tallies.items():
             purifier, attack, threat = key
             if purifier == NONE:
-                logits = clean_logits(model, blind[attack]).expand(self.draws, -1, -1)
+                logits = self._judge.each_draw(blind[attack], batch.index).transpose(0, 1).expand(self.draws, -1, -1)
                 self._keep(key, blind[attack], logits[0], None, wanted)
                 tally.update(batch.label, logits)
                 continue
             whole = PurifiedClassifier(self.purifiers[purifier].to(image.device), model)
             attacked = blind[attack] if threat in (NONE, "blind") else self._attacked(whole, key, image, batch)
-            logits = whole.judge(attacked, batch.index, self.draws)
+            logits = whole.judge(attacked, batch.index, self.draws, randomised=self._judge.draws > 1)
             self._keep(key, attacked, logits[0], whole.purifier(attacked[:wanted], batch.index[:wanted]), wanted)
             tally.update(batch.label, logits)
 

@@ -6,9 +6,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import is_right
 from lightning_adv.attacks import Attack
 from lightning_adv.attacks.budget import Budget, as_eps
+from lightning_adv.callbacks.judge import Judge
 from lightning_adv.callbacks.share import EvaluationBatch
 from lightning_adv.errors import InputError
 
@@ -48,16 +49,15 @@ class EpsSweep:
         self.max_samples = samples
         self.samples = 0
 
-    def run(self, model: LightningModule, images: Iterable[EvaluationBatch]) -> None:
-        """Count this rank's survivors of every budget."""
+    def run(self, model: LightningModule, images: Iterable[EvaluationBatch], judge: Judge) -> None:
+        """Count this rank's survivors of every budget, in the eyes of ``judge``."""
         # images, clean correct, correct at every budget
         self.counts = torch.zeros(len(self.attacks), 2 + len(self.budgets), dtype=torch.long, device=model.device)
         for batch in images:
-            with torch.no_grad():
-                correct = logits_of(model, batch.image).argmax(dim=1) == batch.label
+            correct = is_right(judge(batch.image, batch.index), batch.label)
             self.counts[:, 0] += len(correct)
             for row, attack in zip(self.counts, self.attacks.values(), strict=True):
-                self._descend(row, attack, model, batch, correct.nonzero().flatten())
+                self._descend(row, attack, model, judge, batch, correct.nonzero().flatten())
 
     def curves(self, trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
         """Name of the attack to points (eps, robust accuracy) from (0, clean accuracy) on, over all ranks."""
@@ -69,15 +69,15 @@ class EpsSweep:
         }
 
     def _descend(
-        self, row: Tensor, attack: Attack, model: LightningModule, batch: EvaluationBatch, left: Tensor
+        self, row: Tensor, attack: Attack, model: LightningModule, judge: Judge, batch: EvaluationBatch, left: Tensor
     ) -> None:
         row[1] += len(left)
         for column, eps in enumerate(self.budgets, start=2):
             if not len(left):
                 return
             scaled = attack.scaled(eps / attack.eps)
-            fallen = scaled.run(model, batch.image[left], batch.label[left], index=batch.index[left]).success
-            left = left[~fallen]
+            result = scaled.run(model, batch.image[left], batch.label[left], index=batch.index[left])
+            left = left[~judge.verdict(result, batch, left, attack.reaches).success]
             row[column] += len(left)
 
 

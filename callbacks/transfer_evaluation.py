@@ -11,6 +11,7 @@ from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Attack, SubstituteAttack
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.judge import Judge
 from lightning_adv.callbacks.logits import check_labels, clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
@@ -29,7 +30,7 @@ class TransferEvaluation(EpochEndEvaluation):
 
     A transferred attack that leaves fewer images correct than an attack on the model itself, of the same norm and at
     least the same eps, shows that the model's gradients are masked; the warning stands in both sections of the report
-    where an ``AttackEvaluation`` runs in the same trainer.
+    where an ``AttackEvaluation`` runs in the same trainer. A randomised model is judged as there, by fresh draws.
 
     Logs ``{stage}/transfer/{source}/{attack}/robust_accuracy`` and ``transfer_rate`` (of the images that deceive the
     source, the share that deceives the model), and ``{stage}/transfer/robust_accuracy``, the lowest.
@@ -89,15 +90,16 @@ class TransferEvaluation(EpochEndEvaluation):
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack the sources on this rank's images."""
         classes = self._check_classes(model, images.first())
+        judge = Judge(model, images, self.seed)
         pairs = [(source, attack) for source in self.sources for attack in self.attacks]
         self._tallies = {pair: TransferTally().to(model.device) for pair in pairs}
         for batch in self.track(trainer, images, self.name):
             check_labels(batch.label, classes)
-            clean = clean_logits(model, batch.image).argmax(dim=1) == batch.label
+            clean = judge(batch.image, batch.index).argmax(dim=1) == batch.label
             for (name, attack), tally in self._tallies.items():
                 source = self._models[name]
                 crafted = self.attacks[attack].run(source, batch.image, batch.label, index=batch.index)
-                attacked = clean_logits(model, crafted.images).argmax(dim=1) == batch.label
+                attacked = judge(crafted.images, batch.index).argmax(dim=1) == batch.label
                 tally.update(clean, attacked, crafted.success)
 
     def results(self, trainer: Trainer) -> TransferResult:

@@ -52,6 +52,7 @@ BANNED_CALLS = {
 }
 SEEDS_EVERYBODY = ("random.seed", "np.random.seed", "numpy.random.seed", "torch.manual_seed", "seed_everything")
 MAY_SEED = {
+    "lightning_adv/attacks/randomised.py": "fresh draws of a randomised model, with the generators restored",
     "lightning_adv/attacks/substitute.py": "first weights and dropout of a substitute, with the generators restored",
     "lightning_adv/data/images.py": "transforms of other libraries draw from the global generators; it restores them",
     "lightning_adv/modules/seeded.py": "makes every training step's noise a function of its number, for resuming",

@@ -14,6 +14,7 @@ from lightning_adv.attacks.description import described
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
+from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_single_draws
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.trace import ModelMode, leaves_no_trace
 from lightning_adv.errors import InputError
@@ -29,7 +30,9 @@ class Attack(ABC):
     - images are float in [0, 1], N x C x H x W; the result is float32 in [0, 1] and inside the budget;
     - the model, its gradients and BatchNorm statistics, and the global RNG are as before, also after an exception;
     - a sample's result does not depend on its batch: noise comes from (seed, index, restart);
-    - it works inside ``inference_mode``, under autocast, with a compiled model.
+    - it works inside ``inference_mode``, under autocast, with a compiled model;
+    - a randomised model's verdicts in :meth:`run` are by fresh draws; its noise is drawn for a batch as a whole, so
+      that results do depend on the batch.
 
     Three ways to call it: ``attack(model, x, y)`` returns the last iterate, :meth:`run` the best one found with its
     logits (evaluation), :meth:`craft` is for training objectives.
@@ -55,6 +58,9 @@ class Attack(ABC):
 
     judges_itself: bool = False
     """``perturb`` looks at every image it makes and returns None: the best on record is the result."""
+
+    reaches: bool = False
+    """Success is a class that the attack itself chooses, not any error (``Targeted``)."""
 
     draws: int = 1
     """Forwards of a randomised model that every loss, gradient and verdict averages over (see ``EOT``)."""
@@ -112,6 +118,9 @@ class Attack(ABC):
 
         One forward more than the attack itself, the one that judges the last iterate; samples that succeeded are
         dropped on the way. Arguments and errors as in calling the attack.
+
+        A model that draws from the global generators, or answers the draws of ``EOT`` differently, is judged by the
+        mean of fresh draws, and no sample is dropped. (One with a generator of its own shows only to ``EOT``.)
         """
         _check(x, y, target)
         with leaves_no_trace(model):
@@ -129,7 +138,12 @@ class Attack(ABC):
                     break
             images, logits, success = self._found(goal)
             first_success = torch.where(success, first_success, -1)
-            return AttackResult(images, logits, success, first_success, goal.zero_gradient)
+            result = AttackResult(images, logits, success, first_success, goal.zero_gradient)
+            if goal.randomised:
+                if self.draws == 1:
+                    warn_of_single_draws()
+                result = judged_by_fresh_draws(model, result, y, goal.reach)
+            return result
 
     def craft(
         self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"

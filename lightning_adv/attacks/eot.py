@@ -17,7 +17,8 @@ class EOT(Attack):
     """Any attack with every loss, gradient and verdict averaged over several forwards of a randomised model.
 
     The draws are folded into the batch, and gradients are averaged before any sign or normalisation is taken. A sample
-    counts as fooled when the mean prediction is wrong.
+    counts as fooled when the mean prediction is wrong; at the end of ``run``, that of draws which the attack has not
+    seen.
 
     Args:
         attack: the attack.
@@ -40,6 +41,7 @@ class EOT(Attack):
         super().__init__(attack.restarts, attack.seed)
         self.attack, self.samples, self.draws = attack, samples, samples
         self.loss, self.shortest, self.judges_itself = attack.loss, attack.shortest, attack.judges_itself
+        self.reaches = attack.reaches
         self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:

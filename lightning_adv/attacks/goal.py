@@ -6,6 +6,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier, is_right, logits_of
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
+from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
 
 __all__ = ["Goal"]
 
@@ -50,6 +51,7 @@ class Goal:
         self.loss, self.shortest, self.draws, self.eps = loss, shortest, draws, eps
         self.reach = target is not None  # an attack may aim at classes in turn and still want any wrong answer
         self.keep_best = keep_best
+        self.randomised: bool | None = None  # known after the first forward, where a record is kept
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         if keep_best:
             self.clean, self.best = x, x.clone()
@@ -120,7 +122,7 @@ class Goal:
         """The same off the record, for an attack that credits its findings later or looks at what is none."""
         with torch.no_grad():
             logits = self._forward(x_adv)
-            return _average(logits), self._mean_loss(logits)
+            return averaged(logits), self._mean_loss(logits)
 
     def credit(self, x_adv: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Remember ``x_adv``, whose logits [N, K] and loss [N] are known, where it beats what is on record."""
@@ -136,9 +138,10 @@ class Goal:
         """Positions, among the samples still pursued, of those without success; None if that is all of them.
 
         The others are finished: what they are credited with no longer changes. A search for the shortest perturbation
-        goes on after a success, until it is as short as ``eps``. One host sync.
+        goes on after a success, until it is as short as ``eps``. A randomised model may have been wrong by chance, so
+        that nobody is finished there. One host sync.
         """
-        if not self.keep_best:
+        if not self.keep_best or self.randomised:
             return None
         finished = self.success[self.active]
         if self.shortest is not None:
@@ -159,7 +162,7 @@ class Goal:
         if not len(rows):
             return self.best, self.best_logits, self.success
         with torch.no_grad():
-            logits = _average(self._forward(self.clean[rows]))
+            logits = averaged(self._forward(self.clean[rows]))
         images = self.best.index_copy(0, rows, self.clean[rows])
         return images, self.best_logits.index_copy(0, rows, logits), self.success & ~far
 
@@ -171,7 +174,13 @@ class Goal:
     def _forward(self, x_adv: Tensor) -> Tensor:
         """Logits of every draw, [N, draws, K]; the draws are folded into the batch."""
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
-        return logits_of(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
+        watched = self.keep_best and self.randomised is None
+        before = random_state(x_adv.device) if watched else []
+        logits = logits_of(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
+        if watched:
+            drew = not all(map(torch.equal, before, random_state(x_adv.device)))
+            self.randomised = drew or (self.draws > 1 and answers_differ(logits[:, 1:], logits[:, :-1]))
+        return logits
 
     def _mean_loss(self, logits: Tensor) -> Tensor:
         if self.draws == 1:
@@ -180,7 +189,7 @@ class Goal:
         return self.loss(logits.flatten(0, 1), y, target).unflatten(0, logits.shape[:2]).mean(dim=1)
 
     def _record(self, x_adv: Tensor, every: Tensor, loss: Tensor) -> None:
-        logits = _average(every)
+        logits = averaged(every)
         if self.best_logits is None:
             self.best_logits = logits.new_zeros(len(self.best), logits.shape[1])
         active, success = self.active, self.succeeded(logits)
@@ -200,11 +209,6 @@ class Goal:
         self.best.index_copy_(0, active, x_adv)
         self.best_score.index_copy_(0, active, score)
         self.best_logits.index_copy_(0, active, logits)
-
-
-def _average(logits: Tensor) -> Tensor:
-    """Logits [N, K] of the mean prediction over the draws [N, draws, K]."""
-    return logits.squeeze(1) if logits.shape[1] == 1 else logits.softmax(dim=2).mean(dim=1).log()
 
 
 def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:

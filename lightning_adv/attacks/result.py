@@ -40,6 +40,7 @@ class AttackResult:
         zero_gradient: [N] bool, some gradient on the way was exactly zero or NaN: a sign of masked gradients.
         stages: of an ensemble, what each of its attacks did.
         notes: what a reader of the figures must know.
+        draws: forwards of a randomised model, unseen by the attack, whose mean ``logits`` and ``success`` are of.
 
     Example:
         >>> from lightning_adv.attacks import FGSM
@@ -56,3 +57,4 @@ class AttackResult:
     zero_gradient: Tensor
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
+    draws: int = 1

@@ -40,6 +40,8 @@ class Targeted(Attack):
         True
     """
 
+    reaches = True
+
     def __init__(self, attack: Attack, selector: Selector = "least_likely") -> None:
         super().__init__(attack.restarts, attack.seed)
         if selector not in get_args(Selector):

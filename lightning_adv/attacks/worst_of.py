@@ -11,7 +11,9 @@ from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
+from lightning_adv.attacks.randomised import judged_by_fresh_draws
 from lightning_adv.attacks.result import AttackResult, Stage
+from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 
 __all__ = ["WorstOf"]
@@ -51,6 +53,7 @@ class WorstOf(Attack):
         # One budget is that of the ensemble; of several it has none, but each can be scaled.
         budgets = {(attack.eps, attack.norm) for attack in self.attacks.values()}
         self.eps, self.norm = budgets.pop() if len(budgets) == 1 else (None, None)
+        self.draws = min(attack.draws for attack in self.attacks.values())
 
     @property
     def has_budget(self) -> bool:
@@ -62,8 +65,9 @@ class WorstOf(Attack):
     ) -> AttackResult:
         """Best adversarial image of each sample over all attacks, with its logits.
 
-        No forward beyond those of the attacks. ``restart`` is that of the attack that broke the sample. Arguments and
-        errors as in calling the attack.
+        No forward beyond those of the attacks, but for a randomised model: every further attack is another chance of a
+        lucky draw, so that the outcome of all is judged again. ``restart`` is that of the attack that broke the sample.
+        Arguments and errors as in calling the attack.
         """
         (name, first), *others = self.attacks.items()
         began = time.perf_counter()
@@ -83,6 +87,9 @@ class WorstOf(Attack):
                 reached = _score(attack, found, y[left], aim)
                 worst = _worse(worst, found, left, better=found.success | (reached > score[left]))
                 score[left] = torch.maximum(reached, score[left])
+        if worst.draws > 1:
+            with leaves_no_trace(model):
+                worst = judged_by_fresh_draws(model, worst, y, reach=target is not None)
         return replace(worst, stages=tuple(stages))
 
     def scaled(self, factor: float) -> "WorstOf":
@@ -126,4 +133,6 @@ def _worse(worst: AttackResult, found: AttackResult, left: Tensor, better: Tenso
     images, logits = merged(worst.images, found.images), merged(worst.logits, found.logits)
     success, restart = merged(worst.success, found.success), merged(worst.restart, found.restart)
     suspect = worst.zero_gradient.index_copy(0, left, worst.zero_gradient[left] | found.zero_gradient)
-    return replace(worst, images=images, logits=logits, success=success, restart=restart, zero_gradient=suspect)
+    draws = max(worst.draws, found.draws)
+    verdict = {"success": success, "restart": restart, "zero_gradient": suspect, "draws": draws}
+    return replace(worst, images=images, logits=logits, **verdict)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import BPDA, EOT, Attack
+from lightning_adv.attacks.randomised import each_draw
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.purifier import Purifier, content_index
@@ -44,14 +45,20 @@ class PurifiedClassifier(nn.Module):
         return logits_of(self.classifier, self.purifier.with_gradient(x, index, draw))
 
     @torch.no_grad()
-    def judge(self, x: Tensor, index: Tensor | None = None, draws: int = 1) -> Tensor:
-        """Logits [draws, N, K] of the classifier for several draws of the purifier; one is enough for a fixed one.
+    def judge(self, x: Tensor, index: Tensor | None = None, draws: int = 1, *, randomised: bool = False) -> Tensor:
+        """Logits [draws, N, K] of the classifier for several draws; one is enough where nothing is random.
 
-        The seed of a draw is a function of (seed of the purifier, index, number of the draw).
+        The seed of a purifier's draw is a function of (seed of the purifier, index, number of the draw).
+
+        Args:
+            x: images.
+            index: [N] numbers of the samples in their data set.
+            draws: forwards.
+            randomised: the classifier, too, answers differently to the same images.
         """
-        count = draws if self.purifier.randomised else 1
-        with leaves_no_trace(self), torch.no_grad():
-            logits = torch.stack([self(x.clone(), index, draw) for draw in range(count)])
+        count = draws if self.purifier.randomised or randomised else 1
+        with leaves_no_trace(self):
+            logits = each_draw(lambda draw: self(x.clone(), index, draw), count).transpose(0, 1)
         return logits if count == draws else logits.expand(draws, -1, -1)
 
     def attacked(

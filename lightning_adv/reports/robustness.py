@@ -112,6 +112,7 @@ class RobustnessResult(EvaluationResult):
         examples: name of the attack to a few attacked images.
         clean_confidences: probability of the predicted class for every image [samples]; may be left empty.
         adversarial_confidences: the same under attacks, by name.
+        draws: of a randomised model that every verdict is the mean of; 1 for a model that always answers the same.
 
     Raises:
         ValueError: no image, or counts that contradict each other.
@@ -130,6 +131,7 @@ class RobustnessResult(EvaluationResult):
     examples: dict[str, Examples] = field(default_factory=dict)
     clean_confidences: Sequence[float] = ()
     adversarial_confidences: dict[str, Sequence[float]] = field(default_factory=dict)
+    draws: int = 1
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -238,7 +240,8 @@ class RobustnessResult(EvaluationResult):
             note=f"{self.samples:,} images; Wilson intervals. Success rate: share of the initially correct images that "
             "the attack turned. Norms: means over successful perturbations, pixels in [0, 1]. "
             "Confidence: mean probability of the predicted class."
-            + (" Attacks without an eps go as far as they need: see their curves." if minimal else ""),
+            + (" Attacks without an eps go as far as they need: see their curves." if minimal else "")
+            + (f" The model is randomised: its class is the mean of {self.draws} draws." if self.draws > 1 else ""),
         )
 
     def _clean_confidence(self) -> float | None:
@@ -331,6 +334,7 @@ class RobustnessResult(EvaluationResult):
         """Counts, rows, curves, what was said of the examples, and histograms of the confidences."""
         return {
             "samples": self.samples,
+            "draws": self.draws,
             "clean_correct": self.clean_correct,
             "clean_interval": list(wilson_interval(self.clean_correct, self.samples)),
             "class_names": list(self.class_names),
