@@ -10,7 +10,7 @@ import copy
 import importlib.metadata
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,8 +104,7 @@ def _ours(inspector: NeuralCleanse, model: nn.Module, x: Tensor) -> Measured:
         began = time.perf_counter()
         report = inspector(model, x)
         seconds = time.perf_counter() - began
-        flagged = ", ".join(map(str, report.flagged)) or "none"
-        verdict = [flagged, report.anomaly_index[target], report.norms[target]]
+        verdict = [_named(report.flagged), report.anomaly_index[target], report.norms[target]]
         return [*verdict, report.launches, report.image_passes, seconds]
 
     return measure
@@ -189,9 +188,13 @@ def _seconds(diaries: list[_Diary], steps: int) -> float:
     return sum(each.after(steps)[1] for each in diaries)
 
 
+def _named(flagged: Sequence[int] | None) -> str:
+    return "no verdict" if flagged is None else ", ".join(map(str, flagged)) or "none"
+
+
 def _verdict(norms: list[float], target: int) -> list[Cell]:
     outliers = find_outliers(norms)
-    return [", ".join(map(str, outliers.flagged)) or "none", outliers.index[target], norms[target]]
+    return [_named(outliers.flagged), outliers.index[target], norms[target]]
 
 
 def _to_the_verdict(diaries: list[_Diary], steps: int, flagged: str, target: int) -> tuple[int, list[Cell]] | None:

@@ -64,11 +64,12 @@ class BackdoorInspection(EpochEndEvaluation):
         self.inspectors = dict(inspectors)
 
     def check(self, model: LightningModule, images: Share) -> None:
-        """Refuse a forward that does not give logits, and a class without a clean image."""
+        """Refuse a forward that does not give logits, and a class without a clean image; say what is known before."""
         classes = Suspect(model).classes(images.first().image)
         label = images.labels()
-        for inspector in self.inspectors.values():
-            inspector.check(label, classes)
+        for name, inspector in self.inspectors.items():
+            for text in inspector.check(label, classes):
+                rank_zero_warn(f"{name}: {text}")
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Search for the triggers of this rank's classes."""
@@ -124,9 +125,10 @@ def _save(report: InspectionReport, path: Path) -> None:
         return
     notes = {
         "inspector": report.inspector,
-        "flagged": " ".join(map(str, report.flagged)),
         "norms": " ".join(f"{report.norms[position]:.6g}" for position in found),
         "anomaly_index": " ".join(f"{report.outliers.index[position]:.6g}" for position in found),
     }
+    if report.flagged is not None:
+        notes["flagged"] = " ".join(map(str, report.flagged))
     labels = torch.tensor([report.labels[position] for position in found])
     save_triggers(path, report.masks[found], report.patterns[found], labels, notes)

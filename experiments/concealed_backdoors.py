@@ -167,7 +167,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     }
     own = run / cell.data / cell.name / f"{repeat}.safetensors"
     own = clean_triggers(cell, repeat, run) if trigger is None else own
-    flagged = {"flagged": " ".join(map(str, cleanse.flagged))}
+    flagged = {"flagged": " ".join(map(str, cleanse.flagged or ()))}
     save_triggers(own, cleanse.masks, cleanse.patterns, torch.tensor(cleanse.labels), flagged)
     if trigger is None:
         return found
@@ -242,9 +242,9 @@ def _partly(model: nn.Module, trigger: PatternTrigger, image: Tensor, target: in
 
 def _verdict(report: InspectionReport, target: int) -> dict[str, object]:
     found = {each.label: each for each in report.triggers}
-    return {
-        "flagged": report.flagged,
-        "significant": report.significant,
+    return {  # a target that an inspector cannot judge has evaded it
+        "flagged": report.flagged or [],
+        "significant": report.significant or [],
         "index": report.anomaly_index[target],
         "norm": found[target].norm,
         "median": report.outliers.median,

@@ -162,7 +162,9 @@ def _verdicts(done: list[dict]) -> dict[str, list[dict]]:
     return {
         "Neural Cleanse": [each["neural_cleanse"] for each in done],
         "DeepInspect": [each["deep_inspect"] for each in done],
-        "DeepInspect, its paper's scale": [{"flagged": o.flagged, "significant": o.significant} for o in plain],
+        "DeepInspect, its paper's scale": [
+            {"flagged": each.flagged or (), "significant": each.significant or ()} for each in plain
+        ],
     }
 
 

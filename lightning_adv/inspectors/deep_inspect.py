@@ -21,7 +21,7 @@ from lightning_adv.asking import is_right
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Inspector
 from lightning_adv.inspectors.inversion import invert
-from lightning_adv.inspectors.report import ClassTrigger
+from lightning_adv.inspectors.report import ClassTrigger, Status
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, shuffled_minibatches
 
 __all__ = ["DeepInspect"]
@@ -31,6 +31,9 @@ NOTABLY = 0.98
 
 STRENGTHS = (1.0, 1.1, 1.25)
 """Factors that the smallest of the draws is tried with: those that a class needs on average may be larger."""
+
+SETTLED = 0.9
+"""A search is done if a trigger's norm stayed above this share of itself over the last quarter of the steps."""
 
 SCREENED = 200
 """Images that a trigger must turn before it is scored on all."""
@@ -135,6 +138,8 @@ class DeepInspect(Inspector):
                 if good and 2 * step >= self.steps:
                     self._keep(suspect, x, smallest[place], norms[place], classes[place], each)
                 each.tune(good, step)
+                if 4 * step <= 3 * self.steps:
+                    each.before = each.norm
         last = game.smallest(self.draws)
         return [self._trigger(suspect, x, *each) for each in zip(classes, found, last, strict=True)]
 
@@ -198,7 +203,7 @@ class DeepInspect(Inspector):
         trigger = trigger.nan_to_num(0.0).cpu()
         mask = trigger.abs().amax(dim=0, keepdim=True).clamp(max=1)
         pattern = (0.5 + 0.5 * trigger / mask.clamp(min=1e-12)).clamp(0, 1)
-        status = "budget exhausted" if succeeded else "never succeeded" if finite else "diverged"
+        status = found.status if succeeded else "never succeeded" if finite else "diverged"
         norm = found.norm if finite else float("nan")
         return ClassTrigger(label, mask, pattern, norm, rate, status, self.steps, tuple(found.weights))
 
@@ -209,9 +214,15 @@ class _Found:
 
     weight: float
     norm: float = inf
+    before: float = inf  # the norm when three quarters of the steps were done
     rate: float = 0.0
     trigger: Tensor | None = None
     weights: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def status(self) -> Status:
+        """Of a search that succeeded."""
+        return "converged" if self.norm > SETTLED * self.before else "budget exhausted"
 
     def tune(self, good: bool, step: int) -> None:
         """The weight for the next step: up after a success, faster down after a failure."""

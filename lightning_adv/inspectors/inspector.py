@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors.outliers import find_outliers
+from lightning_adv.inspectors.outliers import find_outliers, why_no_verdict
 from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes
 
@@ -81,8 +81,9 @@ class Inspector(ABC):
         return self.judge([self.search(model, images)])
 
     def check(self, label: Tensor | None, classes: int) -> list[str]:
-        """Warnings about the labels [N] of clean images for a model of so many classes; raises as calling does."""
-        return [] if label is None else check_classes(label, classes, self.allow_missing_classes)
+        """Warnings about a model of so many classes and the labels [N] of clean images; raises as calling does."""
+        missing = [] if label is None else check_classes(label, classes, self.allow_missing_classes)
+        return [*missing, *why_no_verdict(classes, self.double_mad)]
 
     def search(self, model: Classifier, images: Images, rank: int = 0, ranks: int = 1) -> Search:
         """The part of one of several processes: classes ``rank``, ``rank + ranks``, ...; arguments as in calling.
@@ -114,8 +115,14 @@ class Inspector(ABC):
         failed = [trigger.label for trigger in triggers if trigger.status == "never succeeded"]
         if failed:
             warnings.append(
-                f"no trigger was found for class{'es' if len(failed) > 1 else ''} {_listed(failed)}: counted as larger "
-                "than every norm found, their last masks are not used"
+                f"no trigger was found for {_classes(failed)}: counted as larger than every norm found, their last "
+                "masks are not used"
+            )
+        exhausted = [trigger.label for trigger in triggers if trigger.status == "budget exhausted"]
+        if exhausted:
+            warnings.append(
+                f"the search ended with its steps before it was done for {_classes(exhausted)}: their triggers may be "
+                "larger than need be, and a backdoor among them missed; allow more steps"
             )
         return InspectionReport(
             inspector=repr(self),
@@ -123,7 +130,7 @@ class Inspector(ABC):
             outliers=outliers,
             launches=sum(part.launches for part in parts),
             image_passes=sum(part.image_passes for part in parts),
-            warnings=(*warnings, *outliers.warnings),
+            warnings=tuple(dict.fromkeys([*warnings, *outliers.warnings])),
         )
 
     def __repr__(self) -> str:
@@ -132,5 +139,6 @@ class Inspector(ABC):
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
 
 
-def _listed(labels: Sequence[int], shown: int = 10) -> str:
-    return ", ".join(map(str, labels[:shown])) + (", ..." if len(labels) > shown else "")
+def _classes(labels: Sequence[int], shown: int = 10) -> str:
+    listed = ", ".join(map(str, labels[:shown])) + (", ..." if len(labels) > shown else "")
+    return f"class{'es' if len(labels) > 1 else ''} {listed}"

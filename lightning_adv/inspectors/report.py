@@ -13,7 +13,8 @@ __all__ = ["ClassTrigger", "InspectionReport", "Search", "Status"]
 Status = Literal["converged", "budget exhausted", "never succeeded", "diverged"]
 """How the search for a class's trigger ended.
 
-``converged``: the method's own stopping rule; ``budget exhausted``: a trigger was found, and might have become smaller;
+``converged``: the method's own stopping rule, or, where it has none, a trigger that hardly became smaller towards the
+end; ``budget exhausted``: a trigger was found, and might have become smaller with more steps;
 ``never succeeded``: no trigger reached the success threshold; ``diverged``: numbers that are none.
 """
 
@@ -78,6 +79,7 @@ class InspectionReport:
     """Reconstructed triggers of K classes and what their norms say of the model.
 
     ``flagged`` is the paper's verdict (index above 2), ``significant`` the one corrected for the number of classes.
+    Both are None where the norms allow none (two classes, say): no verdict is not the same as nothing flagged.
 
     Args:
         inspector: its class and settings in one line.
@@ -127,16 +129,24 @@ class InspectionReport:
         return dict(zip(self.labels, self.outliers.index, strict=True))
 
     @property
-    def flagged(self) -> list[int]:
-        """Classes that the paper's rule flags."""
-        return [self.labels[position] for position in self.outliers.flagged]
+    def flagged(self) -> list[int] | None:
+        """Classes that the paper's rule flags; None without a verdict."""
+        return self._classes(self.outliers.flagged)
 
     @property
-    def significant(self) -> list[int]:
-        """Classes flagged at the corrected level."""
-        return [self.labels[position] for position in self.outliers.significant]
+    def significant(self) -> list[int] | None:
+        """Classes flagged at the corrected level; None without a verdict."""
+        return self._classes(self.outliers.significant)
 
     @property
     def p_value(self) -> float:
         """Corrected for the number of classes; NaN without a verdict."""
         return self.outliers.p_value
+
+    @property
+    def exhausted(self) -> list[int]:
+        """Classes whose search ended with its steps: their norms may be larger than need be."""
+        return [trigger.label for trigger in self.triggers if trigger.status == "budget exhausted"]
+
+    def _classes(self, positions: tuple[int, ...] | None) -> list[int] | None:
+        return None if positions is None else [self.labels[position] for position in positions]

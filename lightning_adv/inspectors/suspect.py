@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.errors import InputError
 
 __all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "shuffled_minibatches"]
@@ -158,11 +159,7 @@ def _image_and_label(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor |
     if not isinstance(image, Tensor) or image.dim() != 4:
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise InputError(f"clean images must be tensors [N, C, H, W] or batches (image, label, ...) of them, got {got}")
-    if label is not None and (label.shape != image.shape[:1] or label.is_floating_point()):
-        raise InputError(
-            f"labels must be {len(image)} integers, one an image, got {label.dtype} of shape {tuple(label.shape)}"
-        )
-    return image.detach(), label
+    return image.detach(), None if label is None else as_labels(label, len(image))
 
 
 def _floats(image: Tensor) -> Tensor:

@@ -90,7 +90,7 @@ class NeuralCleanseUnlearning(Mitigation):
     def _by_inspection(self, model: nn.Module, images: CleanImages) -> tuple[dict[int, tuple[Tensor, Tensor]], list]:
         report = self.inspector(model, [(images.image, images.label)])
         known = {each.label: (each.mask, each.pattern) for each in report.triggers if each.found}
-        return known, [label for label in report.flagged if label in known]
+        return known, [label for label in report.flagged or () if label in known]
 
     def _from_file(self) -> tuple[dict[int, tuple[Tensor, Tensor]], list[int]]:
         saved = load_triggers(self.triggers)

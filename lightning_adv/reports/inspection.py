@@ -38,27 +38,31 @@ class InspectionResult(EvaluationResult):
         ]
 
     def scalars(self) -> dict[str, float]:
-        """``<inspector>/anomaly_index/class_<k>``, ``norm/class_<k>`` where finite, p-value and counts of flags."""
+        """``<inspector>/anomaly_index/class_<k>``, ``norm/class_<k>`` where finite, p-value and counts of flags.
+
+        Without a verdict only the norms; ``exhausted_classes`` counts searches that ended with their steps.
+        """
         scalars: dict[str, float] = {}
         for name, report in self.reports.items():
             numbers = {f"anomaly_index/class_{label}": index for label, index in report.anomaly_index.items()}
             numbers |= {f"norm/class_{trigger.label}": trigger.norm for trigger in report.triggers}
             numbers |= {"p_value": report.p_value}
             scalars |= {f"{name}/{key}": value for key, value in numbers.items() if isfinite(value)}
-            scalars[f"{name}/flagged_classes"] = len(report.flagged)
-            scalars[f"{name}/significant_classes"] = len(report.significant)
+            counts = {"flagged": report.flagged, "significant": report.significant, "exhausted": report.exhausted}
+            scalars |= {f"{name}/{kind}_classes": len(found) for kind, found in counts.items() if found is not None}
         return scalars
 
     def summary(self) -> str:
         """What each inspector flags, in words."""
-        return " ".join(self._verdict(name, report) for name, report in self.reports.items())
+        return " ".join(self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
 
     def _verdict(self, name: str, report: InspectionReport) -> str:
-        if not isfinite(report.outliers.median):
-            return f"{name} has no verdict."
+        if report.flagged is None:
+            return f"{name} has no verdict{_reason(report)}."
         chance = f"p = {report.p_value:.2g} for {len(report.labels)} classes" if isfinite(report.p_value) else "no p"
         if not report.flagged:
-            return f"{name} flags no class ({chance})."
+            could = report.outliers.reach > report.outliers.threshold
+            return f"{name} flags no class{'' if could else ', and could not have flagged any'} ({chance})."
         named = ", ".join(f"{self._name(k)} (index {report.anomaly_index[k]:.2f})" for k in report.flagged)
         kind = "also" if set(report.flagged) == set(report.significant) else "not all" if report.significant else "none"
         return f"{name} flags {named}; {kind} at the level corrected for the number of classes ({chance})."
@@ -75,7 +79,8 @@ class InspectionResult(EvaluationResult):
         rows: list[list[Cell]] = []
         for name, report in self.reports.items():
             flagged, significant = (
-                ", ".join(map(str, labels)) or "none" for labels in (report.flagged, report.significant)
+                "no verdict" if labels is None else ", ".join(map(str, labels)) or "none"
+                for labels in (report.flagged, report.significant)
             )
             cost = (report.launches, report.image_passes)
             rows.append([name, flagged, significant, _finite(report.p_value), *cost, report.inspector])
@@ -85,7 +90,8 @@ class InspectionResult(EvaluationResult):
             columns,
             rows,
             note=f"{self.samples:,} clean images. Flagged: the paper's rule on the anomaly index, which flags one in "
-            "three clean models of 10 classes. Corrected: against the largest index of as many Gaussian norms.",
+            "three clean models of 10 classes. Corrected: against the largest index of as many Gaussian norms. "
+            "No verdict: the norms allow none, as those of two classes.",
         )
 
     def _class_table(self, name: str, report: InspectionReport) -> Table:
@@ -102,7 +108,8 @@ class InspectionResult(EvaluationResult):
             rows,
             percent=("Success rate",),
             note="Smallest trigger first. A class without a norm had no successful trigger and counts as larger than "
-            "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1.",
+            "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1. Budget "
+            "exhausted: the search ended with its steps, and the trigger may be larger than need be.",
         )
 
     def pictures(self) -> list[Picture]:
@@ -114,9 +121,10 @@ class InspectionResult(EvaluationResult):
             grid = partial(figures.trigger_grid, report, self.class_names)
             caption = "The smallest triggers first. Orange: flagged by the paper's rule. Norm in pixels, anomaly index."
             pictures.append(Picture(f"{name}_triggers", f"Triggers found by {name}", grid, caption))
-            bars = partial(figures.anomaly_bars, report, self.class_names)
-            caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
-            pictures.append(Picture(f"{name}_anomaly_index", f"Anomaly index by {name}", bars, caption))
+            if report.outliers.judged:
+                bars = partial(figures.anomaly_bars, report, self.class_names)
+                caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
+                pictures.append(Picture(f"{name}_anomaly_index", f"Anomaly index by {name}", bars, caption))
             courses = self._courses(name, report)
             if max(map(len, courses.values()), default=0) > 1:
                 draw = partial(figures.anomaly_course, courses, report, self.class_names)
@@ -146,11 +154,14 @@ def _report(report: InspectionReport) -> dict:
     judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
     return {
         "settings": report.inspector,
+        "judged": report.outliers.judged,
         "flagged": report.flagged,
         "significant": report.significant,
         "p_value": report.p_value,
         "median": report.outliers.median,
         "scale": report.outliers.scale,
+        "reach": report.outliers.reach,
+        "exhausted": report.exhausted,
         "launches": report.launches,
         "image_passes": report.image_passes,
         "classes": [
@@ -167,6 +178,17 @@ def _report(report: InspectionReport) -> dict:
             for trigger, index, p_value in judged
         ],
     }
+
+
+def _reason(report: InspectionReport) -> str:
+    """What the rule says of why there is none, up to its remedy."""
+    said = [text.removeprefix("no verdict") for text in report.outliers.warnings if text.startswith("no verdict")]
+    return said[0].partition(";")[0] if said else ""
+
+
+def _unfinished(report: InspectionReport) -> str:
+    count = len(report.exhausted)
+    return f" {count} of {len(report.labels)} searches ended with their steps, not by themselves." if count else ""
 
 
 def _finite(value: float) -> float | None:

@@ -34,8 +34,9 @@ def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure
             _show(axes[top, column], trigger.mask)
             _show(axes[top + 1, column], trigger.mask * trigger.pattern)
             name = _name(trigger.label, class_names)
-            found = f"{trigger.norm:.1f} px, {index:.2f}" if math.isfinite(trigger.norm) else trigger.status
-            flagged = trigger.label in report.flagged
+            known = f", {index:.2f}" if math.isfinite(index) else ""
+            found = f"{trigger.norm:.1f} px{known}" if math.isfinite(trigger.norm) else trigger.status
+            flagged = trigger.label in (report.flagged or ())
             axes[top, column].set_title(
                 f"{name}\n{found}",
                 color=WRONG if flagged else STYLE["text.color"] if trigger.found else QUIET,
@@ -56,7 +57,7 @@ def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure
         axes = figure.add_subplot()
         small = [norm <= report.outliers.median for norm in report.norms]
         colours = [
-            WRONG if label in report.flagged else RIGHT if below else "#C9D3DC"
+            WRONG if label in (report.flagged or ()) else RIGHT if below else "#C9D3DC"
             for label, below in zip(report.labels, small, strict=True)
         ]
         axes.bar(range(len(index)), index, 0.8, color=colours)

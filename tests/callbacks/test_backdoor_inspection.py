@@ -25,9 +25,9 @@ QUICK = {"steps": 60, "batch_size": 16, "images_per_step": 32, "init_cost": 1e-2
 class Suspicious(PlainModule):
     """A module with a hidden door, trained by a step that changes nothing of it."""
 
-    def __init__(self, classes: int = CLASSES) -> None:
+    def __init__(self, classes: int = CLASSES, target: int = TARGET) -> None:
         super().__init__()
-        self.net = PatchModel(classes, TARGET)
+        self.net = PatchModel(classes, target)
 
 
 def loader(count=56, size=12):
@@ -55,6 +55,19 @@ def test_gives_the_report_of_the_inspector_itself(tmp_path):
     assert scalars["test/neural_cleanse/norm/class_0"] == pytest.approx(alone.norms[0])
     assert scalars["test/neural_cleanse/p_value"] == pytest.approx(alone.p_value)
     assert scalars["test/neural_cleanse/flagged_classes"] == 1
+
+
+def test_two_classes_are_said_to_have_no_verdict_before_the_search_and_in_what_it_leaves(tmp_path):
+    data = DataLoader(TensorDataset(*block_images((1, 8, 8), 2, 16)), batch_size=16)
+    callback = BackdoorInspection({"nc": cleanse(steps=30)})
+    runner = trainer(callback, Report(), folder=tmp_path)
+    with pytest.warns(UserWarning, match="nc: no verdict: of 2 norms"):
+        (scalars,) = runner.test(Suspicious(2, 1), data, verbose=False)
+    assert not [key for key in scalars if "flagged" in key or "anomaly_index" in key or "p_value" in key]
+    (section,) = read_results(tmp_path / "report")["sections"]
+    assert section["data"]["inspectors"]["nc"]["flagged"] is None
+    assert "nc has no verdict" in (tmp_path / "report" / "index.html").read_text()
+    assert "flagged" not in load_triggers(tmp_path / "triggers.safetensors").metadata
 
 
 def test_the_triggers_found_are_in_the_folder_of_the_run(tmp_path):

@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import DeepInspect, find_outliers
+from lightning_adv.inspectors.deep_inspect import _Found
 from lightning_adv.inspectors.inversion import invert
 from lightning_adv.inspectors.suspect import Suspect
 from tests.inspectors.problems import PatchModel, block_images
@@ -28,6 +29,14 @@ def test_a_hidden_patch_is_found_and_flagged(patched):
     mask = patched.triggers[TARGET].mask[0]
     assert mask[-2:, -2:].mean() > 5 * mask.mean()
     assert all(trigger.success_rate >= 0.95 for trigger in patched.triggers)
+
+
+@pytest.mark.parametrize(
+    ("before", "norm", "status"),
+    [(10.0, 9.1, "converged"), (10.0, 8.9, "budget exhausted"), (math.inf, 5.0, "budget exhausted")],
+)
+def test_a_search_whose_trigger_still_shrinks_at_its_end_is_not_done(before, norm, status):
+    assert _Found(1e-3, norm=norm, before=before).status == status
 
 
 def test_a_model_without_a_door_is_not_flagged_for_it():

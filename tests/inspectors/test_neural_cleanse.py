@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.inspectors import DeepInspect, NeuralCleanse
 from lightning_adv.inspectors.suspect import shuffled_minibatches
 from tests.inspectors.problems import PatchModel, block_images, pixel_images, pixel_model, smallest_norms
 
@@ -52,6 +52,22 @@ def test_a_hidden_patch_is_found_and_flagged(shape):
 
 def test_a_model_without_a_door_is_not_flagged_for_it():
     assert TARGET not in inspected(PatchModel(CLASSES, None)).flagged
+
+
+@pytest.mark.parametrize("inspector", [NeuralCleanse(**SMALL | {"steps": 15}), DeepInspect(steps=8, hidden=8, draws=2)])
+def test_a_model_of_two_classes_gets_triggers_but_no_verdict(inspector):
+    report = inspector(PatchModel(2, 1), [block_images((1, 8, 8), 2, 16)])
+    assert report.labels == [0, 1]
+    assert (report.flagged, report.significant) == (None, None)
+    assert all(math.isnan(index) for index in report.anomaly_index.values())
+    assert sum("no verdict: of 2 norms the smallest" in text for text in report.warnings) == 1
+
+
+def test_searches_that_run_out_of_steps_are_named_beside_the_verdict():
+    report = inspected(steps=14)
+    assert report.exhausted
+    (text,) = (text for text in report.warnings if "ended with its steps" in text)
+    assert all(str(label) in text for label in report.exhausted)
 
 
 def test_all_classes_at_once_are_a_loop_over_the_classes(patched):
@@ -212,7 +228,7 @@ class BrokenForOne(nn.Module):
 def test_logits_that_are_no_numbers_succeed_nowhere():
     report = NeuralCleanse(steps=8, batch_size=4, images_per_step=4)(BrokenForOne(), torch.rand(6, 1, 2, 2))
     assert {trigger.status for trigger in report.triggers} == {"diverged"}
-    assert report.flagged == []
+    assert report.flagged is None
     assert report.masks.isfinite().all()
 
 

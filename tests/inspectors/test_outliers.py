@@ -5,7 +5,7 @@ import pytest
 
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import anomaly_indices, find_outliers
-from lightning_adv.inspectors.outliers import null_of_the_largest_index
+from lightning_adv.inspectors.outliers import null_of_the_largest_index, why_no_verdict
 
 INF, NAN = math.inf, math.nan
 
@@ -88,7 +88,7 @@ def test_a_class_without_a_trigger_ranks_above_all_others():
 
 def test_without_triggers_for_half_of_the_classes_there_is_no_verdict():
     outliers = find_outliers([5.0, 50, INF, INF])
-    assert (outliers.flagged, outliers.significant) == ((), ())
+    assert (outliers.flagged, outliers.significant) == (None, None)
     assert math.isnan(outliers.p_value)
     assert "no verdict: a trigger was found for 2 of 4" in outliers.warnings[0]
 
@@ -117,3 +117,47 @@ def test_norms_that_are_all_equal_have_no_outlier():
 def test_no_norm_is_a_mistake():
     with pytest.raises(InputError, match="at least one class"):
         find_outliers([])
+
+
+@pytest.mark.parametrize(("double", "fewest"), [(False, 3), (True, 5)])
+@pytest.mark.parametrize("logarithmic", [False, True])
+def test_norms_are_judged_from_the_number_on_at_which_one_can_be_an_outlier(double, fewest, logarithmic):
+    for classes in range(1, 9):
+        tiny_among_equals = [100.0 + 1e-3 * k for k in range(classes - 1)] + [1e-3]
+        outliers = find_outliers(tiny_among_equals, double=double, logarithmic=logarithmic)
+        if classes < fewest:
+            assert (outliers.judged, outliers.flagged, outliers.significant) == (False, None, None)
+            assert all(math.isnan(value) for value in (*outliers.index, *outliers.p_values, outliers.p_value))
+            assert outliers.warnings[0].startswith(f"no verdict: of {classes} norm")
+        else:
+            assert outliers.flagged == (classes - 1,)
+
+
+def test_the_corrected_verdict_can_flag_wherever_there_is_a_verdict():
+    assert find_outliers([100.0, 100.1, 100.3, -1e9]).significant == (3,)
+    assert find_outliers([100.0, 100.1, 100.3, 100.6, -1e9], double=True).significant == (4,)
+
+
+@pytest.mark.parametrize("norms", [[1.0, 50, INF], [1.0, 50, 51, INF], [1.0, 50, 51, INF, INF]])
+def test_classes_without_a_trigger_can_leave_too_few_norms_for_a_verdict(norms):
+    for smallest in (1.0, -1e12):
+        assert find_outliers([smallest, *norms[1:]]).flagged is None
+    assert find_outliers([1.0, 50, 51, 52, INF]).flagged == (0,)
+
+
+def test_norms_that_differ_too_much_for_any_trigger_to_be_flagged_are_said_to():
+    norms = [100.0, 60, 30, 80, 10, 45, 20]  # median 45, MAD 25
+    outliers = find_outliers(norms)
+    assert outliers.flagged == ()
+    assert outliers.reach == pytest.approx(45 / (1.4826 * 25))
+    assert "one of norm 0 would have the index 1.21, and 2 is needed" in outliers.warnings[0]
+    for smallest in (0.0, 1e-3, 5.0):
+        assert find_outliers([smallest if norm == 10 else norm for norm in norms]).flagged == ()
+    tight = find_outliers([60.0, 61, 62, 63, 64])
+    assert tight.reach > tight.threshold
+    assert tight.warnings == ()
+
+
+def test_what_a_number_of_classes_excludes_is_known_before_the_search():
+    assert [classes for classes in range(1, 50) if why_no_verdict(classes)] == [1, 2]
+    assert why_no_verdict(2) == find_outliers([3.0, 70.0]).warnings

@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,7 +61,43 @@ def test_the_summary_of_a_clean_model_flags_nothing():
 
 def test_without_a_verdict_the_summary_says_so():
     none = InspectionResult(title="", reports={"nc": report([60.0, math.inf])}, samples=9, class_names=["a", "b"])
-    assert none.summary() == "nc has no verdict."
+    assert (
+        none.summary()
+        == "nc has no verdict: a trigger was found for 1 of 2 classes, and a median needs more than half of them."
+    )
+
+
+def test_two_classes_have_no_verdict_anywhere_and_the_reason_beside_it():
+    two = InspectionResult(title="", reports={"nc": report([3.0, 70.0])}, samples=9, class_names=["a", "b"])
+    assert two.summary().startswith("nc has no verdict: of 2 norms the smallest has an anomaly index of at most 0.67")
+    assert two.scalars() == {"nc/norm/class_0": 3.0, "nc/norm/class_1": 70.0, "nc/exhausted_classes": 0}
+    verdict, classes = two.tables()
+    assert verdict.rows[0][1:4] == ["no verdict", "no verdict", None]
+    assert [row[2:4] for row in classes.rows] == [[None, None], [None, None]]
+    data = json.loads(json.dumps(_finite(two.as_dict())))["inspectors"]["nc"]
+    assert [data[key] for key in ("judged", "flagged", "significant", "p_value")] == [False, None, None, None]
+    assert [each["anomaly_index"] for each in data["classes"]] == [None, None]
+    assert [picture.name for picture in two.pictures()] == ["nc_triggers"]
+    assert "nan" not in " ".join(each.get_title() for each in trigger_grid(two.reports["nc"], ["a", "b"]).axes)
+
+
+def test_searches_that_ended_with_their_steps_stand_beside_the_verdict():
+    unfinished = report()
+    unfinished = replace(
+        unfinished,
+        triggers=tuple(replace(each, status="budget exhausted") for each in unfinished.triggers[:3])
+        + unfinished.triggers[3:],
+    )
+    shown = InspectionResult(title="", reports={"nc": unfinished}, samples=9, class_names=[])
+    assert "3 of 7 searches ended with their steps" in shown.summary()
+    assert shown.scalars()["nc/exhausted_classes"] == 3
+    assert shown.as_dict()["inspectors"]["nc"]["exhausted"] == [0, 1, 2]
+
+
+def test_a_model_that_could_not_have_been_flagged_is_not_called_unflagged_without_a_word():
+    wide = [100.0, 60, 30, 80, 10, 45, 20]
+    shown = InspectionResult(title="", reports={"nc": report(wide)}, samples=9, class_names=["a"] * 7)
+    assert shown.summary().startswith("nc flags no class, and could not have flagged any")
 
 
 def test_the_classes_stand_by_suspicion_and_the_failed_one_last():
