@@ -153,7 +153,10 @@ class DetectionEvaluation(EpochEndEvaluation):
         missing = [attack for attack in self.attacks if attack not in curves]
         return DetectionResult(
             title="Detection",
-            warnings=[f"{attack} has too few successes to be detected" for attack in missing],
+            warnings=[
+                *(f"{attack} has too few successes to be detected" for attack in missing),
+                *(f"{name}: {text}" for name, detector in self.detectors.items() for text in detector.doubts),
+            ],
             rows=rows,
             descriptions={name: type(detector).__name__ for name, detector in self.detectors.items()},
             transfer=transfer,

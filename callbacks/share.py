@@ -18,6 +18,7 @@ from torch.utils.data import (
     SequentialSampler,
 )
 
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.callbacks.claims import Claims, shared_store
 from lightning_adv.data import IndexedImages
 from lightning_adv.errors import InputError
@@ -172,12 +173,7 @@ class Share:
                 f"an evaluation needs {len(index)} images, float [N, C, H, W] in [0, 1], got {image.dtype} of shape "
                 f"{tuple(image.shape)}; convert them in the data set (uint8 is divided by 255)"
             )
-        if label.shape != index.shape or label.is_floating_point():
-            raise InputError(
-                f"an evaluation needs {len(index)} integer labels, one an image, got {label.dtype} of shape "
-                f"{tuple(label.shape)}"
-            )
-        return EvaluationBatch(image, label.long(), index.to(image.device))
+        return EvaluationBatch(image, as_labels(label, len(index)), index.to(image.device))
 
 
 def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:

@@ -20,7 +20,7 @@ FLOORS = (
     ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
     ("models", "metrics"),
-    ("asking", "files"),
+    ("asking", "files", "pictures"),
     ("errors",),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""

@@ -83,6 +83,11 @@ class APGD(Attack):
 
     judges_itself = True
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Without classes to aim at."""
+        return super().takes_probabilities and not self.targets
+
     def perturb(self, goal: Goal, noise: Noise) -> None:
         """One ascent, or one for each target class."""
         if not self.targets or goal.reach:

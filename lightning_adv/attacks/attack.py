@@ -82,6 +82,11 @@ class Attack(ABC):
             raise InputError(f"restarts must be at least 1, got {restarts}")
         self.restarts, self.seed = restarts, seed
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether :meth:`craft` can move away from probabilities [N, K], not from one label alone."""
+        return self.loss is cross_entropy
+
     @abstractmethod
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """The paper's algorithm: adversarial images for the samples that ``goal`` still pursues when it returns.
@@ -156,7 +161,15 @@ class Attack(ABC):
             y: [N] labels, or [N, K] probabilities to move away from.
             noise: default a generator on the device, seeded by the global CPU generator.
             mode: of the model while it is attacked; "train" uses batch statistics without updating them.
+
+        Raises:
+            InputError: probabilities for an attack that compares classes.
         """
+        if y.dim() == 2 and not self.takes_probabilities:
+            raise InputError(
+                f"{type(self).__name__} moves away from one class and cannot move away from probabilities of shape "
+                f"{tuple(y.shape)} (of mixup, or of TRADES): craft with PGD, FGSM or MIFGSM"
+            )
         noise = noise or DeviceNoise()  # seeded out here: inside, the global RNG is put back and would repeat itself
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)

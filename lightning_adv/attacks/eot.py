@@ -44,6 +44,11 @@ class EOT(Attack):
         self.reaches = attack.reaches
         self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Where the attack does."""
+        return self.attack.takes_probabilities
+
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """The attack's own loop; ``goal`` averages."""
         return self.attack.perturb(goal, noise)

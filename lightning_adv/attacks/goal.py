@@ -7,6 +7,7 @@ from lightning_adv.asking import Classifier, is_right, logits_of
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
+from lightning_adv.attacks.trace import uses_batch_statistics
 
 __all__ = ["Goal"]
 
@@ -53,6 +54,7 @@ class Goal:
         self.keep_best = keep_best
         self.randomised: bool | None = None  # known after the first forward, where a record is kept
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
+        self.mates = x if uses_batch_statistics(model) else None
         if keep_best:
             self.clean, self.best = x, x.clone()
             self.best_score = torch.full((len(x),), -torch.inf, dtype=torch.float32, device=x.device)
@@ -173,6 +175,8 @@ class Goal:
 
     def _forward(self, x_adv: Tensor) -> Tensor:
         """Logits of every draw, [N, draws, K]; the draws are folded into the batch."""
+        if self.mates is not None and len(x_adv) == len(self.active) < len(self.mates):
+            return self._forward(self._mates().index_copy(0, self.active, x_adv))[self.active]
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
         watched = self.keep_best and self.randomised is None
         before = random_state(x_adv.device) if watched else []
@@ -181,6 +185,10 @@ class Goal:
             drew = not all(map(torch.equal, before, random_state(x_adv.device)))
             self.randomised = drew or (self.draws > 1 and answers_differ(logits[:, 1:], logits[:, :-1]))
         return logits
+
+    def _mates(self) -> Tensor:
+        """The whole batch, finished samples as they were found: statistics of survivors alone would be others."""
+        return self.best if self.keep_best else self.mates
 
     def _mean_loss(self, logits: Tensor) -> Tensor:
         if self.draws == 1:

@@ -48,6 +48,7 @@ class JSMA(Attack):
     """
 
     judges_itself = True
+    takes_probabilities = False
 
     def __init__(self, theta: float = 1.0, gamma: float = 0.1, pixels: Literal[1, 2] = 2) -> None:
         super().__init__()

@@ -2,6 +2,8 @@
 
 Each takes ``(logits [N, K], y, target)``: ``y`` are labels [N] or probabilities [N, K], ``target`` classes [N] to reach
 or None. A higher value is nearer to the attacker's goal.
+
+A logit of -inf is a class that the model rules out: its probability is 0, and 0 log 0 = 0.
 """
 
 from collections.abc import Callable
@@ -10,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["AttackLoss", "cross_entropy", "dlr", "margin"]
+__all__ = ["AttackLoss", "cross_entropy", "divergence", "dlr", "expected_nll", "margin"]
 
 AttackLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -20,8 +22,30 @@ _SMALL = 1e-12
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """Cross-entropy of the label, or minus that of the target, [N]."""
     if target is None:
-        return F.cross_entropy(logits, y, reduction="none")
+        return F.cross_entropy(logits, y, reduction="none") if y.dim() == 1 else expected_nll(logits, y)
     return -F.cross_entropy(logits, target, reduction="none")
+
+
+def expected_nll(logits: Tensor, p: Tensor) -> Tensor:
+    """Cross-entropy -sum_k p_k log q_k [N] of distributions p [N, K] under the prediction q; classes of p_k = 0 add 0.
+
+    Example:
+        >>> expected_nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([[0.5, 0.5, 0.0]]))
+        tensor([0.6931])
+    """
+    return -(p * logits.log_softmax(dim=1).masked_fill(p == 0, 0.0)).sum(dim=1)
+
+
+def divergence(logits: Tensor, other: Tensor) -> Tensor:
+    """KL(p || q) [N] of the predictions of two rows of logits [N, K], with gradients to both.
+
+    Example:
+        >>> divergence(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([[0.0, 0.0, -torch.inf]]))
+        tensor([0.])
+    """
+    log_p, log_q = logits.log_softmax(dim=1), other.log_softmax(dim=1)
+    ruled_out = log_p == -torch.inf
+    return (log_p.exp() * (log_p.masked_fill(ruled_out, 0.0) - log_q.masked_fill(ruled_out, 0.0))).sum(dim=1)
 
 
 def margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
@@ -36,19 +60,24 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """Difference of logits ratio (Croce and Hein, 2020), [N]: the margin over the spread of the logits.
 
     -(z_y - max_{i != y} z_i) / (z_(1) - z_(3)), with a target -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). The ratio
-    does not change with the scale of the logits. It needs 3 classes, targeted 4; with fewer the spread leaves out what
-    is not there, and with 2 classes the plain margin remains.
+    does not change with the scale of the logits. It needs 3 classes, targeted 4; with fewer, or fewer that the model
+    does not rule out, the spread leaves out what is not there, and with 2 classes the plain margin remains.
     """
-    ordered = logits.sort(dim=1, descending=True).values
-    classes = logits.shape[1]
+    missing = max(0, 4 - logits.shape[1])
+    ordered = F.pad(logits, (0, missing), value=-torch.inf).sort(dim=1, descending=True).values
+    third, fourth = (_known(ordered[:, place]) for place in (2, 3))
     own = logits.gather(1, y[:, None]).squeeze(1)
     if target is None:
         gain = margin(logits, y, None)
-        spread = ordered[:, 0] - ordered[:, 2] if classes >= 3 else torch.ones_like(own)
+        below = third[0]
     else:
         gain = logits.gather(1, target[:, None]).squeeze(1) - own
-        if classes >= 4:
-            spread = ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2
-        else:
-            spread = ordered[:, 0] - ordered[:, 2] if classes == 3 else torch.ones_like(own)
+        below = torch.where(fourth[1], (third[0] + fourth[0]) / 2, third[0])
+    spread = torch.where(third[1], ordered[:, 0] - below, 1.0)
     return gain / (spread + _SMALL)
+
+
+def _known(logit: Tensor) -> tuple[Tensor, Tensor]:
+    """A column of logits [N], 0 where it is -inf, and where it is not."""
+    there = logit != -torch.inf
+    return logit.masked_fill(~there, 0.0), there

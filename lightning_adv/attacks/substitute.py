@@ -145,6 +145,11 @@ class SubstituteAttack(Attack):
         self.model, self.history = model.eval(), history
         return self
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Never: the substitute answers with classes."""
+        return False
+
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """Craft on the substitute; the model under attack is not asked."""
         if self.model is None:

@@ -52,6 +52,11 @@ class Targeted(Attack):
         self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     @property
+    def takes_probabilities(self) -> bool:
+        """Where the attack does."""
+        return self.attack.takes_probabilities
+
+    @property
     def has_budget(self) -> bool:
         """Whether the attack has one."""
         return self.attack.has_budget

@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_adv.asking import Classifier
 
-__all__ = ["ModelMode", "leaves_no_trace"]
+__all__ = ["ModelMode", "leaves_no_trace", "uses_batch_statistics"]
 
 ModelMode = Literal["eval", "train"]
 
@@ -50,3 +50,17 @@ def leaves_no_trace(model: Classifier, mode: ModelMode = "eval") -> Iterator[Non
                 parameter.requires_grad_(True)
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
+
+
+def uses_batch_statistics(model: Classifier) -> bool:
+    """Whether what a model says of an image depends, by BatchNorm, on the other images of the batch.
+
+    Example:
+        >>> model = nn.Sequential(nn.BatchNorm2d(3))
+        >>> uses_batch_statistics(model.train()), uses_batch_statistics(model.eval())
+        (True, False)
+    """
+    if not isinstance(model, nn.Module):
+        return False
+    norms = (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+    return any(module.training or module.running_mean is None for module in norms)

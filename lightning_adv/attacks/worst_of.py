@@ -92,6 +92,11 @@ class WorstOf(Attack):
                 worst = judged_by_fresh_draws(model, worst, y, reach=target is not None)
         return replace(worst, stages=tuple(stages))
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Where all the attacks do."""
+        return all(attack.takes_probabilities for attack in self.attacks.values())
+
     def scaled(self, factor: float) -> "WorstOf":
         """The same attacks, each with its budget times ``factor``."""
         return WorstOf({name: attack.scaled(factor) for name, attack in self.attacks.items()})

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger
 from lightning_adv.errors import InputError
+from lightning_adv.pictures import read_picture
 
 __all__ = ["Blend"]
 
@@ -56,9 +57,6 @@ class Blend(PatternTrigger):
         channels, height, width = shape
         if channels not in (1, 3):
             raise InputError(f"a picture is blended into images of 1 or 3 channels, these have {channels}")
-        try:
-            with Image.open(Path(self.picture).expanduser()) as picture:
-                resized = picture.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BOX)
-        except (OSError, SyntaxError) as error:
-            raise InputError(f"cannot read the picture {self.picture} to blend in: {error}") from error
+        picture = read_picture(Path(self.picture).expanduser(), "L" if channels == 1 else "RGB")
+        resized = picture.resize((width, height), Image.Resampling.BOX)
         return torch.from_numpy(np.array(resized)).reshape(height, width, channels).permute(2, 0, 1).float() / 255

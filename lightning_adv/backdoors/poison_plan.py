@@ -167,4 +167,7 @@ class PoisonPlan:
 def _count(name: str, asked: int | float, total: int) -> int:
     if isinstance(asked, bool) or asked < 0 or (isinstance(asked, float) and asked > 1):
         raise InputError(f"{name} must be a number of images (an int >= 0) or a share of them in [0, 1], got {asked}")
-    return round(asked * total) if isinstance(asked, float) else asked
+    count = round(asked * total) if isinstance(asked, float) else asked
+    if asked and not count:
+        raise InputError(f"{name}: a share of {asked:g} of {total} images is none; give a larger share, or a number")
+    return count

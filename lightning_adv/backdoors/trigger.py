@@ -79,7 +79,7 @@ class Trigger(ABC):
             index: [N] the images' numbers in their source; an image's subset is a function of seed and number alone.
 
         Raises:
-            InputError: a rate outside [0, 1], images of another kind or shape.
+            InputError: a rate outside [0, 1] or of no pixel at all, images of another kind or shape.
         """
         if not 0 <= rate <= 1:
             raise InputError(f"sampling rate must lie in [0, 1], got {rate}")
@@ -90,7 +90,12 @@ class Trigger(ABC):
         """Bool [N, 1, H, W]: a random choice of round(rate * |support|) pixels of the support for every image."""
         pixels = self.support(tuple(x.shape[1:])).flatten().nonzero().flatten().to(x.device)
         chance = SampleNoise(seed, index).uniform(x[:, :1]).flatten(1)[:, pixels]
-        chosen = pixels[chance.argsort(dim=1, stable=True)[:, : round(rate * len(pixels))]]
+        shown = round(rate * len(pixels))
+        if rate and not shown:
+            raise InputError(
+                f"a sampling rate of {rate:g} shows none of the {len(pixels)} pixels of the trigger; raise it"
+            )
+        chosen = pixels[chance.argsort(dim=1, stable=True)[:, :shown]]
         subsets = torch.zeros(len(x), x.shape[2] * x.shape[3], dtype=torch.bool, device=x.device)
         return subsets.scatter_(1, chosen, True).view(len(x), 1, *x.shape[2:])
 

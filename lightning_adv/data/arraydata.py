@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_adv.data.checks import count_classes
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import npz_shapes, read_npz, require, unreadable
 from lightning_adv.data.images import InMemoryImages
@@ -30,8 +31,9 @@ class ArrayData(ImageDataModule):
         calibration: file of the calibration images.
         images_key: name of the images in the files.
         labels_key: name of the labels in the files.
-        layout: "NCHW", "NHWC" or "auto": NHWC if only the last of the three dimensions looks like channels (1 or 3).
-        num_classes: default the largest training label plus 1.
+        layout: "NCHW", "NHWC" or "auto": whichever of the first and last of the three dimensions looks like channels (1
+            or 3), refused where both do or neither.
+        num_classes: default the largest training label plus 1, refused where a class below it has no image.
         class_names: default the numbers of the classes.
         mean: of every channel for pixels in [0, 1]; default 0.5.
         std: of every channel; default 0.25.
@@ -64,6 +66,8 @@ class ArrayData(ImageDataModule):
         self.paths = {split: self._checked(name) for split, name in names.items() if name is not None}
         self.in_channels, *size = self._image_shape()
         self.image_size = (size[0], size[1])
+        if num_classes is not None and num_classes < 2:
+            raise InputError(f"ArrayData: num_classes must be at least 2, got {num_classes}")
         self.num_classes = num_classes or self._count_classes()
         self.class_names = class_names or [str(label) for label in range(self.num_classes)]
         self.mean = self._per_channel(mean, 0.5, "mean")
@@ -82,9 +86,9 @@ class ArrayData(ImageDataModule):
 
     def _count_classes(self) -> int:
         (labels,) = self._read(self.paths["train"], [self.labels_key])
-        if labels.is_floating_point():
+        if labels.is_floating_point() or labels.dtype == torch.bool:
             raise InputError(f"{self.paths['train']}: labels must be integers from 0, got {labels.dtype}")
-        return int(labels.max()) + 1
+        return count_classes(labels.long(), self.paths["train"], ", or say num_classes where that is meant")
 
     def _checked(self, name: str) -> Path:
         path = require(
@@ -114,19 +118,24 @@ class ArrayData(ImageDataModule):
             raise InputError(f"{path}: there are no images in it")
         if len(shape) == 3:
             return (1, *shape[1:])
-        return tuple(shape[1 + axis] for axis in self._order(shape))
+        return tuple(shape[1 + axis] for axis in self._order(shape, path))
 
-    def _order(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        looks_last = shape[3] in (1, 3) and shape[1] not in (1, 3)
-        channels_last = looks_last if self.layout == "auto" else self.layout == "NHWC"
+    def _order(self, shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+        first, last = (shape[axis] in (1, 3) for axis in (1, 3))
+        if self.layout == "auto" and first == last:
+            raise InputError(
+                f"{path}: images of shape {list(shape)} can be [N, C, H, W] or [N, H, W, C]; say layout: NCHW or NHWC"
+            )
+        channels_last = last if self.layout == "auto" else self.layout == "NHWC"
         return (2, 0, 1) if channels_last else (0, 1, 2)
 
     def _images(self, path: Path) -> InMemoryImages:
         images, labels = self._read(path, [self.images_key, self.labels_key])
+        if images.ndim == 4:
+            order = self._order(tuple(images.shape), path)
+            images = images.permute(0, *(1 + axis for axis in order)).contiguous()
         try:
             images = images.unsqueeze(1) if images.ndim == 3 else images
-            if images.ndim == 4:
-                images = images.permute(0, *(1 + axis for axis in self._order(tuple(images.shape)))).contiguous()
             return InMemoryImages(images, labels)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error

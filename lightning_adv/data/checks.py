@@ -1,11 +1,14 @@
 """Checks of loaded data, so that a broken set stops a run before its first step with a message that says where."""
 
+from pathlib import Path
+
 import torch
+from torch import Tensor
 
 from lightning_adv.data.images import IndexedImages, InMemoryImages
 from lightning_adv.errors import InputError
 
-__all__ = ["check_not_one_class", "check_source"]
+__all__ = ["check_not_one_class", "check_source", "count_classes"]
 
 
 def check_source(
@@ -34,6 +37,30 @@ def check_source(
     if isinstance(data, InMemoryImages):
         _check_shape(data, where, in_channels, image_size)
         _check_pixels(data, where)
+
+
+def count_classes(labels: Tensor, path: Path, remedy: str = "") -> int:
+    """Number of classes of labels [N] that count from 0; negative ones are left to :func:`check_source`.
+
+    Args:
+        labels: int64 [N].
+        path: of the file that they are from.
+        remedy: what else can be done about a gap.
+
+    Raises:
+        InputError: a class below the largest without an image: a stray label, or a number that must be declared.
+    """
+    present = labels[labels >= 0].unique()
+    if not len(present):
+        return 0
+    classes = int(present[-1]) + 1
+    if len(present) < classes:
+        missing = int((present != torch.arange(len(present))).nonzero()[0])
+        raise InputError(
+            f"{path}: labels go up to {classes - 1:,}, and {classes - len(present):,} of these {classes:,} classes have "
+            f"no image, {missing} the first; count classes from 0 without gaps{remedy}"
+        )
+    return classes
 
 
 def check_not_one_class(data: IndexedImages, where: str) -> None:

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 
 from lightning_adv.data.augmentation import CropFlip
+from lightning_adv.data.checks import count_classes
 from lightning_adv.data.datamodule import ImageDataModule, Sources
-from lightning_adv.data.files import npz_shapes, read_npz, require, unreadable
+from lightning_adv.data.files import npz_shapes, read_npz, require
 from lightning_adv.data.images import InMemoryImages
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.data.splits import number_of_images, stratified_cuts
 from lightning_adv.errors import InputError
+from lightning_adv.pictures import read_picture
 
 __all__ = ["Faces"]
 
@@ -98,7 +100,7 @@ class Faces(ImageDataModule):
                 raise InputError(f"{self.path} holds no folders; expected one folder of pictures a person")
             return people
         (labels,) = read_npz(self.path, ["y"])
-        return [str(person) for person in range(int(labels.max()) + 1 if labels.size else 0)]
+        return [str(person) for person in range(count_classes(torch.from_numpy(labels.astype("int64")), self.path))]
 
     def _stored_channels(self) -> int:
         if self.path.is_dir():
@@ -114,7 +116,8 @@ class Faces(ImageDataModule):
             raise InputError(f"{self.path}: x must be uint8 and y integers, got {pixels.dtype} and {labels.dtype}")
         if len(pixels) != len(labels):
             raise InputError(f"{self.path}: x holds {len(pixels)} pictures, y {len(labels)} identities")
-        faces = [self._face(Image.fromarray(picture.squeeze())) for picture in pixels]
+        pictures = (Image.fromarray(picture.squeeze()).convert(self._mode) for picture in pixels)
+        faces = [self._resized(picture) for picture in pictures]
         return torch.stack(faces), torch.from_numpy(labels.astype("int64"))
 
     def _read_folder(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,18 +126,17 @@ class Faces(ImageDataModule):
             for path in sorted((self.path / person).rglob("*")):
                 if path.suffix.lower() not in _PICTURES:
                     continue
-                try:
-                    with Image.open(path) as picture:
-                        faces.append(self._face(picture))
-                except (OSError, SyntaxError) as error:
-                    raise unreadable(path, error, "replace or remove the file") from error
+                faces.append(self._resized(read_picture(path, self._mode)))
                 labels.append(label)
         if not faces:
             raise InputError(f"{self.path} holds no pictures ({', '.join(sorted(_PICTURES))}) in the folders of people")
         return torch.stack(faces), torch.tensor(labels)
 
-    def _face(self, picture: Image.Image) -> torch.Tensor:
+    @property
+    def _mode(self) -> Literal["L", "RGB"]:
+        return "L" if self.in_channels == 1 else "RGB"
+
+    def _resized(self, picture: Image.Image) -> torch.Tensor:
         height, width = self.image_size
-        mode = "L" if self.in_channels == 1 else "RGB"
-        pixels = np.array(picture.convert(mode).resize((width, height), Image.Resampling.BILINEAR))
+        pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
         return torch.from_numpy(pixels).reshape(height, width, self.in_channels).permute(2, 0, 1).contiguous()

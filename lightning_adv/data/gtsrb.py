@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from lightning_adv.data.datamodule import ImageDataModule, Sources
-from lightning_adv.data.files import read_npz, require, unreadable
+from lightning_adv.data.files import read_npz, require
 from lightning_adv.data.images import InMemoryImages
 from lightning_adv.errors import InputError
+from lightning_adv.pictures import read_picture
 
 __all__ = ["GTSRB"]
 
@@ -124,8 +125,8 @@ def _read_resized(paths: list[Path]) -> np.ndarray:
     pictures = []
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                pictures.append(np.asarray(picture.convert("RGB").resize((32, 32), Image.Resampling.BILINEAR)))
-        except (OSError, SyntaxError) as error:
-            raise unreadable(path, error, "unpack the official archive again, or --data.download=true") from error
+            picture = read_picture(path)
+        except InputError as error:
+            raise InputError(f"{error}; unpack the official archive again, or --data.download=true") from error
+        pictures.append(np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR)))
     return np.stack(pictures)

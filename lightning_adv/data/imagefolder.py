@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import require
 from lightning_adv.data.images import LazyImages
 from lightning_adv.errors import InputError
+from lightning_adv.pictures import read_picture
 
 __all__ = ["ImageFolder"]
 
@@ -21,6 +23,10 @@ class ImageFolder(ImageDataModule):
     Transforms are those of ``timm.data.create_transform`` without normalisation, which belongs to the model: a random
     resized crop, a flip and colour jitter to train, a resize and a centre crop otherwise. Pictures are loaded by
     ``num_workers`` processes.
+
+    Pictures become 8-bit RGB upright: EXIF orientation is applied, 16-bit grey is divided by 257, transparent pixels lie
+    over white, of several frames the first counts, 32-bit pixels are refused. Files of other kinds (``.gif`` among them)
+    are skipped, with a warning that counts them.
 
     Args:
         image_size: height and width of what the model sees, in pixels; one number for a square.
@@ -80,9 +86,10 @@ class ImageFolder(ImageDataModule):
                 f"{folder} must have the class folders of {self.root}/train; differing: {', '.join(differing[:5])}"
             )
         try:
-            pictures = datasets.ImageFolder(folder)
+            pictures = datasets.ImageFolder(folder, loader=read_picture)
         except FileNotFoundError as error:
             raise InputError(f"{folder}: {error}; every class folder needs pictures") from error
+        _warn_of_others(folder, len(pictures.samples))
         labels = torch.tensor(pictures.targets)
         return LazyImages(pictures, labels, self._transform(True), self._transform(False), self.seed)
 
@@ -97,6 +104,20 @@ class ImageFolder(ImageDataModule):
             auto_augment=self.auto_augment,
             crop_pct=self.crop_pct,
             normalize=False,
+        )
+
+
+def _warn_of_others(folder: Path, read: int) -> None:
+    """Say what is skipped: files of other kinds than those that are read."""
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    files = (path for one_class in folder.iterdir() if one_class.is_dir() for path in one_class.rglob("*"))
+    others = sorted(p for p in files if p.is_file() and p.suffix.lower() not in IMG_EXTENSIONS and p.name[0] != ".")
+    if others:
+        kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
+        rank_zero_warn(
+            f"{folder}: {len(others)} files ({kinds}) beside {read} pictures are skipped, {others[0]} the first; "
+            f"pictures end in {', '.join(IMG_EXTENSIONS)}"
         )
 
 

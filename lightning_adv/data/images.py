@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError
+from lightning_adv.pictures import as_8_bit
 
 __all__ = ["InMemoryImages", "IndexedImages", "LazyImages", "ResidentImages"]
 
@@ -36,9 +38,7 @@ class IndexedImages(Dataset[ImageBatch], ABC):
     loads_files: ClassVar[bool] = False  # whether an item costs enough that worker processes pay
 
     def __init__(self, labels: Tensor, index: Tensor | None = None) -> None:
-        if labels.ndim != 1 or labels.is_floating_point() or labels.is_complex():
-            raise InputError(f"labels must be integers of shape [N], got {labels.dtype} of shape {list(labels.shape)}")
-        self._labels = labels.long()
+        self._labels = as_labels(labels, len(labels) if labels.ndim else 1)
         self.index = torch.arange(len(labels)) if index is None else index.long()
 
     def __len__(self) -> int:
@@ -101,7 +101,10 @@ class InMemoryImages(IndexedImages):
         if images.ndim != 4:
             raise InputError(f"images must have the shape [N, C, H, W], got {list(images.shape)}")
         if images.dtype != torch.uint8 and not images.is_floating_point():
-            raise InputError(f"images must be uint8, or floats in [0, 1], got {images.dtype}")
+            raise InputError(
+                f"images must be uint8, or floats in [0, 1], got {images.dtype}; divide them by the value of white "
+                "(65535 for 16 bits)"
+            )
         if len(images) != len(labels):
             raise InputError(f"there must be one label for every image, got {len(images)} images, {len(labels)} labels")
         super().__init__(labels, index)
@@ -235,11 +238,18 @@ class LazyImages(IndexedImages):
                 raise InputError(f"cannot read {self._name(position)}: {error}; replace or remove the file") from error
             if self.transform is not None:
                 image = self.transform(image)
-        return pil_to_tensor(image) if isinstance(image, Image.Image) else image
+        return pil_to_tensor(_bytes_for_channels(image)) if isinstance(image, Image.Image) else image
 
     def _name(self, position: int) -> str:
         samples = getattr(self.dataset, "samples", None)
         return f"image {position}" if samples is None else str(samples[position][0])
+
+
+def _bytes_for_channels(image: Image.Image) -> Image.Image:
+    """An image whose bytes are what its channels show: no palette, no 16 bits, no ink."""
+    if image.mode in ("L", "LA", "RGB", "RGBA"):
+        return image
+    return as_8_bit(image, "L" if image.mode == "1" or image.mode.startswith("I") else "RGB")
 
 
 @contextmanager

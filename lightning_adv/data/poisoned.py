@@ -162,6 +162,9 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             label, index = labels_of(images)
             self._shape = tuple(_first_image(images).shape)
         self.trigger.check(self._shape)
+        if self.cover:  # a rate that shows nothing of the trigger is refused before training
+            grey = torch.full((1, *self._shape), 0.5)
+            self.trigger.cover(grey, self.sampling_rate, self.seed, torch.zeros(1, dtype=torch.long))
         self._plan = PoisonPlan.draw(
             label,
             index,

@@ -150,7 +150,7 @@ def _kept_labels(images: Dataset) -> Tensor | None:
         label = None if kept is None else torch.as_tensor(kept)
     except (TypeError, ValueError, RuntimeError):
         return None
-    if label is None or label.dim() != 1 or label.is_floating_point():
+    if label is None or label.dim() != 1 or label.is_floating_point() or label.dtype == torch.bool:
         return None
     return label.long().cpu()
 
@@ -164,7 +164,7 @@ def _labels_one_by_one(images: Dataset) -> Tensor:
                 f"poisoning needs items (image, label, ...), the training data gives {type(item).__name__}"
             )
         label = torch.as_tensor(item[1])
-        if label.numel() != 1 or label.is_floating_point():
+        if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:
             raise InputError(f"poisoning needs one integer label an image, got {label.dtype} {tuple(label.shape)}")
         labels.append(int(label))
     return torch.tensor(labels)

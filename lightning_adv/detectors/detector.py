@@ -1,5 +1,6 @@
 """The base of all detectors: everything that is not the detector's own measure."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import leaves_no_trace
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.errors import InputError
 
@@ -61,6 +63,7 @@ class Detector(ABC):
 
     Attributes:
         threshold: an image whose score lies above it is suspicious; None until :meth:`calibrate` or a value is given.
+        doubts: what a reader must know of a threshold that was set on clean images.
 
     Example:
         >>> class Darkness(Detector):
@@ -71,6 +74,7 @@ class Detector(ABC):
     """
 
     threshold: float | None = None
+    doubts: tuple[str, ...] = ()
 
     @abstractmethod
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
@@ -139,7 +143,9 @@ class Detector(ABC):
             loader: batches ``(image, label, ...)`` of clean images that nothing was fitted on.
             false_positive_rate: in [0, 1).
         """
-        self.threshold = upper_quantile(self.clean_scores(model, loader), false_positive_rate)
+        scores = self.clean_scores(model, loader)
+        self.threshold = upper_quantile(scores, false_positive_rate)
+        self.doubts = doubts_about(self.threshold, scores, false_positive_rate)
         return self
 
     def clean_scores(self, model: LabelOracle, loader: Iterable) -> Tensor:
@@ -199,6 +205,26 @@ def upper_quantile(scores: Tensor, share_above: float) -> float:
     return scores.sort(descending=True).values[above].item()
 
 
+def doubts_about(threshold: float, scores: Tensor, share_above: float) -> tuple[str, ...]:
+    """Why a threshold does not mean what was asked for: none of the clean scores [M] lies above it, and some should.
+
+    Example:
+        >>> doubts_about(0.9, torch.tensor([0.1, 0.9]), 0.05)[0][:52]
+        'none of 2 clean images lies above the threshold, too'
+    """
+    if not share_above or bool((scores > threshold).any()):
+        return ()
+    if share_above * len(scores) < 1:
+        return (
+            f"none of {len(scores)} clean images lies above the threshold, too few of them for a false positive rate "
+            f"of {share_above:g}; give at least {math.ceil(1 / share_above - 1e-9)}",
+        )
+    return (
+        f"none of {len(scores)} clean images lies above the threshold, for the highest scores are equal: what scores "
+        f"as high as they is not flagged, and a false positive rate of {share_above:g} cannot be set",
+    )
+
+
 def checked_index(x: Tensor, index: Tensor | None) -> Tensor:
     """The samples' numbers [N], default 0 .. N - 1.
 
@@ -244,7 +270,7 @@ def _labelled(model: LabelOracle, loader: Iterable) -> Iterator[LabelledImages]:
         numbers = torch.arange(seen, seen + len(image))
         if rest and isinstance(rest[0], Tensor) and rest[0].shape == (len(image),) and not rest[0].is_floating_point():
             numbers = rest[0]
-        yield LabelledImages(_owned(image), label.to(device, torch.int64), checked_index(image, numbers))
+        yield LabelledImages(_owned(image), as_labels(label, len(image)).to(device), checked_index(image, numbers))
         seen += len(image)
     if not seen:
         raise InputError("a detector cannot learn from a loader without images")

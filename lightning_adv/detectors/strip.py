@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle
-from lightning_adv.detectors.detector import Detector, LabelledImages, upper_quantile
+from lightning_adv.detectors.detector import Detector, LabelledImages, doubts_about, upper_quantile
 from lightning_adv.detectors.features import as_module
 from lightning_adv.errors import InputError
 
@@ -81,6 +81,7 @@ class STRIP(Detector):
         parts = zip(held_out.split(self.batch_size), own.split(self.batch_size), strict=True)
         scores = torch.cat([self.combine(self.measure(model, *part)) for part in parts])
         self.threshold = upper_quantile(scores, self.false_rejection_rate)
+        self.doubts = doubts_about(self.threshold, scores, self.false_rejection_rate)
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model that gives no logits."""
@@ -98,6 +99,7 @@ class STRIP(Detector):
             under = x.repeat_interleave(columns.shape[1], dim=0)
             mixed = (under + self.weight * self.images[columns.flatten()]).clamp(0, 1)
             log_p = logits_of(model, mixed).log_softmax(dim=1)
-            entropy = -(log_p.exp() * log_p).sum(dim=1)  # over the classes of each superimposed image
+            # Over the classes of each superimposed image; one that the model rules out (-inf) adds 0.
+            entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=1)
             total = total + entropy.view(len(x), -1).sum(dim=1)
         return -(total / self.overlays)[:, None]

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,6 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_adv.attacks.labels import as_truth, most_likely
+from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
 from lightning_adv.modules.seeded import SeededSteps
 from lightning_adv.objectives import CrossEntropy, FreeAdversarialTraining, Objective
@@ -106,12 +107,12 @@ class ClassifierModule(SeededSteps, LightningModule):
         return self.backbone(self._layout(image))
 
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
-        """One step of the objective on ``(image, label, ...)``."""
-        image, label = self._layout(batch[0]), batch[1]
+        """One step of the objective on ``(image, label, ...)``; accuracy of soft labels is of their likeliest class."""
+        image, label = self._layout(batch[0]), as_truth(batch[1], len(batch[0]))
         self.objective.at_epoch(self._epochs_done(batch_idx))
         step = self.objective if self.automatic_optimization else self._replay
         loss, logits = step(self.backbone, image, label)
-        self.train_accuracy.update(logits, label)
+        self.train_accuracy.update(logits, most_likely(label))
         self.train_loss.update(loss.detach(), len(label))
         self.log("train/loss_step", loss, prog_bar=True)
         means = {"train/loss": self.train_loss, f"train/{self.objective.judges}_accuracy": self.train_accuracy}
@@ -216,9 +217,9 @@ class ClassifierModule(SeededSteps, LightningModule):
         return self.current_epoch + (batch_idx / batches if batches not in (0, float("inf")) else 0.0)
 
     def _evaluate(self, batch: tuple, stage: str, accuracy: MulticlassAccuracy, mean_loss: MeanMetric) -> None:
-        image, label = batch[0], batch[1]
+        image, label = batch[0], as_truth(batch[1], len(batch[0]))
         logits = self(image).float()
-        accuracy.update(logits, label)
-        mean_loss.update(F.cross_entropy(logits, label, reduction="none"))
+        accuracy.update(logits, most_likely(label))
+        mean_loss.update(cross_entropy(logits, label, None))
         self.log(f"{stage}/loss", mean_loss)
         self.log(f"{stage}/clean_accuracy", accuracy, prog_bar=True)

@@ -62,7 +62,7 @@ class AttackedObjective(Objective):
         self._share = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
 
     def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images [N, C, H, W] for labels [N]."""
+        """Adversarial images [N, C, H, W] for labels [N] or probabilities [N, K]."""
         return self.current_attack().craft(model, x, y, mode=self.attack_mode)
 
     def current_attack(self) -> Attack:

@@ -29,7 +29,8 @@ class AWP(Objective):
         warmup_epochs: epochs without perturbation at the start (0; 10 for TRADES).
 
     Raises:
-        InputError: gamma or the warm-up negative.
+        InputError: gamma or the warm-up negative; at the call, a model without a trainable weight of more than one
+            dimension.
 
     Example:
         >>> from lightning_adv.objectives import TRADES
@@ -46,7 +47,7 @@ class AWP(Objective):
         if hasattr(objective, "replays"):
             raise InputError("AWP crafts the images once a step; it does not go with FreeAdversarialTraining")
         self.objective, self.gamma, self.warmup_epochs = objective, gamma, warmup_epochs
-        self.judges = objective.judges
+        self.judges, self.takes_probabilities = objective.judges, objective.takes_probabilities
         self._active = warmup_epochs == 0
 
     def at_epoch(self, epoch: float) -> None:
@@ -66,13 +67,19 @@ class AWP(Objective):
         return self.objective.loss(partial(torch.func.functional_call, model, moved), x, x_adv, y)
 
     def _perturbed_weights(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """w + v by name, for the tensors with more than one dimension (no biases, no normalisation)."""
+        """w + v by name, for tensors of more than one dimension (no biases, no normalisation) that the loss uses."""
         weights = {name: p for name, p in model.named_parameters() if p.requires_grad and p.dim() > 1}
+        if not weights:
+            raise InputError(
+                "AWP perturbs weights, and the model has no trainable one of more than one dimension: unfreeze a "
+                "layer, or train with the objective alone"
+            )
         # BatchNorm records the forward at the perturbed weights only; this one works on copies of its statistics.
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         loss, _ = self.objective.loss(partial(torch.func.functional_call, model, buffers), x, x_adv, y)
-        grads = torch.autograd.grad(loss, list(weights.values()))
+        grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         return {
             name: w + (self.gamma * w.detach().norm() / (g.norm() + SMALL)) * g
             for (name, w), g in zip(weights.items(), grads, strict=True)
+            if g is not None  # a head that this loss does not ask stays as it is
         }

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier
+from lightning_adv.attacks.losses import divergence
 from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
@@ -21,6 +22,8 @@ ABOVE_ONE, SMALL = 1.0001, 1e-12
 
 class MART(AttackedObjective):
     """Boosted cross-entropy of attacked images, and their divergence weighted by the doubt about the clean image.
+
+    Labels are classes, not distributions over them: the doubt is that about the one right class.
 
     Args:
         attack: default the paper's PGD: eps 0.031, step 0.007, 10 steps, gaussian start.
@@ -38,6 +41,7 @@ class MART(AttackedObjective):
     """
 
     judges = "robust"
+    takes_probabilities = False
 
     def __init__(
         self,
@@ -61,5 +65,4 @@ class MART(AttackedObjective):
         runner_up = p_adv.scatter(1, y[:, None], -torch.inf).amax(dim=1)
         boosted = self.cross_entropy(logits, y) - (ABOVE_ONE - runner_up + SMALL).log().mean()
         doubt = 1 - p_clean.gather(1, y[:, None]).squeeze(1)
-        divergence = (p_clean * (clean_logits.log_softmax(dim=1) - logits.log_softmax(dim=1))).sum(dim=1)
-        return boosted + self.beta * (divergence * doubt).mean(), logits.detach()
+        return boosted + self.beta * (divergence(clean_logits, logits) * doubt).mean(), logits.detach()

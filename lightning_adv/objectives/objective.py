@@ -3,10 +3,13 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_adv.attacks import Classifier
+from lightning_adv.attacks.labels import as_truth
+from lightning_adv.attacks.losses import expected_nll
 from lightning_adv.errors import InputError
 
 __all__ = ["Objective"]
@@ -36,10 +39,14 @@ class Objective(ABC):
 
     judges: ClassVar[Literal["clean", "robust"]] = "clean"
 
+    takes_probabilities: bool = True
+    """Whether labels may be distributions over the classes [N, K], as mixup makes them."""
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.label_smoothing = label_smoothing
+        self._seen_probabilities = False
 
     def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (a scalar with a graph) and logits [N, K] of a batch.
@@ -47,8 +54,12 @@ class Objective(ABC):
         Args:
             model: images [N, C, H, W] in [0, 1] to logits [N, K], in training mode.
             x: images.
-            y: [N] labels.
+            y: [N] labels of any integer type, or [N, K] probabilities of the classes where ``takes_probabilities``.
+
+        Raises:
+            InputError: labels that are neither, or probabilities where the objective needs classes.
         """
+        y = self._checked(as_truth(y, len(x)))
         return self.loss(model, x, self.craft(model, x, y), y)
 
     def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
@@ -70,5 +81,35 @@ class Objective(ABC):
         """Take :meth:`state_dict` up again."""
 
     def cross_entropy(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Mean cross-entropy in float32, with the label smoothing."""
-        return F.cross_entropy(logits.float(), y, label_smoothing=self.label_smoothing)
+        """Mean cross-entropy in float32, with the label smoothing; classes that the model rules out get no share of it.
+
+        Args:
+            logits: [N, K]; -inf for a class that is ruled out.
+            y: [N] int64, or [N, K] probabilities.
+        """
+        logits = logits.float()
+        if y.dim() == 1 and not self.label_smoothing:
+            return F.cross_entropy(logits, y)
+        p = F.one_hot(y, logits.shape[1]).to(logits) if y.dim() == 1 else y
+        if p.shape != logits.shape:
+            raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")
+        possible = (logits != -torch.inf).to(logits)
+        even = possible / possible.sum(dim=1, keepdim=True)
+        return expected_nll(logits, (1 - self.label_smoothing) * p + self.label_smoothing * even).mean()
+
+    def _checked(self, y: Tensor) -> Tensor:
+        if y.dim() == 1:
+            return y
+        if not self.takes_probabilities:
+            raise InputError(
+                f"{type(self).__name__} needs the one class of each image and got probabilities of shape "
+                f"{tuple(y.shape)}: leave mixup out, or train with AdversarialTraining or TRADES"
+            )
+        if not self._seen_probabilities:  # once: each look is a host sync
+            self._seen_probabilities = True
+            if not bool(((y >= 0).all(dim=1) & ((y.sum(dim=1) - 1).abs() < 1e-3)).all()):
+                raise InputError(
+                    f"labels of shape {tuple(y.shape)} must be probabilities, rows that sum to 1 without a negative; "
+                    "give integer labels [N] instead"
+                )
+        return y

@@ -4,11 +4,11 @@ loss = L(f(x), y) + beta KL(f(x) || f(x_adv)),   x_adv = argmax KL(f(x) || f(x')
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier, leaves_no_trace
+from lightning_adv.attacks.losses import divergence
 from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
@@ -62,7 +62,5 @@ class TRADES(AttackedObjective):
         """Loss and clean logits of a batch."""
         # Two forwards, as in the reference: each kind of image is normalised by its own batch statistics.
         clean_logits, logits = logits_of(model, x), logits_of(model, x_adv)
-        divergence = F.kl_div(
-            logits.log_softmax(dim=1), clean_logits.log_softmax(dim=1), reduction="batchmean", log_target=True
-        )
-        return self.cross_entropy(clean_logits, y) + self.beta * divergence, clean_logits.detach()
+        moved = divergence(clean_logits, logits).mean()
+        return self.cross_entropy(clean_logits, y) + self.beta * moved, clean_logits.detach()

@@ -88,6 +88,8 @@ def test_labels_lead_to_the_target_or_to_the_next_class():
         ({"poisoned": -1}, "poisoned must be"),
         ({"cover": 81}, "cover asks for 81 images, and 80 are not poisoned"),
         ({"sampling_rate": 1.01}, "sampling_rate must lie"),
+        ({"poisoned": 0.002}, "^poisoned: a share of 0.002 of 100 images is none; give a larger share, or a number$"),
+        ({"cover": 0.002}, "^cover: a share of 0.002 of 80 images is none"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(change, message):

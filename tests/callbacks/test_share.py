@@ -197,7 +197,7 @@ REFUSED = {
     "images only": (DataLoader(TensorDataset(torch.rand(4, 3, 8, 8))), r"batches \(image, label, ...\)"),
     "uint8": (labelled(image=torch.zeros(8, 3, 8, 8, dtype=torch.uint8)), "uint8 is divided by 255"),
     "flat": (labelled(image=torch.rand(8, 12)), r"got torch.float32 of shape \(1, 12\)"),
-    "one-hot": (labelled(label=torch.eye(8)), "integer labels, one an image"),
+    "one-hot": (labelled(label=torch.eye(8)), "integers, one an image"),
     "columns": (labelled(label=torch.zeros(8, 1, dtype=torch.long)), r"shape \(1, 1\)"),
     "nothing": (DataLoader(TensorDataset(torch.rand(0, 3, 8, 8), torch.zeros(0))), "at least one image"),
 }

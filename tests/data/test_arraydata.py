@@ -59,7 +59,9 @@ def test_given_files_are_not_cut(tmp_path):
         ((8, 6, 3), "auto", (3, 8, 6)),
         ((8, 6), "auto", (1, 8, 6)),
         ((8, 6, 1), "auto", (1, 8, 6)),
-        ((3, 8, 3), "auto", (3, 8, 3)),
+        ((3, 8, 3), "NCHW", (3, 8, 3)),
+        ((4, 8, 6), "NCHW", (4, 8, 6)),
+        ((8, 6, 13), "NHWC", (13, 8, 6)),
         ((3, 8, 3), "NHWC", (3, 3, 8)),
     ],
 )
@@ -72,6 +74,49 @@ def test_layouts_become_channels_first(tmp_path, shape, layout, expected):
     stored = pixels[int(batch.index[0])].reshape(shape if len(shape) == 3 else (1, *shape))
     channels_first = stored if stored.shape == expected and layout != "NHWC" else stored.transpose(2, 0, 1)
     assert np.array_equal(batch.image[0].numpy(), channels_first)
+
+
+@pytest.mark.parametrize("bands", [2, 4, 13])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_layout_that_the_shape_does_not_tell_is_asked_for(tmp_path, bands, first):
+    shape = (bands, 8, 6) if first else (8, 6, bands)
+    name = save(tmp_path / "mine.npz", *arrays(shape=shape))
+    with pytest.raises(InputError, match=r"^[^\n]*mine.npz: images of shape .* say layout: NCHW or NHWC$"):
+        array_data(tmp_path, name)
+    data = array_data(tmp_path, name, layout="NCHW" if first else "NHWC")
+    assert (data.in_channels, *data.image_size) == (bands, 8, 6)
+
+
+def test_a_shape_that_tells_two_layouts_is_asked_about_too(tmp_path):
+    with pytest.raises(InputError, match="say layout"):
+        array_data(tmp_path, save(tmp_path / "mine.npz", *arrays(shape=(3, 8, 3))))
+
+
+def test_one_stray_label_does_not_build_a_million_outputs(tmp_path):
+    images, labels = arrays()
+    labels[7] = 1_000_000
+    name = save(tmp_path / "mine.npz", images, labels)
+    with pytest.raises(InputError, match=r"up to 1,000,000, and 999,997 of these .* no image, 3 the first; .*num_classes"):
+        array_data(tmp_path, name)
+
+
+def test_classes_without_an_image_are_there_where_they_are_declared(tmp_path):
+    images, labels = arrays()
+    name = save(tmp_path / "mine.npz", images, labels * 2)
+    with pytest.raises(InputError, match="2 of these 5 classes have no image, 1 the first"):
+        array_data(tmp_path, name)
+    assert array_data(tmp_path, name, num_classes=9).num_classes == 9
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.uint64])
+@pytest.mark.parametrize("suffix", ["npz", "safetensors"])
+def test_labels_of_any_integer_type_are_the_same_labels(tmp_path, dtype, suffix):
+    images, labels = arrays()
+    data = array_data(tmp_path, save(tmp_path / f"mine.{suffix}", images, labels.astype(dtype)))
+    data.setup()
+    train = data.datasets["train"]
+    assert train.labels.dtype == torch.int64
+    assert torch.equal(train.labels, train.index % 3)
 
 
 def test_float_pixels_stay_as_they_are(tmp_path):
@@ -100,6 +145,9 @@ def mistaken(tmp_path, images, labels, **options):
         (lambda x, y: (x, y[:-1]), {}, r"mine.npz: images of shape \[30, 3, 8, 6\] and labels of shape \[29\]"),
         (lambda x, y: (x, y + 0.5), {}, "labels must be integers"),
         (lambda x, y: (x.astype(np.int32), y), {}, r"mine.npz: images must be uint8, or floats"),
+        (lambda x, y: (x.astype(np.uint16), y), {}, r"divide them by the value of white \(65535 for 16 bits\)"),
+        (lambda x, y: (x, y > 0), {}, "labels must be integers"),
+        (lambda x, y: (x, y), {"num_classes": -1}, "num_classes must be at least 2"),
         (lambda x, y: (x.astype(float), y), {}, "divide by 255"),
         (lambda x, y: (np.where(x == 5, np.nan, 0.5), y), {}, "hold NaN or infinite pixels.*first is image"),
         (lambda x, y: (x, y - 1), {}, r"label -1 .* is outside \[0, 2\)"),

@@ -70,7 +70,7 @@ def test_a_folder_of_people_is_read(tmp_path, channels):
 def test_an_unreadable_picture_is_named(tmp_path):
     write_people(tmp_path)
     (tmp_path / "people" / "bob" / "video" / "3.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"bob/video/3.png is corrupt"):
+    with pytest.raises(InputError, match=r"cannot read the picture .*bob/video/3.png: .*replace or remove"):
         Faces(root=str(tmp_path), path="people").setup()
 
 

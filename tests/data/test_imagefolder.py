@@ -94,3 +94,48 @@ def test_missing_and_differing_folders_are_named(tmp_path):
     write_folders(tmp_path, ("val",), classes=("cat", "cow"))
     with pytest.raises(InputError, match=r"val must have the class folders of .*differing: cow, dog"):
         folder_data(tmp_path).setup()
+
+
+def test_files_that_are_no_pictures_of_a_known_kind_are_counted_and_said_to_be_skipped(tmp_path):
+    write_folders(tmp_path)
+    for name in ("a.gif", "b.gif"):
+        Image.new("P", (4, 4)).save(tmp_path / "val" / "cat" / name)
+    data = folder_data(tmp_path)
+    with pytest.warns(UserWarning, match=r"val: 2 files \(\.gif\) beside 20 pictures are skipped, .*a\.gif the first"):
+        data.setup()
+    assert len(data.datasets["test"]) == 20
+
+
+def test_pictures_of_every_kind_look_as_a_viewer_shows_them(tmp_path):
+    write_folders(tmp_path, classes=("a", "b"), count=3, size=(16, 16))
+    folder = tmp_path / "val" / "b"
+    Image.fromarray(np.full((16, 16), 32896, np.uint16)).save(folder / "0.png")  # half of white
+    Image.new("RGBA", (16, 16), (0, 0, 0, 0)).save(folder / "1.png")  # transparent over white
+    lying = Image.fromarray(np.repeat(np.arange(16, dtype=np.uint8)[:, None] * 16, 16, axis=1))
+    lying.save(folder / "2.png", exif=_turned())
+    data = folder_data(tmp_path, image_size=16, crop_pct=1.0, val_size=1, calibration_size=1)
+    data.setup()
+    test = data.datasets["test"]
+    shown = {}
+    for position in range(len(test)):
+        batch = test[[position]]
+        shown[test.dataset.samples[int(batch.index)][0][-7:]] = batch.image[0]
+    assert (shown["b/0.png"] == 128).all()
+    assert (shown["b/1.png"] == 255).all()
+    assert shown["b/2.png"][0, 0].tolist() == list(range(240, -1, -16))  # a quarter turn to the right
+
+
+def test_a_picture_of_32_bits_is_refused_by_name(tmp_path):
+    write_folders(tmp_path)
+    path = tmp_path / "val" / "dog" / "0.tiff"
+    Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(path)
+    data = folder_data(tmp_path)
+    data.setup()
+    with pytest.raises(InputError, match=r"^[^\n]*0\.tiff: pixels of 32 bits \(mode F\)[^\n]*$"):
+        list(data.test_dataloader())
+
+
+def _turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show the picture a quarter turn to the right
+    return exif

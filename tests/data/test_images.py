@@ -72,7 +72,7 @@ def test_uint8_becomes_exactly_what_torchvision_makes_of_it():
         (torch.zeros(3, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.long), "must have the shape"),
         (torch.zeros(3, 1, 4, 4, dtype=torch.int32), torch.zeros(3, dtype=torch.long), "must be uint8, or floats"),
         (torch.zeros(3, 1, 4, 4), torch.zeros(2, dtype=torch.long), "3 images, 2 labels"),
-        (torch.zeros(3, 1, 4, 4), torch.zeros(3), "labels must be integers"),
+        (torch.zeros(3, 1, 4, 4), torch.zeros(3), "labels must be 3 integers"),
     ],
 )
 def test_tensors_that_are_no_labelled_images_are_refused(images, labels, message):

@@ -79,3 +79,22 @@ def test_it_must_be_fitted_on_more_than_one_image():
         STRIP().score(learnt(), blobs(2)[0])
     with pytest.raises(InputError, match="at least two"):
         STRIP().fit(learnt(), loader(1))
+
+
+class Certain(nn.Module):
+    """Sure of class 0, whatever it sees."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tensor([[200.0, 0.0, 0.0]]).expand(len(x), -1) + 0 * x.sum()
+
+
+def test_a_threshold_that_no_clean_image_lies_above_says_why():
+    few = STRIP(overlays=4, false_rejection_rate=0.01).fit(Backdoored(), loader(20))
+    assert few.doubts == (
+        "none of 10 clean images lies above the threshold, too few of them for a false positive rate of 0.01; give at "
+        "least 100",
+    )
+    tied = STRIP(overlays=4, false_rejection_rate=0.2).fit(Certain(), loader(20))
+    assert "the highest scores are equal" in tied.doubts[0]
+    assert not tied.decide(Certain(), blobs(4)[0]).suspicious.any()
+    assert STRIP(overlays=4, false_rejection_rate=0.2).fit(Backdoored(), loader(40)).doubts == ()
