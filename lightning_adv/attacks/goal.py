@@ -78,7 +78,7 @@ class Goal:
         loss = self._mean_loss(logits)
         (grad,) = _input_gradients(x_adv, loss.sum()[None])
         if self.keep_best:
-            self.zero_gradient[self.active] |= grad.flatten(1).abs().amax(dim=1) == 0
+            self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits.detach())
             if on_record:
                 self._record(x_adv.detach(), logits.detach(), loss.detach())
         return loss.detach(), grad
@@ -101,7 +101,7 @@ class Goal:
             parts = [self._weighted_gradients(x_adv, weight) for weight in weights.split(1)]
             every, grads = parts[0][0], torch.cat([grad for _, grad in parts])
         if self.keep_best:
-            self.zero_gradient[self.active] |= (grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0)
+            self._suspect((grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0), every)
             self._record(x_adv.detach(), every, self._mean_loss(every))
         return every.mean(dim=1), grads
 
@@ -195,6 +195,10 @@ class Goal:
             return self.loss(logits.squeeze(1), self.y, self.target)
         y, target = (None if t is None else t.repeat_interleave(self.draws, dim=0) for t in (self.y, self.target))
         return self.loss(logits.flatten(0, 1), y, target).unflatten(0, logits.shape[:2]).mean(dim=1)
+
+    def _suspect(self, flat: Tensor, every: Tensor) -> None:
+        """Remember samples without a gradient, [N]; where the goal is reached a loss may well be flat, as DLR is."""
+        self.zero_gradient[self.active] |= flat & ~self.succeeded(averaged(every))
 
     def _record(self, x_adv: Tensor, every: Tensor, loss: Tensor) -> None:
         logits = averaged(every)

@@ -37,7 +37,7 @@ class AttackResult:
         logits: [N, K] float32 logits of ``images``: no second forward is needed to judge them.
         success: [N] bool, prediction differs from the label (or equals the target).
         restart: [N] int64, number of the restart that first succeeded, -1 without success.
-        zero_gradient: [N] bool, some gradient on the way was exactly zero or NaN: a sign of masked gradients.
+        zero_gradient: [N] bool, some gradient short of success was exactly zero or NaN: a sign of masked gradients.
         stages: of an ensemble, what each of its attacks did.
         notes: what a reader of the figures must know.
         draws: forwards of a randomised model, unseen by the attack, whose mean ``logits`` and ``success`` are of.
