@@ -180,7 +180,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     strip = STRIP(seed=repeat).fit(model, few)
     found["strip_auroc"] = auroc(*(strip.score(model, each[: setting.samples]) for each in (image, triggered)))
     repairs: dict[str, Mitigation] = {
-        "fine_pruning": FinePruning(seed=repeat),
+        "fine_pruning": FinePruning(accuracy_drop=0.04, seed=repeat),
         "unlearning": NeuralCleanseUnlearning(triggers=str(own), seed=repeat),
     }
     for name, mitigation in repairs.items():

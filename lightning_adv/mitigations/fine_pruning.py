@@ -29,6 +29,10 @@ class FinePruning(Mitigation):
     A pruned channel has no weights and no bias left, nor has the BatchNorm that follows the convolution, so it is in
     every checkpoint of the model. One channel always stays.
 
+    The paper prunes until clean accuracy has fallen by .04. Then it is fine-tuning that decides, and chance with it: of
+    16 digit networks with a white square, each trained from another seed, 10 still had an attack success above .1, one
+    .33. With .2, none had, the highest was .05, and fine-tuning left 1.6 points of clean accuracy lost.
+
     Args:
         accuracy_drop: clean accuracy that pruning may cost before fine-tuning, a share of the held-out images.
         layer: name of the convolution; default the one that runs last.
@@ -46,7 +50,7 @@ class FinePruning(Mitigation):
 
     def __init__(
         self,
-        accuracy_drop: float = 0.04,
+        accuracy_drop: float = 0.2,
         layer: str | None = None,
         epochs: int = 20,
         lr: float = 0.05,

@@ -1,6 +1,8 @@
 """``torch.compile`` of a classifier, as attacks on a CPU want it."""
 
 import inspect
+import warnings
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -22,6 +24,11 @@ _LIMIT = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch
 """torch gives up after eight variants, and the survivors of an attack, with and without a gradient, in training and
 evaluation, are more: few images and many are compiled apart."""
 
+DANGER = (
+    "compiled code with several threads has ended a process on processors with AVX-512, for a reason not found yet; "
+    "if this run crashes, leave compile out or set OMP_NUM_THREADS=1"
+)
+
 
 def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     """Compile a module in place, so that the names in its state dict stay; returns it.
@@ -30,6 +37,11 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     eager pass keeps it: torch's own choice saves memory by keeping masks of ReLUs, which its code for CPUs writes at
     some ten nanoseconds an entry. And convolutions of one channel, the first of every net for grey images, take their
     gradient to the image by a matrix product (:class:`~lightning_adv.models.grey_conv.GreyConv2d`).
+
+    A backward pass leaves what its forward kept as it is: torch's donated buffers are off.
+
+    On processors with AVX-512, compiled code with several threads has ended a process (memory overwritten inside a
+    backward pass). The cause is unknown, so the first forward there warns.
 
     Args:
         model: images to logits.
@@ -41,26 +53,44 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
         ['bias', 'weight']
     """
     if mode is not None:
-        model.compile(mode=mode, **_LIMIT)
+        model.compile(backend=_Inductor(torch._inductor.list_mode_options(mode)), **_LIMIT)
         return model
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if GreyConv2d.fits(child):
                 setattr(parent, name, GreyConv2d.of(child))
-    model.compile(options={"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else None, **_LIMIT)
+    options = {"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else {}
+    model.compile(backend=_Inductor(options), **_LIMIT)
     return model
+
+
+class _Inductor:
+    """torch's own compiler, with these options and without donated buffers, which a backward pass may overwrite."""
+
+    def __init__(self, options: dict[str, object]) -> None:
+        self.options = options
+
+    def __call__(self, graph: torch.fx.GraphModule, inputs: list[object]) -> Callable:
+        if torch.get_num_threads() > 1 and torch.backends.cpu.get_cpu_capability() == "AVX512" and _on_cpu(inputs):
+            warnings.warn(DANGER, stacklevel=2)
+        with torch._functorch.config.patch(donated_buffer=False):
+            return torch._inductor.compile(graph, inputs, options=self.options)
+
+
+def _on_cpu(inputs: object) -> bool:
+    leaves = torch.utils._pytree.tree_leaves(inputs)
+    return all(each.device.type == "cpu" for each in leaves if isinstance(each, torch.Tensor))
 
 
 class _KeepOnCPU(CustomPartitionerFn):
     """Keeps activations of graphs on a CPU; elsewhere torch's own choice. Pickled by torch, for its cache of code."""
 
     def __call__(self, gm: torch.fx.GraphModule, joint_inputs: object, **given: object) -> object:
-        leaves = torch.utils._pytree.tree_leaves(joint_inputs)
-        if any(isinstance(each, torch.Tensor) and each.device.type != "cpu" for each in leaves):
+        if not _on_cpu(joint_inputs):
             return min_cut_rematerialization_partition(gm, joint_inputs, **given)
         known = inspect.signature(default_partition).parameters
         return default_partition(gm, joint_inputs, **{name: value for name, value in given.items() if name in known})
 
     def uuid(self) -> str:
         """Names this choice in that cache."""
-        return "lightning_adv: keep on CPU, 1"
+        return "lightning_adv: keep on CPU, none donated"

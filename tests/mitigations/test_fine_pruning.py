@@ -60,12 +60,13 @@ def test_a_pruned_channel_gives_zero_for_every_image_after_fine_tuning_too(norm)
 
 
 def test_a_trained_backdoor_goes_and_accuracy_stays():
+    """Over 16 networks trained from other seeds the attack success was .05 at most, the accuracy lost .032 at most."""
     model = badnets()
     clean = share(model, *digits()["test"])
     assert attack_success(model) > 0.95
     report = FinePruning()(model, [digits()["owned"]])
     assert attack_success(model) < 0.1
-    assert share(model, *digits()["test"]) > clean - 0.02
+    assert share(model, *digits()["test"]) > clean - 0.05
     assert dict(model.named_modules())[report.repair.layer].in_channels == 16
     assert 0 < len(report.repair.pruned) < report.repair.channels == 32
 
