@@ -24,6 +24,7 @@ from lightning_adv.callbacks.sweep import EpsSweep, distance_curve
 from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.errors import InputError
 from lightning_adv.metrics import AttackTally, CleanTally
+from lightning_adv.names import file_name
 from lightning_adv.reports.robustness import AttackRow, Examples, RobustnessResult, StageRow
 
 __all__ = ["AttackEvaluation"]
@@ -239,7 +240,7 @@ class AttackEvaluation(EpochEndEvaluation):
         if folder is None or trainer.fast_dev_run:
             return VerdictJournal()
         key = fingerprint(model, self.attacks, str(trainer.precision))
-        journal = VerdictJournal(folder / self.name, key, trainer.global_rank, trainer.world_size)
+        journal = VerdictJournal(folder / file_name(self.name), key, trainer.global_rank, trainer.world_size)
         if len(journal) and trainer.is_global_zero:
             sys.stderr.write(f"{self.name}: going on after {len(journal)} verdicts of an earlier run in {folder}\n")
         return journal

@@ -14,6 +14,7 @@ from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import InspectionReport, Inspector, Search
 from lightning_adv.inspectors.suspect import Suspect
+from lightning_adv.names import file_name
 from lightning_adv.reports.inspection import InspectionResult
 
 __all__ = ["BackdoorInspection"]
@@ -115,7 +116,7 @@ class BackdoorInspection(EpochEndEvaluation):
         if self.result is None or not trainer.is_global_zero or trainer.fast_dev_run:
             return
         for number, (name, report) in enumerate(self.result.reports.items()):
-            _save(report, folder / (f"triggers_{name}.safetensors" if number else "triggers.safetensors"))
+            _save(report, folder / (f"triggers_{file_name(name)}.safetensors" if number else "triggers.safetensors"))
 
 
 def _save(report: InspectionReport, path: Path) -> None:

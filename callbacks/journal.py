@@ -9,6 +9,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.names import key_path
 from lightning_adv.reports.results import Cell, Table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def log_figure(trainer: Trainer, key: str, figure: "Figure") -> None:
         return
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key, [_pixels(figure)], step=trainer.global_step)
+            logger.log_image(key_path(key), [_pixels(figure)], step=trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(key, figure, global_step=trainer.global_step, close=False)
         elif isinstance(logger, CSVLogger):
@@ -56,7 +57,7 @@ def log_table(trainer: Trainer, key: str, table: Table) -> None:
         if isinstance(logger, WandbLogger):
             columns = [_one_type(list(column)) for column in zip(*table.rows, strict=True)]
             rows = [list(row) for row in zip(*columns, strict=True)]
-            logger.log_table(key, columns=table.columns, data=rows, step=trainer.global_step)
+            logger.log_table(key_path(key), columns=table.columns, data=rows, step=trainer.global_step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(key, _markdown(table), global_step=trainer.global_step)
         elif isinstance(logger, CSVLogger):
@@ -65,7 +66,7 @@ def log_table(trainer: Trainer, key: str, table: Table) -> None:
 
 
 def _media(logger: Logger, key: str, step: int, suffix: str) -> Path:
-    path = Path(logger.log_dir) / "media" / f"{key}_{step:06d}{suffix}"
+    path = Path(logger.log_dir) / "media" / f"{key_path(key)}_{step:06d}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 

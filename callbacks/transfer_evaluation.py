@@ -163,17 +163,14 @@ class TransferEvaluation(EpochEndEvaluation):
 
 def _loaded(name: str, path: str) -> nn.Module:
     """The classifier of a checkpoint, frozen."""
-    from lightning_adv.modules import ClassifierModule
+    from lightning_adv.modules import load_classifier
 
     if not Path(path).is_file():
         raise InputError(
             f"source {name!r}: there is no checkpoint {path}; those of a run are in its folder checkpoints/"
         )
     try:
-        module = ClassifierModule.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a file of any kind, read by torch and Lightning
-        raise InputError(
-            f"source {name!r}: {path} is no checkpoint of a ClassifierModule ({type(error).__name__}: {error}); hand "
-            "over other models as modules"
-        ) from error
-    return module.eval().requires_grad_(False)
+        module = load_classifier(path)
+    except InputError as error:
+        raise InputError(f"source {name!r}: {error}") from error
+    return module.requires_grad_(False)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lightning_adv.attacks import Attack, AttackResult, perturbation_norms
+from lightning_adv.names import file_name
 
 __all__ = ["NORMS", "Verdict", "VerdictJournal", "checksums", "fingerprint"]
 
@@ -164,7 +165,7 @@ class VerdictJournal:
         return list(self._notes)
 
     def _shown_file(self, attack: str, first: int) -> Path:
-        return self._folder / f"{attack.replace('/', '_')}-{first}.safetensors"
+        return self._folder / f"{file_name(attack)}-{first}.safetensors"
 
     def _read(self, line: str, own: bool) -> None:
         try:

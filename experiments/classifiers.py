@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lightning_adv.modules import ClassifierModule
+from lightning_adv.modules import ClassifierModule, load_classifier
 
 __all__ = ["ADAM", "CIFAR10_NET", "CIFAR10_RUN", "fit", "trained"]
 
@@ -38,4 +38,4 @@ def trained(data: str, root: str, run: Path, arguments: tuple[str, ...], seed: i
     """The classifier of a run folder in evaluation mode on the CPU; trained at the first call."""
     fit(run / "report" / "results.json", data, root, run, ("--model=ClassifierModule", *arguments), seed)
     checkpoint = run / "checkpoints" / "last.ckpt"
-    return ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu", channels_last=False).eval()
+    return load_classifier(checkpoint, channels_last=False)

@@ -17,7 +17,7 @@ from experiments.page import write_page
 from lightning_adv.attacks import PGD
 from lightning_adv.callbacks import PurificationEvaluation
 from lightning_adv.data import MNIST
-from lightning_adv.modules import ClassifierModule
+from lightning_adv.modules import load_classifier
 from lightning_adv.purifiers import Diffusion
 from lightning_adv.reports.purification import PurificationRow
 from lightning_adv.reports.results import Cell, Table
@@ -51,7 +51,7 @@ def main() -> None:
         pictures="never",
     )
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    model = ClassifierModule.load_from_checkpoint(classifier, map_location="cpu")
+    model = load_classifier(classifier)
     torch.manual_seed(0)
     Trainer(callbacks=[evaluation], **quiet).test(model, MNIST(root=given.root, eval_batch_size=50), verbose=False)
     alone = {row.attack: row.accuracy for row in evaluation.result.rows if row.purifier == "none"}

@@ -22,7 +22,7 @@ from experiments.lgap_tables import attacks_table, blind_table, caption_table, g
 from experiments.page import RESULTS, write_page
 from lightning_adv.attacks import PGD, Attack, AutoAttack
 from lightning_adv.data import MNIST, float_images
-from lightning_adv.modules import ClassifierModule
+from lightning_adv.modules import ClassifierModule, load_classifier
 from lightning_adv.purifiers import (
     Captions,
     ConstantPrompt,
@@ -253,7 +253,7 @@ def train_once(done: Path, run: Path, *options: str) -> None:
 
 
 def _loaded(checkpoint: Path) -> ClassifierModule:
-    return ClassifierModule.load_from_checkpoint(checkpoint, map_location="cpu").eval()
+    return load_classifier(checkpoint)
 
 
 def _test_images(root: str, count: int) -> tuple[Tensor, Tensor, Tensor]:

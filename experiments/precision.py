@@ -20,7 +20,7 @@ from experiments.page import write_page
 from lightning_adv.attacks import PGD
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10
-from lightning_adv.modules import ClassifierModule
+from lightning_adv.modules import load_classifier
 from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
 from lightning_adv.reports.shares import percent_interval, wilson_interval
@@ -103,8 +103,7 @@ def _train(config: Path, folder: Path, seed: int, given: argparse.Namespace) -> 
 def _judge(folder: Path, given: argparse.Namespace) -> tuple[float, float, str]:
     """Clean and robust accuracy in float32, and the interval of the second."""
     checkpoint = folder / "checkpoints" / "last.ckpt"
-    options = {"map_location": "cpu", "channels_last": False, "compile": False}
-    module = ClassifierModule.load_from_checkpoint(checkpoint, **options)
+    module = load_classifier(checkpoint, channels_last=False)
     data = CIFAR10(root=given.root, eval_batch_size=250)
     judge = AttackEvaluation({"pgd20": PGD(EPS, steps=20)}, max_samples=given.attacked, pictures="never")
     silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}

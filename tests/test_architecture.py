@@ -1,6 +1,7 @@
 """The house rules that a reader relies on: imports point down, algorithms are free of the Trainer, files are short."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ FLOORS = (
     ("attacks",),
     ("models", "metrics"),
     ("asking", "files", "pictures"),
-    ("errors",),
+    ("errors", "names"),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
 
@@ -37,6 +38,7 @@ FREE_OF_THE_TRAINER = (
     "metrics",
     "mitigations",
     "models",
+    "names",
     "objectives",
     "purifiers",
     "victims",
@@ -61,6 +63,7 @@ MAY_SEED = {
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
 ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
+SCRIPTS = sorted(path for folder in ("experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
 
 def name(path: Path) -> str:
@@ -152,13 +155,30 @@ def test_the_global_generators_are_not_seeded(path):
     assert not found, "use a generator of your own, or enter the reason in MAY_SEED"
 
 
-@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS], ids=name)
+@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS, *SCRIPTS], ids=name)
 def test_checkpoints_are_loaded_as_data(path):
     for line, call, node in calls(path):
+        assert not call.endswith("load_from_checkpoint"), (
+            f"line {line}: load_from_checkpoint builds the classes that the file names; use load_classifier"
+        )
         keywords = {each.arg: ast.unparse(each.value) for each in node.keywords}
         assert call != "torch.load" or keywords.get("weights_only") == "True", (
             f"line {line}: torch.load without weights_only=True runs the code in the file"
         )
+
+
+@pytest.mark.parametrize("path", sorted(CALLBACKS.rglob("*.py")), ids=name)
+def test_a_name_becomes_that_of_a_file_by_one_function(path):
+    """Names of attacks, inspectors and callbacks are a user's or a stranger's."""
+    for node in (
+        node for node in ast.walk(syntax(path)) if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
+    ):
+        parts = [each.value for each in ast.walk(node.right) if isinstance(each, ast.FormattedValue)]
+        parts += [node.right] if isinstance(node.right, ast.Name | ast.Attribute) else []
+        named = [
+            ast.unparse(part) for part in parts if re.search(r"(^|[._])(name|attack|source|title)$", ast.unparse(part))
+        ]
+        assert not named, f"line {node.lineno}: {named} must go through lightning_adv.names.file_name"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)

@@ -18,15 +18,15 @@ import lightning_adv.modules
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
 from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord
 from lightning_adv.cli.arguments import through_first_config
-from lightning_adv.cli.callback_overrides import parse_quietly, route_callback_overrides
-from lightning_adv.cli.checkpoints import describe_checkpoint
+from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
+from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
 from lightning_adv.cli.front import HelpFormatter
 from lightning_adv.cli.help import COMMANDS
 from lightning_adv.cli.loggers import default_loggers, loggers_in
 from lightning_adv.cli.messages import from_construction
 from lightning_adv.cli.parser import Parser
-from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank
+from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, tell
 from lightning_adv.errors import InputError
 
 __all__ = ["CLI"]
@@ -104,11 +104,12 @@ class CLI(LightningCLI):
                 file = Path(folder) / "checkpoint.yaml"
                 file.write_text(yaml.safe_dump(self.base, sort_keys=False), encoding="utf-8")
                 args = [*args[:1], "--config", str(file), *args[1:]]
-            self.config = parser.parse_args(route_callback_overrides(parser, args))
+            routed = route_callback_overrides(parser, replacing_callbacks(args))
+            self.config = parser.parse_args(routed)
             before = parse_quietly(parser, through_first_config(args))
         if before is not None:
             for change in class_changes(before, self.config[self.config.subcommand]):
-                _tell(f"note: {change}")
+                tell(f"note: {change}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the base class lets a checkpoint override what the user typed; here it gives the defaults."""
@@ -133,7 +134,7 @@ class CLI(LightningCLI):
         last = find_last_checkpoint(folder)
         if self.subcommand == "fit":
             if last is None:
-                _tell(f"no checkpoint in {folder} yet: starting from the beginning")
+                tell(f"no checkpoint in {folder} yet: starting from the beginning")
             return folder, last and str(last)
         if last is None:
             raise InputError(f"{folder} holds no checkpoints/last.ckpt: there is nothing to {self.subcommand}")
@@ -141,7 +142,7 @@ class CLI(LightningCLI):
 
     @staticmethod
     def _refuse_bare_weights(path: str) -> None:
-        if not describe_checkpoint(path).is_checkpoint:
+        if not is_checkpoint(path):
             raise InputError(f"{path} holds bare weights, no run to go on with: load them by --model.weights={path}")
 
     def instantiate_classes(self) -> None:
@@ -158,7 +159,7 @@ class CLI(LightningCLI):
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:
-            _tell(f"run folder: {self.folder}")
+            tell(f"run folder: {self.folder}")
 
     def _check_that_networks_can_be_spread(self) -> None:
         """Lightning would end in the middle of setting the processes up."""
@@ -207,9 +208,3 @@ def _as_list(callbacks: object) -> list:
     if callbacks is None:
         return []
     return list(callbacks) if isinstance(callbacks, (list, tuple)) else [callbacks]
-
-
-def _tell(message: str) -> None:
-    """One line to the user, from one process."""
-    if is_first_rank():
-        print(message, file=sys.stderr, flush=True)

@@ -7,13 +7,18 @@ import yaml
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_config_files", "config_files", "option", "through_first_config", "without_option"]
+__all__ = ["check_config_files", "config_files", "option", "options", "through_first_config", "without_option"]
 
 
 def option(args: list[str], name: str) -> str | None:
     """Value of ``--name value`` or ``--name=value``, the last one given."""
-    values = _values(args, (name,))
+    values = options(args, name)
     return values[-1] if values else None
+
+
+def options(args: list[str], name: str) -> list[str]:
+    """Values of all ``--name value`` and ``--name=value``, in order."""
+    return _values(args, (name,))
 
 
 def config_files(args: list[str]) -> list[str]:

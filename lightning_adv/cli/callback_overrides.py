@@ -1,19 +1,35 @@
-"""``--trainer.callbacks.NAME=VALUE`` reaches the last callback that has an argument of that name.
+"""How callbacks of several configurations and of the command line come together.
 
-The parser alone would hand it to the last callback of the list whether it has such an argument or not.
+A list of callbacks takes the place of the one before it; the parser alone would merge the two wherever the same class
+stands at the same place of both. ``--trainer.callbacks.NAME=VALUE`` reaches the last callback that has an argument of
+that name; the parser alone would hand it to the last callback of the list whether it has such an argument or not.
 """
 
 import contextlib
 import io
 import json
+from pathlib import Path
 
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
+from lightning_adv.cli.arguments import config_files
 from lightning_adv.cli.classes import constructor_defaults
 
-__all__ = ["parse_quietly", "route_callback_overrides"]
+__all__ = ["parse_quietly", "replacing_callbacks", "route_callback_overrides"]
 
 LIST = "--trainer.callbacks"
+NONE = f"{LIST}=null"
+
+
+def replacing_callbacks(args: list[str]) -> list[str]:
+    """``args`` in which what was there before a list of callbacks is forgotten first."""
+    replacing: list[str] = []
+    for arg, following in zip(args, [*args[1:], ""], strict=True):
+        typed = arg == LIST or arg.startswith(f"{LIST}=")
+        named = arg.startswith(("--config", "-c")) and any(map(_lists_callbacks, config_files([arg, following])))
+        replacing += [NONE, arg] if typed or named else [arg]
+    return replacing
 
 
 def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[str]:
@@ -44,6 +60,15 @@ def parse_quietly(parser: ArgumentParser, args: list[str]) -> Namespace | None:
     except (ArgumentError, SystemExit):
         return None
     return config[config.subcommand]
+
+
+def _lists_callbacks(file: str) -> bool:
+    """Whether a configuration sets the callbacks; one that adds some has ``callbacks+``."""
+    try:
+        trainer = yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("trainer")
+    except (AttributeError, OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
+        return False
+    return isinstance(trainer, dict) and "callbacks" in trainer
 
 
 def _taker(classes: list[str], override: str) -> int | None:

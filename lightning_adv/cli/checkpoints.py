@@ -1,19 +1,24 @@
 """What the command line reads from a checkpoint: a configuration that the user's own arguments override."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-
-import yaml
 
 from lightning_adv.callbacks import EpochEndEvaluation
 from lightning_adv.callbacks.run_record import CONFIG_KEY
 from lightning_adv.cli.classes import find_class
+from lightning_adv.cli.stored_config import read_stored_config, without_outputs
 from lightning_adv.errors import InputError
 
-__all__ = ["Described", "describe_checkpoint"]
+__all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
 
 OF_TRAINING = ("optimizer", "lr_scheduler", "weights", "pretrained")
 """Arguments of the model that mean nothing once it is trained."""
+
+CALLBACKS = "trainer.callbacks"
+LIGHTNING = "pytorch-lightning_version"
 
 
 @dataclass(frozen=True)
@@ -24,38 +29,63 @@ class Described:
         config: its model and data, as far as it tells.
         evaluations: configurations of the evaluation callbacks it was trained with.
         is_checkpoint: whether Lightning can load it; else its weights are the model's to load.
+        left_out: dotted names of settings that say where to write, which are the user's alone.
     """
 
     config: dict = field(default_factory=dict)
     evaluations: list[dict] = field(default_factory=list)
     is_checkpoint: bool = True
+    left_out: list[str] = field(default_factory=list)
 
 
-def describe_checkpoint(path: str) -> Described:
-    """Read a Lightning checkpoint or bare weights, without unpickling any code.
+def describe_checkpoint(path: str, trusted: Sequence[str] = ()) -> Described:
+    """Read a Lightning checkpoint or bare weights; nothing in it is executed, imported or built.
+
+    Args:
+        path: of the file.
+        trusted: packages, modules or classes beyond the allow-list that its configuration may name.
 
     Raises:
-        InputError: no such file, not a file of weights, or one that holds code.
+        InputError: no such file, not a file of weights, one that holds code, or a configuration that names what it
+            may not or is none.
     """
-    from lightning_adv.models import read_checkpoint
-
-    file = Path(path)
-    if not file.is_file():
-        raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")
-    checkpoint = {} if file.suffix == ".safetensors" else read_checkpoint(file)
-    if "pytorch-lightning_version" not in checkpoint:
+    checkpoint = _content(path)
+    if LIGHTNING not in checkpoint:
         model = {"class_path": "ClassifierModule", "init_args": {"weights": str(path)}}
         return Described({"model": model}, is_checkpoint=False)
-    whole = yaml.safe_load(str(checkpoint.get(CONFIG_KEY, ""))) or {}
+    whole = read_stored_config(checkpoint.get(CONFIG_KEY, ""), path, trusted)
     config = {key: whole[key] for key in ("model", "data") if whole.get(key)}
     arguments = config.get("model", {}).get("init_args") or {}
     for name in OF_TRAINING:
         arguments.pop(name, None)
     callbacks = (whole.get("trainer") or {}).get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    return Described(config, [each for each in callbacks if _is_evaluation(each["class_path"])])
+    config, left_out = without_outputs(config, "")
+    evaluations, more = without_outputs([each for each in callbacks if _is_evaluation(each["class_path"])], CALLBACKS)
+    return Described(config, evaluations, True, [*left_out, *more])
+
+
+def is_checkpoint(path: str) -> bool:
+    """Whether Lightning can load a file; else it is bare weights.
+
+    Raises:
+        InputError: no such file, not a file of weights, or one that holds code.
+    """
+    return LIGHTNING in _content(path)
+
+
+def _content(path: str) -> dict[str, object]:
+    from lightning_adv.models import read_checkpoint
+
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")
+    return {} if file.suffix == ".safetensors" else read_checkpoint(file)
 
 
 def _is_evaluation(class_path: str) -> bool:
+    """Whether a class that a file may name is an evaluation."""
+    with suppress(ImportError):  # one that the user trusts; the parser says what is wrong with it
+        import_module(class_path.rpartition(".")[0] or "lightning_adv")
     cls = find_class(class_path)
     return cls is not None and issubclass(cls, EpochEndEvaluation)

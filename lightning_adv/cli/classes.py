@@ -1,8 +1,8 @@
 """What the command line knows of the classes that a configuration names."""
 
 import inspect
+import sys
 from collections.abc import Iterator
-from importlib import import_module
 
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from pytorch_lightning.loggers import Logger
@@ -19,7 +19,7 @@ from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
 
-__all__ = ["BASES", "class_names", "constructor_defaults", "find_class"]
+__all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class"]
 
 BASES = (
     LightningModule,
@@ -44,19 +44,17 @@ BASES = (
 
 def class_names(base: type | None) -> list[str]:
     """Names of the classes of one kind, or of all kinds, that can be instantiated; sorted."""
-    classes = (cls for each in (BASES if base is None else (base,)) for cls in _concrete(each))
+    classes = (cls for each in (BASES if base is None else (base,)) for cls in concrete_subclasses(each))
     return sorted({cls.__name__ for cls in classes if not cls.__name__.startswith("_") and cls not in BASES})
 
 
 def find_class(path: str) -> type | None:
-    """The class of a dotted path, or of a name without module; None if there is none."""
+    """The class of a dotted path, or of a name without module; None if there is none in what has been imported."""
     module, _, name = path.rpartition(".")
     if not module:
-        return next((cls for base in BASES for cls in _concrete(base) if cls.__name__ == name), None)
-    try:
-        found = getattr(import_module(module), name, None)
-    except ImportError:
-        return None
+        return next((cls for base in BASES for cls in concrete_subclasses(base) if cls.__name__ == name), None)
+    # A path may come from a file or from an error about one: looking something up must not run it.
+    found = getattr(sys.modules.get(module), name, None)
     return found if isinstance(found, type) else None
 
 
@@ -71,8 +69,9 @@ def constructor_defaults(path: str) -> dict[str, object]:
     return defaults
 
 
-def _concrete(base: type) -> Iterator[type]:
+def concrete_subclasses(base: type) -> Iterator[type]:
+    """Subclasses that can be instantiated, of all that has been imported."""
     for cls in base.__subclasses__():
-        yield from _concrete(cls)
+        yield from concrete_subclasses(cls)
         if not inspect.isabstract(cls):
             yield cls

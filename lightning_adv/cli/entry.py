@@ -4,18 +4,21 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from lightning_adv.cli.allowed_classes import check_trusted, imports_limited_to
 from lightning_adv.cli.app import CLI
-from lightning_adv.cli.arguments import check_config_files, config_files, option, without_option
-from lightning_adv.cli.checkpoints import describe_checkpoint
+from lightning_adv.cli.arguments import check_config_files, config_files, option, options, without_option
+from lightning_adv.cli.checkpoints import Described, describe_checkpoint
 from lightning_adv.cli.help import EVALUATE, PAGES, TRAIN
 from lightning_adv.cli.loggers import finish_wandb
-from lightning_adv.cli.runs import leave_run_folder
+from lightning_adv.cli.runs import leave_run_folder, tell
 from lightning_adv.errors import InputError
+from lightning_adv.names import file_name
 
 __all__ = ["evaluate", "quiet", "train"]
 
@@ -50,12 +53,16 @@ def evaluate(args: list[str] | None = None, default_config: Path | None = None) 
 
 def _train(args: list[str]) -> None:
     command, path = next(iter(args), "fit"), option(args, "--ckpt_path")
-    name = Path(next(iter(config_files(args)), "run")).stem
-    base: dict[str, object] = {}
-    if command != "fit" and path not in KEYWORDS:
-        base = describe_checkpoint(path).config
-        name = name if config_files(args) else _origin(Path(path))
-    CLI(args, name if command == "fit" else f"{command}/{name}", {"program": TRAIN, **PAGES}, base)
+    name = file_name(Path(next(iter(config_files(args)), "run")).stem)
+    pages = {"program": TRAIN, **PAGES}
+    if command == "fit" or path in KEYWORDS:
+        CLI(args, name if command == "fit" else f"{command}/{name}", pages)
+        return
+    trusted, args = _trusted(args)
+    described = _described(path, trusted)
+    name = name if config_files(args) else _origin(Path(path))
+    with imports_limited_to(trusted, args, config_files(args)):
+        CLI(args, f"{command}/{name}", pages, described.config)
 
 
 def _evaluate(args: list[str], default_config: Path | None) -> None:
@@ -66,10 +73,27 @@ def _evaluate(args: list[str], default_config: Path | None) -> None:
     path = option(args, "--ckpt_path")
     if path is None:
         raise InputError("evaluate.py needs --ckpt_path FILE: a checkpoint, or bare weights with --model.backbone=NAME")
-    described = describe_checkpoint(path)
+    trusted, args = _trusted(args)
+    described = _described(path, trusted)
     args = ["test", *(args if described.is_checkpoint else without_option(args, "--ckpt_path"))]
     evaluations = [REPORT, *described.evaluations] if described.evaluations else _callbacks(default_config)
-    CLI(args, f"evaluate/{_origin(Path(path))}", pages, {**described.config, "trainer": {"callbacks": evaluations}})
+    base = {**described.config, "trainer": {"callbacks": evaluations}}
+    files = config_files(args)
+    with imports_limited_to(trusted, args, files) if described.is_checkpoint else nullcontext():
+        CLI(args, f"evaluate/{_origin(Path(path))}", pages, base)
+
+
+def _trusted(args: list[str]) -> tuple[list[str], list[str]]:
+    """What the user lets a checkpoint name, and the command line without it."""
+    return check_trusted(options(args, "--trust")), without_option(args, "--trust")
+
+
+def _described(path: str, trusted: list[str]) -> Described:
+    """What a checkpoint says of itself; tell which of it is not done."""
+    described = describe_checkpoint(path, trusted)
+    for name in described.left_out:
+        tell(f"note: {name} of the checkpoint is left out, as only you say what is written where: --{name}=...")
+    return described
 
 
 def _callbacks(config: Path | None) -> list[dict]:
@@ -78,7 +102,8 @@ def _callbacks(config: Path | None) -> list[dict]:
 
 def _origin(path: Path) -> str:
     """The run that a checkpoint comes from, or the name of the file."""
-    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
+    name = path.absolute().parent.parent.name if path.parent.name == "checkpoints" else path.stem
+    return file_name(name or "run")
 
 
 def _run(args: list[str], command: Callable[[], None]) -> None:

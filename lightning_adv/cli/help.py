@@ -28,6 +28,7 @@ settings come from configuration files and from the command line; what comes lat
   --model.objective=TRADES --model.objective.beta=3 another class by its name; its arguments follow
   --trainer.callbacks.attacks.pgd20.steps=50        an argument of the last callback that has it
   --trainer.callbacks+=ModelSummary                 a callback more by its name
+  --trainer.callbacks=[...]                         in place of those there were, as a list in a later file is
   --print_config                                    show the outcome instead of running it
 """
 
@@ -46,7 +47,7 @@ examples:
 
 _PASS = """\
 Run the trained model of a checkpoint once over the {images} images. Model and data are those of the checkpoint where
-nothing else is said.
+nothing else is said; its configuration may name classes of your own if you add --trust my_package.
 
 examples:
   python train.py {name} --ckpt_path runs/my_run/checkpoints/last.ckpt
@@ -54,15 +55,20 @@ examples:
 """
 
 EVALUATE = {
-    "usage": "python evaluate.py --ckpt_path FILE [--config FILE ...] [--NAME.NAME VALUE ...]",
+    "usage": "python evaluate.py --ckpt_path FILE [--config FILE ...] [--trust PACKAGE ...] [--NAME.NAME VALUE ...]",
     "description": """\
 Attack a trained classifier on the test images and write a report. Model and data are those of the checkpoint, the
-attacks those it was trained with (else configs/evaluate/standard.yaml), where nothing else is said.""",
+attacks those it was trained with (else configs/evaluate/standard.yaml), where nothing else is said.
+
+A checkpoint is data: nothing in it is executed, and its configuration may name only the classes of this project and a
+few of torch, Lightning and Kornia. Classes of your own are let in by --trust my_package (or module, or class; again for
+more of them). Where something is written is never taken from a checkpoint.""",
     "epilog": """\
 examples:
   python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt
   python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --config configs/evaluate/standard.yaml
   python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --trainer.callbacks.attacks.pgd20.steps=100
+  python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --trust my_package
   python evaluate.py --ckpt_path weights.safetensors --model.backbone=preact_resnet18 --data=CIFAR10
 """,
 }

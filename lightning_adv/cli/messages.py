@@ -2,11 +2,12 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from types import TracebackType
 
+from lightning_adv.cli.allowed_classes import remedy
 from lightning_adv.cli.classes import BASES, class_names, constructor_defaults
 from lightning_adv.errors import InputError
 
@@ -17,6 +18,7 @@ CLASS = re.compile(r"Problem with given class_path '([^']*)':")
 CALLABLE = re.compile(r"Type .* expects a function or a callable class: (.*)")
 ABSENT_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 UNKNOWN_ARGUMENT = re.compile(r"Option '([^']+)' is not accepted")
+NOT_ALLOWED = re.compile(r"Importing '([^']+)' is not allowed")
 WRONG_TYPE = re.compile(r"Expected an? (<class .*?>|typing\.Literal\[.*?\])(?:\. Got value: (.*))?$")
 NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|Subclass types expect|"
@@ -105,6 +107,8 @@ def _explain(text: str) -> str:
         return text.splitlines()[0]
     leaf = max(leaves, key=lambda each: each.rank)
     where = ".".join(leaf.keys) or "the configuration"
+    if found := next((match for each in leaves if (match := NOT_ALLOWED.search(each.text))), None):
+        return f"{where} must not be {found[1]!r}, which neither you nor the allow-list name; {remedy(found[1])}"
     if leaf.text.startswith("the following arguments are required: "):
         return f"{where}: {_short(leaf.owner)} needs the argument {leaf.text.partition(': ')[2]}"
     if (found := UNKNOWN_ARGUMENT.match(leaf.text)) and found[1] not in ("class_path", "init_args"):
@@ -190,7 +194,7 @@ def _expected_base(lines: list[str]) -> type | None:
             return None
         if "Subtypes: " in line:
             named = re.findall(r"<class '([\w.]+)\.(\w+)'>", line)
-            classes = (getattr(import_module(module), name, None) for module, name in named)
+            classes = (getattr(sys.modules.get(module), name, None) for module, name in named)
             return next((cls for cls in classes if cls in BASES), None)
     return None
 

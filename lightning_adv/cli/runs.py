@@ -1,13 +1,14 @@
 """The folder of a run: where its configuration, checkpoints, logs and report go."""
 
 import os
+import sys
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder"]
+__all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder", "tell"]
 
 VARIABLE = "LIGHTNING_ADV_RUN_FOLDER"
 """Tells the processes that Lightning launches for other ranks what rank zero chose."""
@@ -56,6 +57,12 @@ def find_last_checkpoint(folder: Path) -> Path | None:
 def is_first_rank() -> bool:
     """Whether this is the process with rank zero, as far as its environment tells."""
     return int(next((os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)) == 0
+
+
+def tell(message: str) -> None:
+    """One line to the user, from one process."""
+    if is_first_rank():
+        print(message, file=sys.stderr, flush=True)
 
 
 def _choose(given: str | None, name: str, resume: bool) -> Path:

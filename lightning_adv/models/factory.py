@@ -30,6 +30,7 @@ from lightning_adv.models.stem import shrink_stem
 __all__ = ["create_model", "list_models"]
 
 SMALL_IMAGE = 64  # pixels; up to this size an ImageNet stem throws most of the image away
+_OF_FILES = ("cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
 _SET_BY_THE_DATA = {"num_classes": "num_classes", "in_chans": "in_channels", "img_size": "image_size"}
 
 
@@ -127,6 +128,12 @@ def _options(
     for option, argument in _SET_BY_THE_DATA.items():
         if option in chosen:
             raise InputError(f"backbone_options must not hold {option}: it is the argument {argument} of create_model")
+    for option in _OF_FILES:  # timm reads and writes what they name; the options may come from a stranger's checkpoint
+        if option in chosen:
+            raise InputError(
+                f"backbone_options must not hold {option}: they say how the network is built; for weights "
+                "of a file there is load_weights, which is --model.weights=FILE on the command line"
+            )
     options: dict[str, object] = {"num_classes": num_classes, "in_chans": in_channels, **chosen}
     if _built_for_one_size(name):
         options["img_size"] = tuple(image_size)

@@ -82,6 +82,13 @@ def test_the_triggers_found_are_in_the_folder_of_the_run(tmp_path):
     assert len(load_triggers(tmp_path / "triggers_deep_inspect.safetensors").labels) > 0
 
 
+def test_the_name_of_an_inspector_does_not_lead_out_of_the_folder_of_the_run(tmp_path):
+    inspectors = {name: cleanse(steps=30) for name in ("first", "../../outside", "a/b")}
+    in_test(BackdoorInspection(inspectors), tmp_path / "runs" / "one")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert len(list((tmp_path / "runs" / "one").glob("triggers*.safetensors"))) == 3
+
+
 def test_triggers_that_never_succeeded_are_not_saved(tmp_path):
     runner = trainer(BackdoorInspection({"nc": cleanse(steps=1)}), folder=tmp_path)
     with pytest.warns(UserWarning, match="found no trigger"):

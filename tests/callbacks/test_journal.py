@@ -63,3 +63,23 @@ def test_the_runs_folder_is_the_first_loggers(tmp_path):
 def test_the_command_lines_folder_does_not_depend_on_the_logger(tmp_path):
     record = RunRecord(LightningArgumentParser(), config=None)
     assert run_folder(trainer(record, folder=tmp_path, logger=CSVLogger(tmp_path, name="mine"))) == tmp_path
+
+
+def test_a_name_that_leads_elsewhere_does_not(model, tmp_path):
+    name = "../../../outside"
+    logger = CSVLogger(tmp_path / "run", name="csv")
+    evaluation = AttackEvaluation(
+        {name: FGSM(eps=0.06), "/outside": FGSM(eps=0.06)},
+        eps_sweep=[0.06],
+        sweep_samples=10,
+        name=name,
+        verdicts=str(tmp_path / "run" / "verdicts"),
+    )
+    runner = trainer(evaluation, folder=tmp_path / "run", logger=logger)
+    runner.validate(model, DataLoader(images(COUNT), batch_size=8), verbose=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"csv", "verdicts"}
+    assert len(list((tmp_path / "run" / "csv" / "version_0" / "media").rglob("*.png"))) == len(
+        evaluation.result.pictures()
+    )
+    assert len(list((tmp_path / "run" / "verdicts").glob("*/*/*.safetensors"))) > 0

@@ -70,6 +70,25 @@ def test_the_standard_suite_can_be_overridden_like_any_configuration(checkpoint)
     assert last_callback(config, "Report")["title"] == "Mine"
 
 
+@pytest.mark.parametrize("stored", ["the standard suite", "those of training"])
+def test_a_users_list_of_evaluations_takes_nothing_from_the_default(stored, checkpoint, trained):
+    if stored == "the standard suite":
+        content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+        config = yaml.safe_load(content["lightning_adv_config"])
+        config["trainer"]["callbacks"] = None
+        torch.save({**content, "lightning_adv_config": yaml.safe_dump(config)}, "plain.ckpt")
+        checkpoint = "--ckpt_path=plain.ckpt"
+    attacks = {"fgsm": {"class_path": "FGSM", "init_args": {"eps": 0.1}}}
+    evaluation = {"class_path": "AttackEvaluation", "init_args": {"attacks": attacks}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "Report"}, evaluation]}}))
+    config = resolved([checkpoint, "--config", "mine.yaml"], standard)
+    arguments = last_callback(config, "AttackEvaluation")
+    assert arguments["eps_sweep"] == []
+    assert arguments["max_samples"] is None
+    assert list(arguments["attacks"]) == ["fgsm"]
+    assert last_callback(config, "Report")["title"] is None
+
+
 def test_a_fragment_adds_to_the_attacks_of_training(checkpoint):
     config = resolved([checkpoint, "--config", str(CONFIGS / "callbacks/attack_evaluation.yaml")], standard)
     names = [each["init_args"].get("name") for each in config["trainer"]["callbacks"]]

@@ -144,3 +144,40 @@ def test_checkpoints_are_switched_off_by_lightnings_own_option():
     assert outcome.status == 0, outcome.err
     assert Path("bare/config.yaml").is_file()
     assert not Path("bare/checkpoints").exists()
+
+
+REPLACING = """trainer:
+  callbacks:
+  - Report
+  - {class_path: AttackEvaluation, init_args: {attacks: {fgsm: {class_path: FGSM, init_args: {eps: 0.1}}}}}
+"""
+
+
+def arguments(config: dict) -> tuple[list, list, object]:
+    evaluation = last_callback(config, "AttackEvaluation")
+    return evaluation["eps_sweep"], list(evaluation["attacks"]), last_callback(config, "Report")["title"]
+
+
+@pytest.mark.parametrize("form", [["--config", "mine.yaml"], ["--config=mine.yaml"], ["-c", "mine.yaml"]])
+def test_a_list_of_callbacks_replaces_that_of_the_file_before_it(form):
+    Path("mine.yaml").write_text(REPLACING)
+    sweep = "--trainer.callbacks.eps_sweep=[0.1]"
+    config = resolved([*FIT, sweep, *form, "--trainer.callbacks.attacks.fgsm.eps=0.3"])
+    assert callbacks(config) == ["Report", "AttackEvaluation"]
+    assert arguments(config) == ([], ["fgsm"], None)
+    assert last_callback(config, "AttackEvaluation")["attacks"]["fgsm"]["init_args"]["eps"] == 0.3
+
+
+def test_a_list_that_is_typed_replaces_what_was_before_it():
+    attacks = "attacks: {fgsm: {class_path: FGSM, init_args: {eps: 0.1}}}"
+    typed = f"[Report, {{class_path: AttackEvaluation, init_args: {{{attacks}}}}}]"
+    sweep = "--trainer.callbacks.eps_sweep=[0.1]"
+    for form in ([f"--trainer.callbacks={typed}"], ["--trainer.callbacks", typed]):
+        assert arguments(resolved([*FIT, sweep, *form])) == ([], ["fgsm"], None)
+
+
+def test_a_file_that_adds_callbacks_replaces_none():
+    Path("more.yaml").write_text("trainer: {callbacks+: [{class_path: ModelSummary}]}\n")
+    config = resolved([*FIT, "--trainer.callbacks.eps_sweep=[0.1]", "--config", "more.yaml"])
+    assert callbacks(config) == ["Report", "AttackEvaluation", "ModelSummary"]
+    assert last_callback(config, "AttackEvaluation")["eps_sweep"] == [0.1]
