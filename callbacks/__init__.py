@@ -17,6 +17,7 @@ from lightning_adv.callbacks.physical_evaluation import PhysicalEvaluation
 from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.callbacks.stop_on_signal import StopOnSignal
 from lightning_adv.callbacks.transfer_evaluation import TransferEvaluation
 
 __all__ = [
@@ -34,5 +35,6 @@ __all__ = [
     "PurificationEvaluation",
     "Report",
     "RunRecord",
+    "StopOnSignal",
     "TransferEvaluation",
 ]

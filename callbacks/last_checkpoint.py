@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.interruption import Interrupted, requested
 
-__all__ = ["LastCheckpoint"]
+__all__ = ["LastCheckpoint", "end_if_asked"]
 
 
 class LastCheckpoint(Checkpoint):
@@ -17,6 +19,7 @@ class LastCheckpoint(Checkpoint):
 
     Lightning writes a checkpoint beside the old one and renames it, so a kill leaves one of the two whole. Between a
     batch and the validation that follows it nothing is saved: a run resumed there would leave that validation out.
+    A run that SIGTERM or Ctrl-C asks to end is saved after the step, and ended.
 
     Args:
         every_n_steps: optimiser steps between two saves within an epoch.
@@ -48,18 +51,55 @@ class LastCheckpoint(Checkpoint):
         """Save if n steps are done since the last time; never with gradients half accumulated."""
         stepped = trainer.global_step > self._step
         self._step = trainer.global_step
-        due = trainer.global_step - self._saved_at >= self.every_n_steps
-        if stepped and due and not _validation_follows(trainer, batch_idx):
+        if not stepped or _validation_follows(trainer, batch_idx):
+            return
+        number = asked_to_end(trainer)
+        if number or trainer.global_step - self._saved_at >= self.every_n_steps:
             self._save(trainer)
+        if number:
+            raise Interrupted(number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the finished epoch."""
+        """Save the finished epoch; a run that is asked to end goes no further, unless it was the last one."""
         self._save(trainer)
+        if not _is_last(trainer):
+            end_if_asked(trainer)
+
+    def write(self, trainer: Trainer, checkpoint: dict) -> None:
+        """Keep a checkpoint that was made before; on rank zero, which need not wait for the others."""
+        if not trainer.fast_dev_run:
+            trainer.strategy.save_checkpoint(checkpoint, self.path)
 
     def _save(self, trainer: Trainer) -> None:
         if not trainer.fast_dev_run:
             self._saved_at = trainer.global_step
             trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def end_if_asked(trainer: Trainer) -> None:
+    """End a run that a signal asks to end; call on all ranks.
+
+    Raises:
+        Interrupted: one of the ranks has got a signal.
+    """
+    number = asked_to_end(trainer)
+    if number:
+        raise Interrupted(number)
+
+
+def asked_to_end(trainer: Trainer) -> int:
+    """Number of the signal that a rank has got, 0 if none has; the same on all of them."""
+    number = requested() or 0
+    if trainer.world_size == 1:
+        return number
+    return int(trainer.strategy.reduce(torch.tensor(number, device=trainer.strategy.root_device), reduce_op="max"))
+
+
+def _is_last(trainer: Trainer) -> bool:
+    """Whether training ends with this epoch."""
+    epochs, steps = trainer.max_epochs or -1, trainer.max_steps
+    at_limit = 0 < epochs <= trainer.fit_loop.epoch_progress.current.processed or 0 < steps <= trainer.global_step
+    return trainer.should_stop or at_limit
 
 
 def _validation_follows(trainer: Trainer, batch_idx: int) -> bool:

@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.errors import InputError
+from lightning_adv.interruption import Interrupted
 
 __all__ = ["Report"]
 
@@ -78,18 +80,22 @@ class Report(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write what this run has measured before it ended, whatever it ended by."""
         if self._results(trainer):
-            self._write(trainer, pl_module)
+            try:
+                self._write(trainer, pl_module, ended=_ended(trainer, exception))
+            except InputError as error:  # such as a full disk, which may be what the run ended by
+                rank_zero_warn(f"no report of what was measured: {error}")
 
     def _results(self, trainer: Trainer) -> list:
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]
         return [each.result for each in evaluations if each.result is not None]
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule, ended: str | None = None) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run or self.path is None:
             return
         from lightning_adv.reports.html import write_report
         from lightning_adv.reports.run import run_info
 
+        finished = None if ended else datetime.now(UTC)
         record = next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
         page = write_report(
             self.path,
@@ -97,7 +103,18 @@ class Report(Callback):
             sections=self._results(trainer),
             histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
             baselines=self.baselines,
-            run=run_info(record.seed if record else None, self.path.parent, self.started, finished=datetime.now(UTC)),
+            run=run_info(
+                record.seed if record else None, self.path.parent, self.started, finished=finished, ended=ended
+            ),
             config_yaml=record.text if record else "",
         )
         print(f"report: {page}", flush=True)
+
+
+def _ended(trainer: Trainer, exception: BaseException) -> str:
+    """How a run ended that did not finish, and how far it came."""
+    how = "interrupted" if isinstance(exception, (Interrupted, KeyboardInterrupt)) else "ended by an error"
+    done, planned = trainer.fit_loop.epoch_progress.current.processed, trainer.max_epochs or -1
+    if trainer.state.fn != "fit":
+        return how
+    return f"{how}, {done} of {planned} epochs" if planned > 0 else f"{how}, {trainer.global_step} steps"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-__all__ = ["KilledOnce"]
+__all__ = ["KilledOnce", "Signalled"]
 
 
 class KilledOnce(Callback):
@@ -27,3 +27,40 @@ class KilledOnce(Callback):
         if trainer.global_step == self.step and trainer.global_rank == 1 and not self.mark.exists():
             self.mark.touch()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Signalled(Callback):
+    """Sends this process a signal when a hook of an epoch is called, unless that has happened before.
+
+    Args:
+        number: of the signal.
+        hook: name of the hook.
+        epoch: counted from 0.
+        batch: in which batch of the epoch; None for hooks that are called once an epoch.
+        times: how often, one right after the other.
+        group: send it to all processes of the group, as a terminal does.
+        mark: file that tells that it has happened.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        hook: str,
+        epoch: int = 0,
+        batch: int | None = None,
+        times: int = 1,
+        group: bool = False,
+        mark: str = "signalled",
+    ) -> None:
+        self.number, self.epoch, self.batch, self.times = number, epoch, batch, times
+        self.group, self.mark = group, Path(mark)
+        setattr(self, hook, self._strike)
+
+    def _strike(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
+        at_batch = self.batch is None or self.batch in batch[-2:]
+        due = trainer.current_epoch == self.epoch and at_batch and trainer.is_global_zero
+        if not due or self.mark.exists():
+            return
+        self.mark.touch()
+        for _ in range(self.times):
+            os.killpg(os.getpgrp(), self.number) if self.group else signal.raise_signal(self.number)

@@ -22,7 +22,7 @@ FLOORS = (
     ("attacks",),
     ("models", "metrics"),
     ("asking", "files", "pictures"),
-    ("errors", "names"),
+    ("errors", "interruption", "names"),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
 
@@ -35,6 +35,7 @@ FREE_OF_THE_TRAINER = (
     "files",
     "fooling",
     "inspectors",
+    "interruption",
     "metrics",
     "mitigations",
     "models",

@@ -1,5 +1,6 @@
 """``train.py`` and ``evaluate.py``: LightningCLI with this project's classes, names and manners."""
 
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+from pytorch_lightning.accelerators import CPUAccelerator
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -16,20 +18,25 @@ import lightning_adv.attacks
 import lightning_adv.data
 import lightning_adv.modules
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
-from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord
+from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord, StopOnSignal
 from lightning_adv.cli.arguments import through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
 from lightning_adv.cli.front import HelpFormatter
 from lightning_adv.cli.help import COMMANDS
+from lightning_adv.cli.lock import lock_folder
 from lightning_adv.cli.loggers import default_loggers, loggers_in
 from lightning_adv.cli.messages import from_construction
 from lightning_adv.cli.parser import Parser
-from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, tell
+from lightning_adv.cli.ranks import keep_ranks
+from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank, tell
 from lightning_adv.errors import InputError
 
 __all__ = ["CLI"]
+
+FEWEST_PROCESSES = 8
+"""So many may share a core or two, to try things out."""
 
 FROM_DATA = ("num_classes", "in_channels", "image_size", "mean", "std", "class_names")
 """Arguments of a module that describe the data and are taken from the datamodule."""
@@ -123,6 +130,8 @@ class CLI(LightningCLI):
         self.folder, self.checkpoint = self._settle(config)
         if self.checkpoint and not self.base:  # what gave the base was read already
             self._refuse_bare_weights(self.checkpoint)
+        if is_first_rank() and not config.trainer.fast_dev_run:
+            lock_folder(self.folder)
         config.run = None  # config.yaml describes a run that can be repeated: elsewhere, and from its beginning
         config.ckpt_path = None if self.subcommand == "fit" else self.checkpoint
 
@@ -156,6 +165,12 @@ class CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         """Say where the run goes, now that nothing but the data can be wrong with it."""
+        processes, most = self.trainer.num_devices, max(FEWEST_PROCESSES, os.cpu_count() or 1)
+        if isinstance(self.trainer.accelerator, CPUAccelerator) and processes > most:
+            raise InputError(
+                f"trainer.devices={processes} starts {processes} processes on a machine of {os.cpu_count()} cores: ask "
+                f"for at most {most}"
+            )
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:
@@ -178,7 +193,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
         """The trainer with this project's defaults: its folder, CSV and TensorBoard logs, bars on a terminal only."""
         config = self._get(self.config_init, "trainer")
-        callbacks = config.callbacks = _as_list(config.callbacks)
+        callbacks = config.callbacks = [StopOnSignal(), *_as_list(config.callbacks)]
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder / "checkpoints")
@@ -196,7 +211,9 @@ class CLI(LightningCLI):
         if config.enable_model_summary is None:
             config.enable_model_summary = terminal
         config.default_root_dir = str(self.folder)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        keep_ranks(trainer)
+        return trainer
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, object]:
         """The command's arguments; a checkpoint from wherever is loaded without unpickling code."""

@@ -1,23 +1,28 @@
 """The entry points of ``train.py`` and ``evaluate.py``."""
 
 import logging
+import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_adv.cli.allowed_classes import check_trusted, imports_limited_to
 from lightning_adv.cli.app import CLI
 from lightning_adv.cli.arguments import check_config_files, config_files, option, options, without_option
 from lightning_adv.cli.checkpoints import Described, describe_checkpoint
+from lightning_adv.cli.foreseen import foreseen
 from lightning_adv.cli.help import EVALUATE, PAGES, TRAIN
+from lightning_adv.cli.interrupted import tell_interrupted
 from lightning_adv.cli.loggers import finish_wandb
-from lightning_adv.cli.runs import leave_run_folder, tell
+from lightning_adv.cli.ranks import GRACE, RankLost
+from lightning_adv.cli.runs import is_first_rank, leave_run_folder, tell
 from lightning_adv.errors import InputError
+from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
 from lightning_adv.names import file_name
 
 __all__ = ["evaluate", "quiet", "train"]
@@ -107,18 +112,38 @@ def _origin(path: Path) -> str:
 
 
 def _run(args: list[str], command: Callable[[], None]) -> None:
-    """Run a command; print a user's mistake as one line and exit with status 2."""
+    """Run a command; print a user's mistake, or how to go on after a signal, as one line; exit with its status."""
     quiet()
     try:
-        check_config_files(args)
-        command()
-    except (InputError, MisconfigurationException) as error:
+        with heeding(leads=is_first_rank()):
+            check_config_files(args)
+            command()
+    except Interrupted as interruption:
+        sys.exit(tell_interrupted(interruption, args))
+    except InputError as error:
+        _wait_for_the_first_rank()
         sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except RankLost as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(1)
+    except Exception as error:
+        message = foreseen(error)
+        if message is None:
+            raise
+        _wait_for_the_first_rank()
+        sys.stderr.write(f"error: {message}\n")
         sys.exit(2)
     else:
         finish_wandb()
     finally:
         leave_run_folder()
+
+
+def _wait_for_the_first_rank() -> None:
+    """A mistake that all ranks make is the first one's to tell: it ends this one meanwhile."""
+    if LAUNCHER in os.environ:
+        threading.Event().wait(GRACE)
 
 
 def quiet() -> None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from lightning_adv.cli.lock import unlock_folder
 from lightning_adv.errors import InputError
 
 __all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder", "tell"]
@@ -41,6 +42,7 @@ def choose_run_folder(given: str | None, name: str, resume: bool) -> Path:
 
 def leave_run_folder() -> None:
     """Forget the choice, so that another run in the same process makes its own; nothing empty is left behind."""
+    unlock_folder()
     folder = os.environ.pop(VARIABLE, None)
     if folder and is_first_rank():
         with suppress(OSError):  # what holds files is not removed

@@ -48,8 +48,9 @@ class RunInfo:
         dirty: whether tracked files differ from that commit; None where there is no commit.
         versions: name to version of Python and of the libraries that decide the figures.
         machine: where it ran.
-        started, finished: ISO 8601 times with their offset; ``finished`` is None while the run goes on.
+        started, finished: ISO 8601 times with their offset; ``finished`` is None of a run that goes on or was ended.
         folder: folder of the run.
+        ended: how far a run came that did not finish, such as "interrupted, 2 of 15 epochs"; else None.
     """
 
     command: str
@@ -61,6 +62,7 @@ class RunInfo:
     started: str
     finished: str | None
     folder: str
+    ended: str | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -80,6 +82,7 @@ def run_info(
     started: datetime,
     *,
     finished: datetime | None = None,
+    ended: str | None = None,
     command: Sequence[str] | None = None,
     repository: str | os.PathLike[str] = ".",
 ) -> RunInfo:
@@ -89,6 +92,7 @@ def run_info(
         seed: the run's seed.
         folder: folder of the run.
         started, finished: times with a time zone; leave ``finished`` out while the run goes on.
+        ended: how far a run came that did not finish.
         command: the command line, default that of this process.
         repository: folder whose git commit is recorded.
     """
@@ -104,6 +108,7 @@ def run_info(
         started=_iso(started),
         finished=None if finished is None else _iso(finished),
         folder=str(folder),
+        ended=ended,
     )
 
 

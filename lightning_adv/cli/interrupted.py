@@ -1,0 +1,57 @@
+"""What a user is told after SIGTERM or Ctrl-C: where the run was, and the command that goes on with it."""
+
+import os
+import shlex
+import sys
+
+from lightning_adv.cli.arguments import without_option
+from lightning_adv.cli.runs import VARIABLE, is_first_rank
+from lightning_adv.interruption import Interrupted
+
+__all__ = ["go_on", "resuming_command", "tell_interrupted"]
+
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
+"""Variables of those that start a process for every rank; their own part of the command is not known here."""
+
+
+def tell_interrupted(interruption: Interrupted, args: list[str]) -> int:
+    """Say so in one line, once for all ranks; the exit status.
+
+    Args:
+        interruption: what ended the command.
+        args: its command line without the program's name.
+    """
+    if is_first_rank():
+        place = f" {interruption.place}" if interruption.place else ""
+        sys.stderr.write(f"interrupted{place}{go_on(args)}\n")
+        sys.stderr.flush()
+    return interruption.status
+
+
+def go_on(args: list[str]) -> str:
+    """The end of a line that says how to go on; empty before the run has a folder, and where it leaves nothing."""
+    folder = os.environ.get(VARIABLE)
+    if not folder or any(arg.startswith("--trainer.fast_dev_run") for arg in args):
+        return ""
+    return f"; go on with: {resuming_command(args, folder)}"
+
+
+def resuming_command(args: list[str], folder: str) -> str:
+    """The command line that goes on with a run, as a shell takes it.
+
+    Args:
+        args: those of the run.
+        folder: of the run.
+
+    Example:
+        >>> import sys
+        >>> sys.argv[0] = "train.py"
+        >>> resuming_command(["fit", "--config", "my demo.yaml", "--run=old"], "runs/demo")
+        "python train.py fit --config 'my demo.yaml' --run runs/demo --ckpt_path last"
+    """
+    kept = without_option(args, "--run")
+    line = [sys.argv[0], *kept, "--run", folder]
+    if kept[:1] == ["fit"]:
+        line = [sys.argv[0], *without_option(kept, "--ckpt_path"), "--run", folder, "--ckpt_path", "last"]
+    program = "the same launcher, and " if any(name in os.environ for name in LAUNCHERS) else "python "
+    return program + shlex.join(line)
