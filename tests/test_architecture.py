@@ -21,7 +21,7 @@ FLOORS = (
     ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
     ("models", "metrics"),
-    ("asking", "files", "pictures"),
+    ("asking", "files", "pictures", "pixels"),
     ("errors", "interruption", "names"),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
@@ -41,6 +41,7 @@ FREE_OF_THE_TRAINER = (
     "models",
     "names",
     "objectives",
+    "pixels",
     "purifiers",
     "victims",
 )

@@ -12,12 +12,14 @@ from lightning_adv.asking import Classifier
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import described
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_single_draws
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.trace import ModelMode, leaves_no_trace
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["Attack"]
 
@@ -111,7 +113,7 @@ class Attack(ABC):
         """
         if self.shortest is not None or self.judges_itself:  # the best image found need not be the last
             return self.run(model, x, y, target=target, index=index).images
-        _check(x, y, target)
+        x, y, target = _checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target))
             return self.perturb(goal, self._noise(x, index, restart=0)).detach()
@@ -127,7 +129,7 @@ class Attack(ABC):
         A model that draws from the global generators, or answers the draws of ``EOT`` differently, is judged by the
         mean of fresh draws, and no sample is dropped. (One with a generator of its own shows only to ``EOT``.)
         """
-        _check(x, y, target)
+        x, y, target = _checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target), keep_best=True)
             first_success = torch.full((len(x),), -1, device=x.device)
@@ -230,28 +232,22 @@ def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor,
     return x.detach().to(torch.float32, copy=True), y, target
 
 
-def _check(x: Tensor, y: Tensor, target: Tensor | None) -> None:
+def _checked(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Images in [0, 1] to the last bit and classes in int64, if they can be meant."""
     if x.dim() != 4 or not x.is_floating_point():
         raise InputError(f"images must be a float tensor N x C x H x W, got {x.dtype} of shape {tuple(x.shape)}")
     if len(x) == 0:
         raise InputError("the batch is empty: an attack needs at least one image")
-    if y.shape != (len(x),) or y.is_floating_point():
-        raise InputError(f"labels must be {len(x)} integers, one an image, got {y.dtype} of shape {tuple(y.shape)}")
-    low, high = torch.aminmax(x)  # one host sync for both
-    low, high = torch.stack([low, high]).tolist()
-    if not (low >= 0 and high <= 1):
-        cause = (
-            "they contain NaN"
-            if low != low or high != high
-            else "normalise inside the model (backbones from create_model do), not in the datamodule; "
-            "uint8 images are divided by 255 first"
-        )
-        raise InputError(f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: {cause}")
+    y = as_labels(y, len(x))
+    check_pixels(
+        x,
+        "normalise inside the model (backbones from create_model do), not in the datamodule; uint8 images are divided "
+        "by 255 first",
+    )
+    x = x.clamp(0, 1)
     if target is None:
-        return
-    if target.shape != y.shape or target.is_floating_point():
-        raise InputError(
-            f"targets must be {len(x)} integers, one an image, got {target.dtype} of shape {tuple(target.shape)}"
-        )
+        return x, y, None
+    target = as_labels(target, len(x), "targets")
     if bool((target == y).any()):
         raise InputError("a target equals its label: the attack would succeed without moving; choose another class")
+    return x, y, target

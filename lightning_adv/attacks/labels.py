@@ -12,12 +12,13 @@ WHOLE = frozenset(
 )
 
 
-def as_labels(label: Tensor, count: int) -> Tensor:
+def as_labels(label: Tensor, count: int, what: str = "labels") -> Tensor:
     """[N] int64 of N labels of any integer type.
 
     Args:
         label: [N].
         count: N, the number of images.
+        what: the message begins with.
 
     Raises:
         InputError: another shape; floats, which would be cut off, or booleans.
@@ -28,7 +29,7 @@ def as_labels(label: Tensor, count: int) -> Tensor:
     """
     if not isinstance(label, Tensor) or label.shape != (count,) or label.dtype not in WHOLE:
         got = f"{label.dtype} of shape {tuple(label.shape)}" if isinstance(label, Tensor) else type(label).__name__
-        raise InputError(f"labels must be {count} integers, one an image, got {got}; convert them, e.g. label.long()")
+        raise InputError(f"{what} must be {count} integers, one an image, got {got}; convert them, e.g. label.long()")
     return label.long()
 
 

@@ -20,6 +20,7 @@ from lightning_adv.attacks.noise import Noise, SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["SubstituteAttack", "SubstituteRound"]
 
@@ -123,12 +124,13 @@ class SubstituteAttack(Attack):
         Raises:
             InputError: images outside [0, 1], more of them than queries, a label from K on, an oracle that fails.
         """
-        if images.dim() != 4 or not len(images) or images.min() < 0 or images.max() > 1:
+        if images.dim() != 4 or not len(images):
             raise InputError(f"the seed set must be images [N, C, H, W] in [0, 1], got shape {tuple(images.shape)}")
+        check_pixels(images, "divide uint8 images by 255", "the seed set must be images, which")
         if len(images) > self.queries:
             raise InputError(f"the seed set has {len(images)} images, and only {self.queries} queries are allowed")
         generator = torch.Generator().manual_seed(self.seed)
-        x, history = images.detach().clone().float(), []
+        x, history = images.detach().float().clamp(0, 1), []
         y = self._labels(oracle, x, num_classes)
         devices = range(torch.cuda.device_count())  # the seed below goes to all of them
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):

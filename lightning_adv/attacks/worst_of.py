@@ -9,6 +9,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws
@@ -69,6 +70,7 @@ class WorstOf(Attack):
         lucky draw, so that the outcome of all is judged again. ``restart`` is that of the attack that broke the sample.
         Arguments and errors as in calling the attack.
         """
+        y, target = as_labels(y, len(x)), None if target is None else as_labels(target, len(x), "targets")
         (name, first), *others = self.attacks.items()
         began = time.perf_counter()
         worst = first.run(model, x, y, target=target, index=index)
@@ -123,7 +125,6 @@ def _named(attacks: list[Attack]) -> dict[str, Attack]:
 
 def _score(attack: Attack, result: AttackResult, y: Tensor, target: Tensor | None) -> Tensor:
     """Margin of each result [N], one measure for all attacks; the failure of a minimal-norm attack is no finding."""
-    y, target = y.long(), None if target is None else target.long()
     score = margin(result.logits, y, target)
     return score if attack.shortest is None else torch.where(result.success, score, -torch.inf)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["MaskedPattern", "SavedTriggers", "load_triggers", "save_triggers"]
 
@@ -174,6 +175,4 @@ def _check_saved(tensors: Mapping[str, Tensor], where: str) -> None:
     if labels.is_floating_point() or len(labels.unique()) < len(labels):
         raise InputError(f"{where}: labels must be integers, each class once, got {labels.tolist()}")
     for name in ("masks", "patterns"):
-        low, high = torch.stack(torch.aminmax(tensors[name].float())).tolist()
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{where}: {name} must lie in [0, 1], got [{low:.3g}, {high:.3g}]")
+        check_pixels(tensors[name].float(), "a mask and a pattern are images", f"{where}: {name}")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lightning_adv.data.images import IndexedImages, InMemoryImages
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["check_not_one_class", "check_source", "count_classes"]
 
@@ -89,9 +90,5 @@ def _check_pixels(data: InMemoryImages, where: str) -> None:
             f"{where}: {len(broken)} images hold NaN or infinite pixels, the first is image {int(broken[0])};"
             " repair or remove them"
         )
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        raise InputError(
-            f"{where}: float pixels must lie in [0, 1], got [{low:.4g}, {high:.4g}]; store 0 to 255 as uint8 or divide"
-            " by 255, and leave normalisation to the model"
-        )
+    remedy = "store 0 to 255 as uint8 or divide by 255, and leave normalisation to the model"
+    check_pixels(images, remedy, f"{where}: float pixels")

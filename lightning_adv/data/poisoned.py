@@ -20,6 +20,7 @@ from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["PoisonedDataModule"]
 
@@ -259,12 +260,7 @@ def _first_image(images: Dataset) -> Tensor:
             f"poisoning needs images as float tensors [C, H, W] in [0, 1], the training data gives {what}; end its "
             "transform with ToTensor"
         )
-    low, high = image.aminmax()
-    if low < 0 or high > 1:
-        raise InputError(
-            f"images must lie in [0, 1] to be poisoned, got [{low:.3g}, {high:.3g}]; normalise inside the model, not "
-            "in the data set"
-        )
+    check_pixels(image, "normalise inside the model, not in the data set that is to be poisoned")
     return image
 
 

@@ -14,6 +14,7 @@ from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["Detector", "LabelledImages", "Verdict"]
 
@@ -235,11 +236,7 @@ def checked_index(x: Tensor, index: Tensor | None) -> Tensor:
         raise InputError(
             f"images must be a float tensor N x C x H x W with N >= 1, got {x.dtype} of shape {tuple(x.shape)}"
         )
-    low, high = torch.stack(torch.aminmax(x)).tolist()  # one host sync for both
-    if not (low >= 0 and high <= 1):
-        raise InputError(
-            f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]: normalise inside the model, not in the datamodule"
-        )
+    check_pixels(x, "normalise inside the model, not in the datamodule")
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device, torch.int64)
     if index.shape != (len(x),):
         raise InputError(f"index must be {len(x)} integers, one an image, got shape {tuple(index.shape)}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 __all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "shuffled_minibatches"]
 
@@ -101,11 +102,8 @@ class CleanImages:
         )
         # Copies made here can take part in gradients, which tensors of inference mode cannot.
         image = torch.cat([_floats(each).to(device, copy=True) for each, _ in pairs])
-        low, high = torch.stack(torch.aminmax(image)).tolist()
-        if not (low >= 0 and high <= 1):
-            raise InputError(
-                f"images must lie in [0, 1], got [{low:.3g}, {high:.3g}]; normalise inside the model, not in the data"
-            )
+        check_pixels(image, "normalise inside the model, not in the data")
+        image.clamp_(0, 1)
         labelled = all(label is not None for _, label in pairs)
         return cls(
             image, torch.cat([label.to(device, torch.int64, copy=True) for _, label in pairs]) if labelled else None

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_pixels
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -63,8 +64,9 @@ class Victim(nn.Module, ABC):
                 f"{type(self).__name__} learns from images [N, C, H, W] and N integer labels, got shapes "
                 f"{tuple(images.shape)} and {tuple(labels.shape)} ({labels.dtype})"
             )
-        if not len(images) or images.min() < 0 or images.max() > 1:
-            raise InputError(f"{type(self).__name__} learns from images in [0, 1]; divide uint8 images by 255")
+        if not len(images):
+            raise InputError(f"{type(self).__name__} needs images to learn from, got none")
+        check_pixels(images, "divide uint8 images by 255", f"images that {type(self).__name__} learns from")
         if len(labels.unique()) < 2:
             raise InputError(f"{type(self).__name__} needs images of at least two classes, got {labels[0].item()} only")
         self.num_classes = int(labels.max()) + 1

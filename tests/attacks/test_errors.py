@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_adv.attacks import BIM, FGSM, PGD
+from lightning_adv.attacks import BIM, FGSM, PGD, Square, WorstOf
 from lightning_adv.attacks.budget import as_float, as_text
 from lightning_adv.errors import InputError
 
@@ -51,11 +51,38 @@ def test_an_index_of_another_length_is_refused():
         PGD(steps=1)(smooth_cnn(), images(), LABELS, index=torch.arange(2))
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+@pytest.mark.parametrize("attack", [PGD(steps=2), Square(queries=3), WorstOf([FGSM()])])
+def test_pixels_that_only_rounding_put_outside_are_taken_for_what_they_are(attack):
+    x = images().round()
+    apart = x + 1.2e-7 * (2 * x - 1)
+    assert apart.max() > 1 > 0 > apart.min()
+    found, expected = attack.run(smooth_cnn(), apart, LABELS).images, attack.run(smooth_cnn(), x, LABELS).images
+    assert torch.equal(found, expected)
+    assert 0 <= found.min() <= found.max() <= 1
+    assert torch.equal(attack(smooth_cnn(), apart, LABELS), attack(smooth_cnn(), x, LABELS))
+
+
+def test_what_is_outside_is_not_shown_as_if_it_were_inside():
+    with pytest.raises(InputError, match=r"images must lie in \[0, 1\], got \[.*, 1.00001\]: normalise"):
+        PGD(steps=1).run(smooth_cnn(), images().round() * (1 + 1e-5), LABELS)
+
+
+@pytest.mark.parametrize("entry", ["__call__", "run"])
+def test_truth_values_are_no_classes(entry):
+    with pytest.raises(InputError, match=r"labels must be 6 integers, one an image, got torch.bool"):
+        getattr(PGD(steps=1), entry)(smooth_cnn(), images(), LABELS > 0)
+    with pytest.raises(InputError, match=r"targets must be 6 integers, one an image, got torch.bool"):
+        getattr(PGD(steps=1), entry)(smooth_cnn(), images(), LABELS, target=LABELS == 0)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.int8, torch.int16, torch.int32])
 def test_labels_and_targets_of_any_integer_type_are_accepted(dtype):
     model, x = smooth_cnn(), images()
+    labels, targets = LABELS.to(dtype), ((LABELS + 1) % 3).to(dtype)
     expected = FGSM()(model, x, LABELS, target=(LABELS + 1) % 3)
-    assert torch.equal(FGSM()(model, x, LABELS.to(dtype), target=((LABELS + 1) % 3).to(dtype)), expected)
+    assert torch.equal(FGSM()(model, x, labels, target=targets), expected)
+    ensemble = WorstOf([FGSM(eps=0.001), PGD(steps=2)])
+    assert torch.equal(ensemble.run(model, x, labels).images, ensemble.run(model, x, LABELS).images)
 
 
 @pytest.mark.parametrize("attack", [PGD, BIM, FGSM])

@@ -1,0 +1,39 @@
+"""Pixels lie in [0, 1]: checked in one place, with the same tolerance everywhere."""
+
+import torch
+from torch import Tensor
+
+from lightning_adv.errors import InputError
+
+__all__ = ["check_pixels"]
+
+ROUNDING = 1e-6
+"""Resizing, colour transforms and float16 leave pixels such as 1 + 1.2e-7."""
+
+
+def check_pixels(images: Tensor, remedy: str, what: str = "images") -> None:
+    """Refuse pixels outside [0, 1] by more than rounding; who computes with the range clamps. One host sync.
+
+    Args:
+        images: of any shape, not empty.
+        remedy: what to do about it, the end of the message.
+        what: the message begins with.
+
+    Raises:
+        InputError: a pixel outside [0, 1], or NaN.
+
+    Example:
+        >>> check_pixels(torch.tensor([0.0, 1 + 1.2e-7]), "divide by 255")
+    """
+    low, high = torch.stack(torch.aminmax(images)).tolist()
+    if low >= -ROUNDING and high <= 1 + ROUNDING:
+        return
+    if low != low or high != high:
+        remedy = "they contain NaN"
+    raise InputError(f"{what} must lie in [0, 1], got [{_shown(low)}, {_shown(high)}]: {remedy}")
+
+
+def _shown(value: float) -> str:
+    """Short, but never as if it lay inside where it does not."""
+    short = f"{value:.3g}"
+    return short if 0 <= value <= 1 or not 0 <= float(short) <= 1 else f"{value:.7g}"
