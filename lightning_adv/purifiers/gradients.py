@@ -1,4 +1,4 @@
-"""Exact gradients through many steps in the memory of one."""
+"""Exact gradients through many steps in the memory of one, and of many images in the memory of a few."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-__all__ = ["recomputed"]
+__all__ = ["MEMORY", "fitting", "in_parts", "recomputed"]
+
+MEMORY = 512
+"""MiB that a purifier's graph may take by default: a classifier and its gradients need the rest."""
 
 
 def recomputed(step: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
@@ -21,3 +24,34 @@ def recomputed(step: Callable[..., Tensor], *arguments: Tensor) -> Tensor:
     if not (torch.is_grad_enabled() and any(each.requires_grad for each in arguments)):
         return step(*arguments)
     return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def fitting(x: Tensor, kept: float, memory: float) -> int:
+    """How many images like these [N, C, H, W] have a graph of at most ``memory`` MiB; at least 1.
+
+    Args:
+        x: images; one of them tells the size.
+        kept: float32 numbers that a backward pass keeps for each number of an image.
+        memory: in MiB.
+
+    Example:
+        >>> fitting(torch.zeros(1, 3, 224, 224), kept=60, memory=512)
+        14
+    """
+    return max(1, int(memory * 2**20 / (4 * kept * x[0].numel())))
+
+
+def in_parts(step: Callable[..., Tensor], size: int, *arguments: Tensor) -> Tensor:
+    """``step(*arguments)`` for ``size`` rows at a time, of which a backward pass holds the graph of one part at a time.
+
+    ``step`` must treat rows alone, and otherwise be as in :func:`recomputed`.
+
+    Args:
+        step: tensors [N, ...] to a tensor [N, ...].
+        size: rows of a part.
+        arguments: its tensors.
+    """
+    if len(arguments[0]) <= size:
+        return step(*arguments)
+    parts = zip(*(each.split(size) for each in arguments), strict=True)
+    return torch.cat([recomputed(step, *part) for part in parts])

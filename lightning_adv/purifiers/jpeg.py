@@ -10,9 +10,16 @@ from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.errors import InputError
+from lightning_adv.purifiers.gradients import MEMORY, fitting
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["JPEG", "DifferentiableJPEG"]
+
+BLOCK = 16
+"""Side of what the codec compresses at a time, the colours at half their size."""
+
+KEPT = 18
+"""Numbers that a backward pass through kornia's codec keeps for each number of an image in colour."""
 
 
 class JPEG(Purifier):
@@ -59,13 +66,15 @@ class JPEG(Purifier):
 class DifferentiableJPEG(Purifier):
     """kornia's differentiable codec (Reich et al., 2024): about two grey levels (mean) from the real one.
 
-    Images are padded to whole blocks by repeating their edges. Grey images go through the luma channel.
+    Images are padded to whole blocks by repeating their edges. Grey images go through the luma channel. The codec keeps
+    some 17 numbers for each number of an image; images go through it at most 32 at a time, and their gradients too.
 
     Args:
         quality: 1 to 100.
+        memory: MiB that the graph of the exact gradient may take; of one image at least.
 
     Raises:
-        InputError: quality out of range; at the call, images of other than 1 or 3 channels.
+        InputError: quality or memory out of range; at the call, images of other than 1 or 3 channels.
 
     Example:
         >>> x = torch.rand(1, 1, 8, 8, requires_grad=True)
@@ -75,10 +84,18 @@ class DifferentiableJPEG(Purifier):
     """
 
     chunk = 32
+    forgets = True
 
-    def __init__(self, quality: int = 90) -> None:
+    def __init__(self, quality: int = 90, memory: float = MEMORY) -> None:
         super().__init__()
-        self.quality = _checked(quality)
+        if not 0 < memory < float("inf"):
+            raise InputError(f"memory must be a positive number of MiB, got {memory}")
+        self.quality, self.memory = _checked(quality), memory
+
+    def chunk_of(self, x: Tensor) -> int:
+        """As many as fit into the memory, at most ``chunk``."""
+        height, width = (size + -size % BLOCK for size in x.shape[2:])
+        return min(self.chunk, fitting(torch.empty(1, 3, height, width, device="meta"), KEPT, self.memory))
 
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """kornia's codec on RGB images of whole 16 x 16 blocks."""
@@ -87,7 +104,7 @@ class DifferentiableJPEG(Purifier):
         _check_channels(x)
         height, width = x.shape[2:]
         rgb = x.expand(-1, 3, -1, -1)
-        blocks = torch.nn.functional.pad(rgb, (0, -width % 16, 0, -height % 16), mode="replicate")
+        blocks = torch.nn.functional.pad(rgb, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
         quality = torch.full((len(x),), float(self.quality), device=x.device)
         coded = jpeg_codec_differentiable(blocks, quality)[..., :height, :width]
         return coded if x.shape[1] == 3 else coded.mean(dim=1, keepdim=True)

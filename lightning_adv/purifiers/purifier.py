@@ -2,12 +2,14 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import BPDA, SampleNoise
 from lightning_adv.errors import InputError
+from lightning_adv.purifiers.gradients import recomputed
 
 __all__ = ["Purifier", "content_index", "into_the_box"]
 
@@ -46,6 +48,9 @@ class Purifier(nn.Module, ABC):
 
     A network's sums are rounded in an order that the size of its batch decides: in equal batches bits are equal.
     """
+
+    forgets: bool = False
+    """Whether a backward pass computes every chunk again, so that the graph of one is held at a time."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -90,13 +95,19 @@ class Purifier(nn.Module, ABC):
 
     def purify_in_chunks(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """:meth:`purify` of ``chunk`` images at a time: bits that do not depend on the size of the batch."""
-        if self.chunk is None:
+        chunk = self.chunk_of(x)
+        if chunk is None:
             return self.purify(x, noise)
         parts = []
-        for rows in torch.arange(len(x), device=x.device).split(self.chunk):
-            full = rows[torch.arange(self.chunk, device=x.device).clamp_max(len(rows) - 1)]
-            parts.append(self.purify(x[full], noise.select(full))[: len(rows)])
+        for rows in torch.arange(len(x), device=x.device).split(chunk):
+            full = rows[torch.arange(chunk, device=x.device).clamp_max(len(rows) - 1)]
+            purify = partial(self.purify, noise=noise.select(full))
+            parts.append((recomputed(purify, x[full]) if self.forgets else purify(x[full]))[: len(rows)])
         return torch.cat(parts)
+
+    def chunk_of(self, x: Tensor) -> int | None:
+        """``chunk`` for images of this size [N, C, H, W], a function of their size alone."""
+        return self.chunk
 
     def with_gradient(self, x: Tensor, index: Tensor | None = None, draw: int = 0) -> Tensor:
         """The same with the best gradient that is known: exact where there is one, else that of the surrogate."""
