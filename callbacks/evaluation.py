@@ -16,6 +16,7 @@ from lightning_adv.callbacks.journal import log_figure, log_table
 from lightning_adv.callbacks.progress import track
 from lightning_adv.callbacks.share import Share, evaluation_loader
 from lightning_adv.errors import InputError
+from lightning_adv.reports.kept import as_state, from_state
 from lightning_adv.reports.results import EvaluationResult
 
 __all__ = ["EpochEndEvaluation", "scalars_of_epoch"]
@@ -67,6 +68,7 @@ class EpochEndEvaluation(Callback):
         self.name, self.every_n_epochs, self.max_samples = name, every_n_epochs, max_samples
         self.batch_size, self.pictures, self.seed = batch_size, pictures, seed
         self.result: EvaluationResult | None = None
+        self._before: EvaluationResult | None = None  # what the run had measured when it was interrupted
         self.history: dict[str, list[list[float]]] = {}
         self._pictured = True
 
@@ -87,12 +89,12 @@ class EpochEndEvaluation(Callback):
         return self._generate_state_key(name=self.name)
 
     def state_dict(self) -> dict:
-        """The history of scalars, so that the curves of a resumed run are whole."""
-        return {"history": self.history}
+        """The last result and the history of scalars, so that the report of a resumed run is whole."""
+        return {"history": self.history, "result": None if self.result is None else as_state(self.result)}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take the history up again."""
-        self.history = state_dict["history"]
+        """Take the history up again, and in ``fit`` the last result."""
+        self.history, self._before = state_dict["history"], from_state(state_dict.get("result"))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
@@ -102,7 +104,8 @@ class EpochEndEvaluation(Callback):
         trainer.validate_loop.inference_mode = trainer.test_loop.inference_mode = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say so if the evaluation will never run in this fit."""
+        """Go on from the last result; say so if the evaluation will never run in this fit."""
+        self.result = self.result or self._before
         if not trainer.enable_validation:
             rank_zero_warn(
                 f"{type(self).__name__} {self.name!r} runs after validation, and this fit has none: it needs a "

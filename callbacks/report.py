@@ -20,7 +20,9 @@ HISTORY_PREFIXES = ("train/", "val/", "test/")
 class Report(Callback):
     """Writes ``report/index.html``, ``results.json`` and PNGs after fit, validate and test, also when interrupted.
 
-    It collects the latest typed result of every evaluation callback of the trainer and the history of the scalars.
+    It collects the latest typed result of every evaluation callback of the trainer and the history of the scalars. Both
+    are in the checkpoint: a run that is gone on with when it is finished already writes the same report again, with the
+    provenance of the process that trained.
 
     Args:
         title: heading of the page; default the name of the model's class.
@@ -39,6 +41,7 @@ class Report(Callback):
         self.history: dict[str, list[list[float]]] = {}
         self.started = datetime.now(UTC)
         self.path: Path | None = None
+        self._trained = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the baselines now: a wrong path must not surface after hours of training."""
@@ -57,6 +60,10 @@ class Report(Callback):
     def load_state_dict(self, state_dict: dict) -> None:
         """Take the history up again."""
         self.history = state_dict["history"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there is something to train: a run that was finished already has nothing."""
+        self._trained = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note what was measured in this epoch; the checkpoint of its end holds it."""
@@ -94,18 +101,21 @@ class Report(Callback):
             return
         from lightning_adv.reports.html import write_report
         from lightning_adv.reports.run import run_info
+        from lightning_adv.reports.storage import finished_run
 
         finished = None if ended else datetime.now(UTC)
         record = next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
+        repeated = trainer.state.fn == "fit" and not self._trained and ended is None
+        info = (finished_run(self.path) if repeated else None) or run_info(
+            record.seed if record else None, self.path.parent, self.started, finished=finished, ended=ended
+        )
         page = write_report(
             self.path,
             title=self.title or type(pl_module).__name__,
             sections=self._results(trainer),
             histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
             baselines=self.baselines,
-            run=run_info(
-                record.seed if record else None, self.path.parent, self.started, finished=finished, ended=ended
-            ),
+            run=info,
             config_yaml=record.text if record else "",
         )
         print(f"report: {page}", flush=True)

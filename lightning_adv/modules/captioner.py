@@ -6,9 +6,11 @@
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from lightning_adv.errors import InputError
-from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.files import replace_folder
+from lightning_adv.modules.resumable import Resumable
 from lightning_adv.modules.templates import CaptionTemplates, bert_tokenizer
 from lightning_adv.purifiers.captions import caption_tokens, in_colour
 from lightning_adv.purifiers.pretrained import without_progress_bars
@@ -19,7 +21,7 @@ IGNORED = -100
 """A label that costs nothing."""
 
 
-class CaptionerModule(SeededSteps, LightningModule):
+class CaptionerModule(Resumable, LightningModule):
     """A small BLIP that learns to say what is on an image, from templates filled with the class names.
 
     ``forward`` maps images in [0, 1] to captions. After ``fit`` model and processor are written to ``export`` as
@@ -78,6 +80,7 @@ class CaptionerModule(SeededSteps, LightningModule):
         self.processor = BlipProcessor(BlipImageProcessor(size=size), bert_tokenizer(self.templates.all()))
         self.network = BlipForConditionalGeneration(_config(self.processor.tokenizer, side, patch, width, layers))
         self.lr, self.export = lr, export
+        self.train_loss = MeanMetric(nan_strategy="disable")
 
     def forward(self, image: Tensor) -> list[str]:
         """Captions of images [N, C, H, W] in [0, 1], each word the likeliest next one."""
@@ -87,7 +90,7 @@ class CaptionerModule(SeededSteps, LightningModule):
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
         """One step on ``(image, label, ...)``."""
         loss = self._loss(batch[0], self.templates.drawn(batch[1]))
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
+        self.log_train_loss(loss, len(batch[0]))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -109,8 +112,7 @@ class CaptionerModule(SeededSteps, LightningModule):
     def save_pretrained(self, folder: str) -> None:
         """Write model (safetensors) and processor as a transformers folder, which ``Captions`` reads."""
         with without_progress_bars():
-            self.network.save_pretrained(folder)
-            self.processor.save_pretrained(folder)
+            replace_folder(folder, lambda new: [each.save_pretrained(new) for each in (self.network, self.processor)])
 
     def _loss(self, image: Tensor, captions: list[str]) -> Tensor:
         tokens = {name: value.to(image.device) for name, value in self._tokens(captions).items()}

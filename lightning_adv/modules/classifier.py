@@ -1,6 +1,6 @@
 """The LightningModule that trains a classifier with any objective."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -15,13 +15,13 @@ from torchmetrics.classification import MulticlassAccuracy
 from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
-from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.modules.resumable import Resumable
 from lightning_adv.objectives import CrossEntropy, FreeAdversarialTraining, Objective
 
 __all__ = ["ClassifierModule"]
 
 
-class ClassifierModule(SeededSteps, LightningModule):
+class ClassifierModule(Resumable, LightningModule):
     """Trains ``backbone`` on ``objective``; knows no attack by name.
 
     ``forward`` maps images [N, C, H, W] in [0, 1] to logits [N, K]; normalisation is the backbone's first layer.
@@ -162,7 +162,10 @@ class ClassifierModule(SeededSteps, LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Go on with the seed of the run and what the objective remembers."""
         super().on_load_checkpoint(checkpoint)
-        self.objective.load_state_dict(checkpoint.get("objective", {}))
+        state = checkpoint.get("objective", {})
+        if not isinstance(state, Mapping):
+            raise InputError(f"the checkpoint is damaged: what it holds of the objective is a {type(state).__name__}")
+        self.objective.load_state_dict(state)
 
     @staticmethod
     def _build(

@@ -8,16 +8,18 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics import MeanMetric
 
 from lightning_adv.errors import InputError
-from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.files import replace_folder
+from lightning_adv.modules.resumable import Resumable
 from lightning_adv.modules.sharding import shard, whole
 from lightning_adv.purifiers.pretrained import check_images
 
 __all__ = ["DiffusionModule"]
 
 
-class DiffusionModule(SeededSteps, LightningModule):
+class DiffusionModule(Resumable, LightningModule):
     """An unconditional DDPM on diffusers' ``UNet2DModel``, its weights averaged over training (EMA).
 
     ``forward`` predicts the noise. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
@@ -77,6 +79,7 @@ class DiffusionModule(SeededSteps, LightningModule):
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps)
         self.lr, self.export = lr, export
+        self.train_loss = MeanMetric(nan_strategy="disable")
 
     def configure_model(self) -> None:
         """Spread the networks where the strategy asks for it."""
@@ -94,7 +97,7 @@ class DiffusionModule(SeededSteps, LightningModule):
         timestep = torch.randint(len(self.scheduler.betas), (len(image),), device=image.device)
         noisy = self.scheduler.add_noise(image, noise, timestep)
         loss = F.mse_loss(self.network(noisy, timestep).sample, noise)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
+        self.log_train_loss(loss, len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -128,4 +131,4 @@ class DiffusionModule(SeededSteps, LightningModule):
 
         pipeline = DDPMPipeline(unet=whole(self.average.module), scheduler=self.scheduler)
         if self.global_rank == 0:
-            pipeline.save_pretrained(folder, safe_serialization=True)
+            replace_folder(folder, lambda new: pipeline.save_pretrained(new, safe_serialization=True))

@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torchmetrics import MeanMetric
 
 from lightning_adv.errors import InputError
-from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.files import replace_folder
+from lightning_adv.modules.resumable import Resumable
 from lightning_adv.modules.sharding import shard, whole
 from lightning_adv.modules.templates import CaptionTemplates, clip_tokenizer
 from lightning_adv.purifiers.captions import in_colour
@@ -22,7 +24,7 @@ __all__ = ["LatentDiffusionModule"]
 LATENT_CHANNELS = 4
 
 
-class LatentDiffusionModule(SeededSteps, LightningModule):
+class LatentDiffusionModule(Resumable, LightningModule):
     """A small Stable Diffusion: autoencoder, text encoder and denoising network, trained from nothing in one run.
 
     One ``train.py fit`` does all: the first ``autoencoder_epochs`` epochs train the autoencoder, which then stays as it
@@ -111,6 +113,7 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
         self.scheduler = _scheduler(timesteps)
         self.autoencoder_epochs, self.unguided, self.kl = autoencoder_epochs, unguided, kl
         self.lr, self.export = lr, export
+        self.train_loss = MeanMetric(nan_strategy="disable")
 
     def configure_model(self) -> None:
         """Spread the networks where the strategy asks for it."""
@@ -144,7 +147,7 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
             untold = torch.rand(len(captions)) < self.unguided
             captions = ["" if alone else said for alone, said in zip(untold.tolist(), captions, strict=True)]
             loss = self._denoising(self.denoiser, image, captions, None)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
+        self.log_train_loss(loss, len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -197,7 +200,7 @@ class LatentDiffusionModule(SeededSteps, LightningModule):
             requires_safety_checker=False,
         )
         with without_progress_bars():
-            pipeline.save_pretrained(folder, safe_serialization=True)
+            replace_folder(folder, lambda new: pipeline.save_pretrained(new, safe_serialization=True))
 
     def _autoencoding(self, image: Tensor) -> Tensor:
         posterior = self.autoencoder.encode(image).latent_dist

@@ -7,15 +7,17 @@ import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
 from torch import Tensor
+from torchmetrics import MeanMetric
 
 from lightning_adv.errors import InputError
-from lightning_adv.modules.seeded import SeededSteps
+from lightning_adv.files import replace_folder
+from lightning_adv.modules.resumable import Resumable
 from lightning_adv.purifiers.pretrained import check_images
 
 __all__ = ["VQVAEModule"]
 
 
-class VQVAEModule(SeededSteps, LightningModule):
+class VQVAEModule(Resumable, LightningModule):
     """A VQ-VAE on diffusers' ``VQModel``, with Gaussian noise on its inputs and clean images as its goal.
 
     ``forward`` maps images in [0, 1] to their reconstructions. After ``fit`` the network is written to ``export``, from
@@ -73,6 +75,7 @@ class VQVAEModule(SeededSteps, LightningModule):
         )
         self.network.quantize.legacy, self.network.quantize.beta = False, beta
         self.noise, self.lr, self.export = noise, lr, export
+        self.train_loss = MeanMetric(nan_strategy="disable")
 
     def forward(self, image: Tensor) -> Tensor:
         """Reconstructions [N, C, H, W] of images [N, C, H, W] in [0, 1]."""
@@ -84,7 +87,7 @@ class VQVAEModule(SeededSteps, LightningModule):
         noisy = image + self.noise * torch.randn_like(image) if self.noise else image
         restored, commitment = self._coded(noisy)
         loss = 4 * F.mse_loss(restored, image) + commitment  # 4: the networks see [-1, 1]
-        self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(image))
+        self.log_train_loss(loss, len(image))
         return loss
 
     def validation_step(self, batch: tuple, batch_idx: int) -> None:
@@ -104,7 +107,7 @@ class VQVAEModule(SeededSteps, LightningModule):
 
     def save_pretrained(self, folder: str) -> None:
         """Write the network as a diffusers folder (safetensors), which ``VQVAE(folder)`` reads."""
-        self.network.save_pretrained(folder, safe_serialization=True)
+        replace_folder(folder, lambda new: self.network.save_pretrained(new, safe_serialization=True))
 
     def _coded(self, image: Tensor) -> tuple[Tensor, Tensor]:
         decoded = self.network.decode(self.network.encode(2 * image - 1).latents)

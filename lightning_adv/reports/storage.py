@@ -1,4 +1,4 @@
-"""``results.json``: its layout, writing it so that a kill leaves the old file or the new one, and reading it back.
+"""``results.json``: its layout, its text, and reading it back.
 
 The layout is documented in docs/results_schema.md.
 """
@@ -7,16 +7,15 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn, TypedDict, cast
 
 from lightning_adv.errors import InputError
 from lightning_adv.reports.results import EvaluationResult
-from lightning_adv.reports.run import RunInfo
+from lightning_adv.reports.run import Machine, RunInfo
 
-__all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "read_results", "write_atomically"]
+__all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "finished_run", "read_results"]
 
 SCHEMA = 1
 Histories = Mapping[str, Sequence[tuple[int, float]]]
@@ -130,27 +129,6 @@ def _finite(value: object) -> object:
     return value
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replaces a file in one step: readers see the old content or the new, also when the process is killed.
-
-    Raises:
-        InputError: the folder cannot be made or written.
-    """
-    # One fixed name beside the target: what a killed run left there, the next run replaces.
-    waiting = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with waiting.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(waiting, path)
-    except OSError as error:
-        with suppress(OSError):
-            waiting.unlink()
-        raise InputError(f"cannot write {path}: {error.strerror}; choose a writable folder for the report") from error
-
-
 def read_results(path: str | os.PathLike[str]) -> ResultsDocument:
     """A ``results.json`` that a report wrote, checked.
 
@@ -180,6 +158,18 @@ def read_results(path: str | os.PathLike[str]) -> ResultsDocument:
     for i, section in enumerate(document["sections"]):
         _check_section(section, f"results {file}, sections[{i}]")
     return cast(ResultsDocument, document)
+
+
+def finished_run(folder: Path) -> RunInfo | None:
+    """Provenance of the finished run whose report is in a folder, None if there is none."""
+    if not (folder / "results.json").is_file():
+        return None
+    try:
+        run = dict(read_results(folder)["run"])
+        info = RunInfo(**run | {"machine": Machine(**run["machine"])})
+    except (InputError, KeyError, TypeError):  # another version's
+        return None
+    return info if info.finished else None
 
 
 def _refuse_constant(name: str) -> NoReturn:

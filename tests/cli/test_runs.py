@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -132,3 +133,15 @@ def test_the_script_itself_exits_with_status_2_and_one_line():
     assert process.returncode == 2
     assert process.stderr == "error: there is no option --trainer.max_epoch; did you mean --trainer.max_epochs?\n"
     assert process.stdout == ""
+
+
+def test_repeating_a_finished_run_writes_the_same_report_again(trained):
+    shutil.copytree(trained, "finished")
+    written = {path: path.read_bytes() for path in Path("finished/report").rglob("*") if path.is_file()}
+    assert len(written) > 3, "page, results and pictures"
+    for each in (Path("finished/report/index.html"), *Path("finished/report/pictures").iterdir()):
+        each.unlink()  # a kill between the last checkpoint and the report
+    outcome = run([*FIT, "--ckpt_path=last", "--run=finished"])
+    assert outcome.status == 0, outcome.err
+    assert "epoch 1/1" not in outcome.out
+    assert {path: path.read_bytes() for path in Path("finished/report").rglob("*") if path.is_file()} == written

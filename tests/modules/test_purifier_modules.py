@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 from torch.utils.data import DataLoader
 
 from lightning_adv.errors import InputError
 from lightning_adv.modules import DiffusionModule, VQVAEModule
 from lightning_adv.purifiers import VQVAE, Diffusion
+from tests.callbacks.recipes import EveryCheckpoint, SmallData
 from tests.callbacks.strangers import CHANNELS, SIZE, images, trainer
 
 pytestmark = pytest.mark.filterwarnings(
@@ -51,6 +53,20 @@ def test_the_same_seed_gives_the_same_weights(kind):
         torch.manual_seed(5)
         fitted(module, max_epochs=1)
     assert all(torch.equal(value, two.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [VQVAEModule, DiffusionModule])
+def test_an_interrupted_epoch_reports_the_loss_of_all_its_batches(kind, tmp_path):
+    def trained(*callbacks: Callback, checkpoint: Path | None = None) -> float:
+        runner = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
+        runner.fit(small(kind), datamodule=SmallData(), ckpt_path=checkpoint)
+        return float(runner.callback_metrics["train/loss"])
+
+    saved = EveryCheckpoint(tmp_path)
+    torch.manual_seed(5)
+    whole = trained(saved)
+    for checkpoint in saved.copies[-4:-1]:  # within the last epoch
+        assert trained(checkpoint=checkpoint) == whole, checkpoint.name
 
 
 def test_noise_on_the_inputs_changes_what_is_learnt():

@@ -1,0 +1,85 @@
+"""What the project's modules share: a checkpoint that fits, and an epoch that goes on where it was interrupted."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from lightning_adv.models import check_finite, check_state
+from lightning_adv.modules.seeded import SeededSteps
+
+__all__ = ["Resumable"]
+
+KEY = "epoch_so_far"
+
+
+class Resumable(SeededSteps):
+    """Mixed into a LightningModule: what ``train_...`` metrics have counted of an epoch is in its checkpoint.
+
+    Lightning forgets it, and the figures of an epoch that was interrupted would be those of its last part. The ranks'
+    counts are added up; rank zero takes them up again, so that the number of ranks may change. A checkpoint of another
+    architecture, or with weights that are no numbers, is refused in one line.
+    """
+
+    _so_far: dict[str, dict[str, Tensor]] | None = None
+    _of_epoch = -1
+
+    def log_train_loss(self, loss: Tensor, images: int) -> None:
+        """Log the mean of ``train/loss`` over the images of an epoch; needs a ``MeanMetric`` named ``train_loss``."""
+        self.train_loss.update(loss.detach(), images)
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+
+    def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
+        """Take up what was counted before an interruption."""
+        super().on_train_batch_start(batch, batch_idx)
+        so_far, self._so_far = self._so_far, None
+        # A checkpoint of an epoch's end holds the counts of that epoch; they are none of the next one's.
+        if so_far is None or batch_idx == 0 or self._of_epoch != self.current_epoch or self.global_rank != 0:
+            return
+        for name, states in so_far.items():
+            for state, value in states.items():
+                setattr(getattr(self, name), state, value.to(self.device))
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the counts of all ranks."""
+        super().on_save_checkpoint(checkpoint)
+        if self._trainer is None or self.trainer.state.fn != "fit":
+            return
+        counts = {name: self._totals(metric) for name, metric in self._train_metrics().items()}
+        checkpoint[KEY] = {"epoch": self.current_epoch, "metrics": counts}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Refuse weights that do not fit, and remember the counts.
+
+        Raises:
+            InputError: weights are missing, left over, of another shape or not finite.
+        """
+        super().on_load_checkpoint(checkpoint)
+        path = (self._trainer.ckpt_path if self._trainer is not None else None) or "the checkpoint"
+        state = checkpoint.get("state_dict")
+        if isinstance(state, Mapping):  # a sharded one is loaded otherwise
+            check_finite(state, path)
+            if self.strict_loading:
+                check_state(state, self, path)
+        kept = checkpoint.get(KEY)
+        if kept is None:
+            return
+        own = self._train_metrics()
+        self._of_epoch = int(kept["epoch"])
+        self._so_far = {
+            name: {
+                key: torch.as_tensor(states[key]).to(value.dtype).reshape(value.shape)
+                for key, value in own[name].metric_state.items()
+            }
+            for name, states in kept["metrics"].items()
+            if name in own
+        }
+
+    def _train_metrics(self) -> dict[str, Metric]:
+        children = dict(self.named_children())
+        return {name: each for name, each in children.items() if name.startswith("train_") and isinstance(each, Metric)}
+
+    def _totals(self, metric: Metric) -> dict[str, Tensor]:
+        states = metric.metric_state.items()
+        return {name: self.trainer.strategy.reduce(each.clone(), reduce_op="sum").cpu() for name, each in states}
