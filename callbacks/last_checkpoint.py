@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.whole_checkpoints import check_loops, keep_checkpoints_whole
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import Interrupted, requested
 
@@ -17,8 +18,9 @@ __all__ = ["LastCheckpoint", "end_if_asked"]
 class LastCheckpoint(Checkpoint):
     """Keeps ``checkpoints/last.ckpt`` of the run's folder: every n steps and at the end of every epoch.
 
-    Lightning writes a checkpoint beside the old one and renames it, so a kill leaves one of the two whole. Between a
-    batch and the validation that follows it nothing is saved: a run resumed there would leave that validation out.
+    A kill, a full disk or a loss of power leaves the old checkpoint or the new one, of this and of every other callback
+    of the trainer that saves (:class:`WholeCheckpoints`). Between a batch and the validation that follows it nothing is
+    saved: a run resumed there would leave that validation out.
     A run that SIGTERM or Ctrl-C asks to end is saved after the step, and ended.
 
     Args:
@@ -36,14 +38,27 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps, self.folder = every_n_steps, folder
         self.path: Path | None = None
         self._saved_at = self._step = 0
+        self._optimizers: int | None = None  # of the checkpoint that the run goes on from
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Fix the path, the same on all ranks."""
+        """Fix the path, the same on all ranks, and how checkpoints are saved."""
+        keep_checkpoints_whole(trainer)
         self.path = (Path(self.folder) if self.folder else run_folder(trainer) / "checkpoints") / "last.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count steps from here on."""
+        """Count steps from here on; refuse to go on without the state of an optimiser, which Lightning would."""
+        if self._optimizers not in (None, len(trainer.optimizers)):
+            raise InputError(
+                f"the checkpoint {trainer.ckpt_path} holds states of {self._optimizers} optimisers and the model has "
+                f"{len(trainer.optimizers)}; go on with the model that it was trained with"
+            )
         self._saved_at = self._step = trainer.global_step
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
+        """Check how far the run came, before Lightning takes it over."""
+        check_loops(trainer, checkpoint)
+        states = checkpoint.get("optimizer_states")
+        self._optimizers = len(states) if isinstance(states, list) and trainer.state.fn == "fit" else None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int

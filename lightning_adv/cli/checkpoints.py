@@ -75,12 +75,15 @@ def is_checkpoint(path: str) -> bool:
 
 
 def _content(path: str) -> dict[str, object]:
-    from lightning_adv.models import read_checkpoint
+    from lightning_adv.models import check_layout, read_checkpoint
 
     file = Path(path)
     if not file.is_file():
         raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")
-    return {} if file.suffix == ".safetensors" else read_checkpoint(file)
+    checkpoint = {} if file.suffix == ".safetensors" else read_checkpoint(file)
+    if LIGHTNING in checkpoint:
+        check_layout(checkpoint, path)
+    return checkpoint
 
 
 def _is_evaluation(class_path: str) -> bool:

@@ -20,6 +20,7 @@ from lightning_adv.cli.help import EVALUATE, PAGES, TRAIN
 from lightning_adv.cli.interrupted import tell_interrupted
 from lightning_adv.cli.loggers import finish_wandb
 from lightning_adv.cli.ranks import GRACE, RankLost
+from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import is_first_rank, leave_run_folder, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
@@ -128,7 +129,7 @@ def _run(args: list[str], command: Callable[[], None]) -> None:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)
     except Exception as error:
-        message = foreseen(error)
+        message = foreseen(error) or from_restoring(error)
         if message is None:
             raise
         _wait_for_the_first_rank()

@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from lightning_adv.models.factory import create_model, list_models
     from lightning_adv.models.normalize import Normalize, NormalizedModel
     from lightning_adv.models.registry import register
-    from lightning_adv.models.weights import load_weights, read_checkpoint, read_state_dict
+    from lightning_adv.models.soundness import check_archive, check_finite, check_layout
+    from lightning_adv.models.weights import check_state, load_weights, read_checkpoint, read_state_dict
 
 __all__ = [
     "Backbone",
     "Normalize",
     "NormalizedModel",
+    "check_archive",
+    "check_finite",
+    "check_layout",
+    "check_state",
     "compile_classifier",
     "create_model",
     "list_models",
@@ -33,6 +38,10 @@ _HOME = {
     "Backbone": "backbone",
     "Normalize": "normalize",
     "NormalizedModel": "normalize",
+    "check_archive": "soundness",
+    "check_finite": "soundness",
+    "check_layout": "soundness",
+    "check_state": "weights",
     "compile_classifier": "compiled",
     "create_model": "factory",
     "list_models": "factory",

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.models.key_matching import Match, match_keys
+from lightning_adv.models.soundness import check_archive, check_finite
 
-__all__ = ["load_weights", "read_checkpoint", "read_state_dict"]
+__all__ = ["check_state", "load_weights", "read_checkpoint", "read_state_dict"]
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
 _NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
@@ -46,6 +47,25 @@ def load_weights(path: str | Path, model: nn.Module) -> None:
     model.load_state_dict(match.weights, strict=False)
 
 
+def check_state(state: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> None:
+    """Refuse a state dict that a model cannot load, name for name.
+
+    Args:
+        state: tensors by name.
+        model: of any architecture.
+        path: where they are from, for the message.
+
+    Raises:
+        InputError: weights are missing, left over or of another shape.
+    """
+    try:
+        _check_fit(Match("", "", dict(state)), model.state_dict(), model)
+    except InputError as error:
+        raise InputError(
+            f"{path} does not fit the model: {error}; give the model and data that it was trained with"
+        ) from error
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU.
 
@@ -54,14 +74,16 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             dictionary with one under `state_dict`, `model_state_dict`, `model`, `net`, ... (a Lightning checkpoint).
 
     Raises:
-        InputError: if the file is missing, damaged, of another kind, or would run code.
+        InputError: if the file is missing, damaged, of another kind or would run code, or if weights are not finite.
     """
     path = _existing(path)
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            weights = load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a complete safetensors file ({error}); fetch or save it again") from error
+        check_finite(weights, path)
+        return weights
     content = read_checkpoint(path)
     while (nest := next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)) is not None:
         content = content[nest]
@@ -69,6 +91,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not weights:
         held = _few(map(str, content)) or "nothing"
         raise InputError(f"{path} holds no weights: found {held}, expected a state_dict")
+    check_finite(weights, path)
     return weights
 
 
@@ -76,12 +99,13 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     """The whole content of a torch file such as a Lightning checkpoint, its tensors on the CPU.
 
     Raises:
-        InputError: if the file is missing, damaged, no dictionary, or would run code.
+        InputError: if the file is missing, damaged, no dictionary or would run code, or if weights are not finite.
     """
     path = _existing(path)
     if path.suffix not in _TORCH_SUFFIXES:
         raise InputError(f"{path} is no checkpoint: expected one of {', '.join(_TORCH_SUFFIXES)}")
     _check_beginning(path)
+    check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols: what torch warns of here, it refuses next
@@ -92,6 +116,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
         raise InputError(f"{path} is damaged or incomplete; fetch or save it again") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, expected a dictionary of weights")
+    check_finite(content.get("state_dict"), path)
     return dict(content)
 
 
@@ -151,7 +176,7 @@ def _check_normalization(state: Mapping[str, Tensor], match: Match, own: Mapping
 def _check_fit(match: Match, own: Mapping[str, Tensor], model: nn.Module) -> None:
     mapped = match.weights
     unknown = [key for key in mapped if key not in own]
-    reshaped = [key for key, weight in mapped.items() if key in own and weight.shape != own[key].shape]
+    reshaped = [key for key, weight in mapped.items() if key in own and _shape(weight) != _shape(own[key])]
     missing = [key for key in own if key not in mapped and not _may_be_absent(key, match.inner)]
     complaints = []
     if missing:
@@ -164,6 +189,10 @@ def _check_fit(match: Match, own: Mapping[str, Tensor], model: nn.Module) -> Non
         complaints.extend(_hints(mapped, own, reshaped, getattr(model, "num_classes", None)))
     if complaints:
         raise InputError("; ".join(complaints))
+
+
+def _shape(weight: object) -> torch.Size | None:
+    return weight.shape if isinstance(weight, Tensor) else None  # a module's own extra state may be anything
 
 
 def _may_be_absent(key: str, inner: str) -> bool:
