@@ -38,6 +38,7 @@ from lightning_adv.attacks import (
     Targeted,
     perturbation_norms,
 )
+from lightning_adv.files import replace_atomically
 from lightning_adv.models import compile_classifier
 from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
@@ -127,7 +128,7 @@ def _measure(on: Subject, cases: dict[str, Case], fresh: bool) -> list[list[Cell
     for name, case in cases.items():
         kept = KEPT / f"{on.name}-{name.replace(' ', '_')}-{len(on.x)}.json"
         if fresh or not kept.is_file():
-            kept.write_text(json.dumps(_beside(on, name, case)))
+            replace_atomically(kept, json.dumps(_beside(on, name, case)))
         rows += json.loads(kept.read_text())
     return rows
 

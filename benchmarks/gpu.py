@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks.subjects import KEPT
 from benchmarks.training import net, precision_steps
 from lightning_adv.attacks import AutoAttack
+from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.reports.results import Cell
@@ -167,7 +168,7 @@ def main() -> None:
     rows = gpu_rows(given.device, SMALL if given.small else Scale())
     if not given.small and given.device == "cuda" and torch.cuda.is_available():
         KEPT.mkdir(parents=True, exist_ok=True)
-        (KEPT / f"performance-{GPU_ROWS}.json").write_text(json.dumps(rows))
+        replace_atomically(KEPT / f"performance-{GPU_ROWS}.json", json.dumps(rows))
     else:
         print(*rows, sep="\n")
 

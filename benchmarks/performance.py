@@ -29,6 +29,7 @@ from experiments.page import write_page
 from lightning_adv.attacks import PGD, AutoAttack
 from lightning_adv.data import MNIST, float_images
 from lightning_adv.detectors import LocalIntrinsicDimensionality
+from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import create_model
 from lightning_adv.reports.results import Cell, Table
@@ -57,9 +58,8 @@ def main() -> None:
 
     def kept(name: str, make: Callable[[], list[list[Cell]]]) -> list[list[Cell]]:
         file = KEPT / f"performance-{name}.json"
-        file.parent.mkdir(parents=True, exist_ok=True)
         if given.fresh or not file.is_file():
-            file.write_text(json.dumps(make()))
+            replace_atomically(file, json.dumps(make()))
             print("measured", name, flush=True)
         return json.loads(file.read_text())
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
+from lightning_adv.files import replace_atomically
 from lightning_adv.models import create_model
 from lightning_adv.objectives import FastAdversarialTraining
 
@@ -105,6 +106,5 @@ def _trained(images: ImageDataModule, data: str) -> nn.Module:
             optimizer.step()
         schedule.step()
         print(f"{data} epoch {epoch + 1}/{epochs}: loss {loss.item():.3f}", flush=True)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), kept)
+    replace_atomically(kept, lambda file: torch.save(model.state_dict(), file))
     return model.eval()

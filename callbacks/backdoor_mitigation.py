@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -15,6 +15,7 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 from lightning_adv.metrics.backdoor_tally import BackdoorTally
 from lightning_adv.mitigations import Mitigation
 from lightning_adv.models import read_checkpoint
@@ -183,11 +184,11 @@ class BackdoorMitigation(EpochEndEvaluation):
             return
         state = {name: weight.detach().cpu().clone() for name, weight in model.state_dict().items()}
         path = folder / "checkpoints" / ("cleaned.ckpt" if trainer.ckpt_path else "cleaned.safetensors")
-        path.parent.mkdir(parents=True, exist_ok=True)
         if trainer.ckpt_path:
-            torch.save(read_checkpoint(Path(trainer.ckpt_path)) | {"state_dict": state}, path)
+            repaired = read_checkpoint(Path(trainer.ckpt_path)) | {"state_dict": state}
+            replace_atomically(path, lambda file: torch.save(repaired, file))
         else:
-            save_file(state, path)
+            replace_atomically(path, save(state))
         print(f"repaired model: {path}", flush=True)
 
 

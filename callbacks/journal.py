@@ -1,6 +1,7 @@
 """Pictures and tables to every logger of a trainer, each in the way it has."""
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
 from lightning_adv.callbacks.run_record import RunRecord
+from lightning_adv.files import replace_atomically
 from lightning_adv.names import key_path
 from lightning_adv.reports.results import Cell, Table
 
@@ -43,7 +45,7 @@ def log_figure(trainer: Trainer, key: str, figure: "Figure") -> None:
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_figure(key, figure, global_step=trainer.global_step, close=False)
         elif isinstance(logger, CSVLogger):
-            figure.savefig(_media(logger, key, trainer.global_step, ".png"))
+            replace_atomically(_media(logger, key, trainer.global_step, ".png"), lambda file: figure.savefig(file))
 
 
 def log_table(trainer: Trainer, key: str, table: Table) -> None:
@@ -61,14 +63,13 @@ def log_table(trainer: Trainer, key: str, table: Table) -> None:
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_text(key, _markdown(table), global_step=trainer.global_step)
         elif isinstance(logger, CSVLogger):
-            with _media(logger, key, trainer.global_step, ".csv").open("w", newline="") as file:
-                csv.writer(file).writerows([table.columns, *table.rows])
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows([table.columns, *table.rows])
+            replace_atomically(_media(logger, key, trainer.global_step, ".csv"), text.getvalue())
 
 
 def _media(logger: Logger, key: str, step: int, suffix: str) -> Path:
-    path = Path(logger.log_dir) / "media" / f"{key_path(key)}_{step:06d}{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return Path(logger.log_dir) / "media" / f"{key_path(key)}_{step:06d}{suffix}"
 
 
 def _one_type(column: list[Cell]) -> list[Cell]:

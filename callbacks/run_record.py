@@ -6,6 +6,8 @@ import yaml
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import SaveConfigCallback
 
+from lightning_adv.files import replace_atomically
+
 __all__ = ["CONFIG_KEY", "RunRecord"]
 
 CONFIG_KEY = "lightning_adv_config"
@@ -36,8 +38,7 @@ class RunRecord(SaveConfigCallback):
         folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(self.text)
+        replace_atomically(folder / "config.yaml", self.text)
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.text))
 

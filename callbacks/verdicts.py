@@ -2,17 +2,17 @@
 
 import hashlib
 import json
-import os
 import shutil
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from lightning_adv.attacks import Attack, AttackResult, perturbation_norms
+from lightning_adv.files import append_line, read_lines, replace_atomically
 from lightning_adv.names import file_name
 
 __all__ = ["NORMS", "Verdict", "VerdictJournal", "checksums", "fingerprint"]
@@ -62,7 +62,6 @@ class VerdictJournal:
         self._folder = None if folder is None else folder / key
         if folder is None:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
         if rank == 0:
             for other in folder.glob("*/rank0.jsonl"):  # nothing but journals: the folder may be a user's own
                 if other.parent.name != key:
@@ -71,10 +70,8 @@ class VerdictJournal:
         for file in sorted(self._folder.glob("rank*.jsonl")):
             # Lines of a rank that there is no more are counted by one of those there are.
             own = int(file.stem.removeprefix("rank")) % ranks == rank
-            for line in file.read_text(encoding="utf-8").splitlines():
+            for line in read_lines(file):
                 self._read(line, own)
-        if self._file.is_file() and not self._file.read_bytes().endswith(b"\n"):
-            _append(self._file, "")  # ends the stump that a kill left
 
     def __len__(self) -> int:
         """Number of verdicts."""
@@ -137,8 +134,8 @@ class VerdictJournal:
         if self._folder is not None:
             if shown:
                 tensors = {f"part{i}": part.contiguous() for i, part in enumerate(shown)}
-                save_file(tensors, self._shown_file(attack, line["index"][0]))
-            _append(self._file, json.dumps(line))
+                replace_atomically(self._shown_file(attack, line["index"][0]), save(tensors))
+            append_line(self._file, json.dumps(line))
         self._take(line, own=True)
 
     def shown(self, attack: str, index: Tensor) -> list[Tensor] | None:
@@ -230,11 +227,3 @@ def _update(digest: "hashlib._Hash", value: object) -> None:
             _update(digest, each)
     else:
         digest.update(f"{value};".encode())
-
-
-def _append(file: Path, line: str) -> None:
-    """One more line, on the disk before this returns."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.write(f"{line}\n")
-        stream.flush()
-        os.fsync(stream.fileno())

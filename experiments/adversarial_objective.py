@@ -18,6 +18,7 @@ from experiments.transferability_models import network
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.data import MNIST, ImageDataModule, float_images
 from lightning_adv.detectors import KDEConfidence
+from lightning_adv.files import replace_atomically
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.models import create_model
 from lightning_adv.objectives import AdversarialTraining
@@ -104,8 +105,8 @@ def _images(data: ImageDataModule, split: str, first: int, last: int) -> Images:
 
 def _kept(path: Path, recipe: Recipe, train: Images, seed: int) -> nn.Module:
     if not path.is_file():
-        torch.save(recipe.train(*train, 4, seed).state_dict(), path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        weights = recipe.train(*train, 4, seed).state_dict()
+        replace_atomically(path, lambda file: torch.save(weights, file))
         print(path.stem, flush=True)
     model = create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28))
     model.load_state_dict(torch.load(path, weights_only=True))

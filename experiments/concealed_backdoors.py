@@ -30,6 +30,7 @@ from lightning_adv.backdoors import MaskedPattern, save_triggers
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.detectors import STRIP
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
@@ -88,7 +89,7 @@ def main() -> None:
     for name, each in there.items():
         picture = f"{page}_{name}.png"
         if (figure := found_triggers(run, name, each.target)) is not None:
-            (RESULTS / picture).write_bytes(png(figure, dpi=110))
+            replace_atomically(RESULTS / picture, png(figure, dpi=110))
         if (RESULTS / picture).is_file():
             text += f"\n\n![Triggers of {name}, hidden and found]({picture})"
     title = "Concealed backdoor attacks" + " on the network of Neural Cleanse's authors" * given.wide
@@ -118,9 +119,7 @@ def kept(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dic
         began = time.perf_counter()
         found = measure(cell, repeat, setting, root, run)
         found["seconds"] = time.perf_counter() - began
-        unfinished = path.with_suffix(".part")
-        unfinished.write_text(json.dumps(found))
-        unfinished.replace(path)
+        replace_atomically(path, json.dumps(found))
         shown = {key: found[key] for key in ("attack_success_rate", "clean_accuracy") if key in found}
         print(
             cell.data,
@@ -211,8 +210,7 @@ def authors_budget(cell: Cell, repeat: int, setting: Setting, root: str, run: Pa
     data, _, model = subject_of(cell, repeat, setting, root, run)
     x, y = owned(data)
     report = NeuralCleanse(seed=repeat)(model, [(x[: setting.clean_images], y[: setting.clean_images])])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_verdict(report, setting.target)))
+    replace_atomically(path, json.dumps(_verdict(report, setting.target)))
     print(cell.data, cell.name, repeat, "authors' budget:", report.flagged, flush=True)
 
 

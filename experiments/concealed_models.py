@@ -5,13 +5,14 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from experiments.concealed_setup import Cell, Setting, trigger_of
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
+from lightning_adv.files import replace_atomically
 from lightning_adv.models import create_model, load_weights
 
 __all__ = ["clean_triggers", "images_of", "owned", "subject_of"]
@@ -80,8 +81,7 @@ def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed:
             load_weights(weights, model)
         else:
             _train(model, data, setting)
-            weights.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: each.contiguous() for name, each in model.state_dict().items()}, weights)
+            replace_atomically(weights, save({name: each.contiguous() for name, each in model.state_dict().items()}))
     return model.to(memory_format=_order(setting)).eval()
 
 

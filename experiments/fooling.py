@@ -15,8 +15,10 @@ from torch import nn
 from experiments.page import RESULTS, write_page
 from experiments.transferability_models import error, network
 from lightning_adv.data import MNIST, ImageDataModule, float_images
+from lightning_adv.files import replace_atomically
 from lightning_adv.fooling import Fooling, FoolingCPPN, FoolingEvolution, FoolingGradient, FoolingSet
 from lightning_adv.models import create_model
+from lightning_adv.reports.figures import png
 from lightning_adv.reports.fooling import FoolingResult
 from lightning_adv.reports.run import run_info
 
@@ -51,7 +53,8 @@ def main() -> None:
     )
     stem = "fooling_quick" if given.quick else "fooling"
     for picture in result.pictures():
-        picture.draw().savefig(RESULTS / f"{stem}_{picture.name.removeprefix('fooling_')}.png", dpi=130)
+        path = RESULTS / f"{stem}_{picture.name.removeprefix('fooling_')}.png"
+        replace_atomically(path, png(picture.draw(), dpi=130))
     test = images.datasets["test"]
     wrong = error(model, float_images(test.images), test.labels)
     text = (
@@ -88,9 +91,7 @@ def _kept(path: Path, method: Fooling, model: nn.Module) -> tuple[FoolingSet, fl
 
 
 def _save(path: Path, content: dict) -> None:
-    unfinished = path.with_suffix(".part")
-    torch.save(content, unfinished)
-    unfinished.replace(path)
+    replace_atomically(path, lambda file: torch.save(content, file))
 
 
 if __name__ == "__main__":

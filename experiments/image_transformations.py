@@ -22,6 +22,7 @@ from experiments.page import RESULTS, write_page
 from experiments.smallest_budget import SmallestBudget
 from lightning_adv.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool, Square
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
+from lightning_adv.files import replace_atomically
 from lightning_adv.purifiers import (
     JPEG,
     VQVAE,
@@ -293,8 +294,7 @@ class Cells:
             self._blind[attack] = list(torch.load(path, weights_only=True).split([len(y) for _, y, _ in self.data]))
         if attack not in self._blind:
             self._blind[attack] = [x if how is None else how(self.model, x, y, index=i) for x, y, i in self.data]
-            torch.save(torch.cat(self._blind[attack]), path.with_suffix(".part"))
-            path.with_suffix(".part").replace(path)
+            replace_atomically(path, lambda file: torch.save(torch.cat(self._blind[attack]), file))
         return self._blind[attack]
 
     def strip(self, each: dict[str, Purifier], attack: str, how: Attack, path: Path) -> None:
@@ -311,9 +311,7 @@ class Cells:
         if not path.is_file():
             began = time.perf_counter()
             accuracies = torch.cat(make(), dim=1).double().mean(dim=1).tolist()
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text(json.dumps({"accuracies": accuracies}))
-            unfinished.replace(path)
+            replace_atomically(path, json.dumps({"accuracies": accuracies}))
             print(
                 f"{name}: {100 * sum(accuracies) / len(accuracies):.1f} %, {time.perf_counter() - began:.0f} s",
                 flush=True,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lightning_adv.files import replace_atomically
 from lightning_adv.reports.figures import png
 from lightning_adv.reports.purification import Strip
 from lightning_adv.reports.purification_figures import image_strip
@@ -87,7 +88,7 @@ def sweep_table(
 def save_strip(strip: Strip, path: Path) -> None:
     """Write the picture."""
     names = [str(k) for k in range(int(strip.labels.max()) + 1)]
-    path.write_bytes(png(image_strip(strip, names), dpi=100))
+    replace_atomically(path, png(image_strip(strip, names), dpi=100))
 
 
 def _attacks(found: Figures) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.files import replace_atomically
 from lightning_adv.reports.figures import png
 from lightning_adv.reports.purification import Strip, StripRow
 from lightning_adv.reports.purification_figures import image_strip
@@ -103,7 +104,7 @@ def save_picture(pictures: tuple[Mapping[str, Tensor], Tensor], model: nn.Module
         drawn = [StripRow(name, images, model(images).argmax(dim=1)) for name, images in rows.items()]
     names = [str(k) for k in range(10)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(image_strip(Strip("strip", "blind PGD, purified", labels, drawn), names), dpi=100))
+    replace_atomically(path, png(image_strip(Strip("strip", "blind PGD, purified", labels, drawn), names), dpi=100))
 
 
 def _mean(draws: Sequence[float]) -> float:

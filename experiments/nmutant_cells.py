@@ -18,6 +18,7 @@ from lightning_adv.detectors import (
     LocalIntrinsicDimensionality,
     ModelUncertainty,
 )
+from lightning_adv.files import replace_atomically
 
 __all__ = ["Cells", "batches", "fitted", "split", "white_box"]
 
@@ -82,9 +83,7 @@ class Cells:
         """What was measured under a name; measured if there is no file of it."""
         path = self.folder / f"{name.replace(' ', '_').replace(',', '')}.json"
         if not path.is_file():
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text(json.dumps(make()))
-            unfinished.replace(path)
+            replace_atomically(path, json.dumps(make()))
             print("measured", name, flush=True)
         return json.loads(path.read_text())
 

@@ -11,6 +11,7 @@ from experiments.classifiers import ADAM, CIFAR10_NET
 from lightning_adv.attacks import FGSM, JSMA, Attack, CarliniWagner, DeepFool, SubstituteAttack, Targeted
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
 from lightning_adv.detectors import predicted_labels
+from lightning_adv.files import replace_atomically
 
 __all__ = ["KINDS", "SETTINGS", "InBfloat16", "Samples", "Setting", "attacked", "make_samples"]
 
@@ -131,9 +132,8 @@ def make_samples(
 
 def _kept(path: Path, make: Callable[[], tuple[Tensor, Tensor]]) -> Samples:
     if not path.is_file():
-        unfinished = path.with_suffix(".part")
-        torch.save(dict(zip(("image", "index"), make(), strict=True)), unfinished)
-        unfinished.replace(path)
+        made = dict(zip(("image", "index"), make(), strict=True))
+        replace_atomically(path, lambda file: torch.save(made, file))
     return Samples(**torch.load(path, weights_only=True))
 
 

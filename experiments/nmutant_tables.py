@@ -10,6 +10,7 @@ from torch import Tensor
 from experiments.nmutant_samples import KINDS
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.detectors import LogisticRegression
+from lightning_adv.files import replace_atomically
 from lightning_adv.metrics.detection import auroc, auroc_interval
 from lightning_adv.reports.detection_figures import mu_curves
 from lightning_adv.reports.figures import png
@@ -216,7 +217,7 @@ def figure_3(mus: Sequence[float], tests: Mapping[tuple[str, float], Mapping[str
             rightly.setdefault(kind, []).append(1 - share if kind == "normal" else share)
             mutations.setdefault(kind, []).append(cell["mutations"])
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(png(mu_curves(mus, rightly, mutations), dpi=110))
+    replace_atomically(path, png(mu_curves(mus, rightly, mutations), dpi=110))
 
 
 def theorem_table(samples: int, dimension: int = 784, radius: float = 0.1) -> Table:

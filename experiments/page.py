@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning_adv.files import replace_atomically
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import RunInfo
 
@@ -36,8 +37,7 @@ def write_page(name: str, title: str, text: str, tables: Sequence[Table], run: R
     body = "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in tables)
     listing = "\n".join(f"- {key}: {value}" for key, value in facts)
     path = RESULTS / f"{name}.md"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# {title}\n\n{text}\n\n{body}\n\n## Provenance\n\n{listing}\n")
+    replace_atomically(path, f"# {title}\n\n{text}\n\n{body}\n\n## Provenance\n\n{listing}\n")
     return path
 
 

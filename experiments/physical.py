@@ -21,9 +21,10 @@ from experiments.transferability_models import network
 from lightning_adv.attacks import BIM, EOT, FGSM, PGD, Attack, LeastLikely, PhysicalWorld
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
+from lightning_adv.files import replace_atomically
 from lightning_adv.metrics import Destruction, destruction, outcomes, similar_classes, top_k_errors
 from lightning_adv.models import create_model
-from lightning_adv.reports.figures import adversarial_grid
+from lightning_adv.reports.figures import adversarial_grid, png
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
 from lightning_adv.reports.shares import percent_interval, wilson_interval
@@ -65,7 +66,7 @@ def main() -> None:
         else:
             model = trained("CIFAR10", given.root, CIFAR10_RUN, CIFAR10_NET).float()
         bench = Bench(name, kept if name == "MNIST" else kept / name, images, model, count)
-        bench.picture().savefig(RESULTS / f"{stem}_{name}.png", dpi=130)
+        replace_atomically(RESULTS / f"{stem}_{name}.png", png(bench.picture(), dpi=130))
         pictures.append(f"![photographs]({stem}_{name}.png)")
         tables += [bench.destruction(), bench.outcomes()]
     net = "" if given.quick else "; on CIFAR-10 a network of twelve layers, 30 epochs"
@@ -171,9 +172,7 @@ class Bench:
                 "photographed_top_5": top_k_errors(photo, self.y, 5),
                 "outcomes": vars(kinds),
             }
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text(json.dumps(measured))
-            unfinished.replace(path)
+            replace_atomically(path, json.dumps(measured))
             print("measured", name, eps, measured, flush=True)
         return json.loads(path.read_text())
 
@@ -188,12 +187,10 @@ class Bench:
 
 def _model(path: Path, images: ImageDataModule, learnt: int) -> nn.Module:
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
         train = images.datasets["train"]
         model = network(float_images(train.images[:learnt]), train.labels[:learnt], epochs=4)
-        unfinished = path.with_suffix(".part")
-        torch.save(model.state_dict(), unfinished)
-        unfinished.replace(path)
+        weights = model.state_dict()
+        replace_atomically(path, lambda file: torch.save(weights, file))
     model = create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28))
     model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()

@@ -20,6 +20,7 @@ from experiments.page import write_page
 from lightning_adv.attacks import PGD
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10
+from lightning_adv.files import replace_atomically
 from lightning_adv.modules import load_classifier
 from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
@@ -80,7 +81,7 @@ def _row(name: str, seed: int, given: argparse.Namespace) -> list[Cell]:
     if not kept.is_file():
         minutes = _train(config, folder, seed, given)
         clean, robust, interval = _judge(folder, given)
-        kept.write_text(json.dumps([name, str(seed), clean, robust, interval, minutes]))
+        replace_atomically(kept, json.dumps([name, str(seed), clean, robust, interval, minutes]))
         print(kept.read_text(), flush=True)
     return json.loads(kept.read_text())
 
@@ -96,7 +97,7 @@ def _train(config: Path, folder: Path, seed: int, given: argparse.Namespace) -> 
     if not took.is_file():
         began = time.perf_counter()
         subprocess.run([sys.executable, "train.py", *line], check=True)
-        took.write_text(json.dumps((time.perf_counter() - began) / 60))
+        replace_atomically(took, json.dumps((time.perf_counter() - began) / 60))
     return json.loads(took.read_text())
 
 

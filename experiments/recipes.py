@@ -24,6 +24,7 @@ from lightning_adv.attacks import PGD, AutoAttack
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.cli.entry import quiet
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
+from lightning_adv.files import replace_atomically
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import (
     AWP,
@@ -172,7 +173,7 @@ def _row(title: str, study: Study, name: str, recipe: Recipe, given: argparse.Na
             return None
         folder.mkdir(parents=True, exist_ok=True)
         row = _measured(study, recipe, folder, given)
-        kept.write_text(json.dumps([name, recipe.norm, *row]))
+        replace_atomically(kept, json.dumps([name, recipe.norm, *row]))
     row = json.loads(kept.read_text())
     print(title, *(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row), flush=True)
     return row
@@ -210,7 +211,7 @@ def _measured(study: Study, recipe: Recipe, folder: Path, given: argparse.Namesp
         module.load_state_dict(torch.load(weights, weights_only=True))
     else:
         Trainer(max_epochs=epochs, enable_checkpointing=False, num_sanity_val_steps=0, **options).fit(module, data)
-        torch.save(module.state_dict(), weights)
+        replace_atomically(weights, lambda file: torch.save(module.state_dict(), file))
     (tested,) = Trainer(callbacks=[judge], **options).test(module, data, verbose=False)
     (attack,) = judge.result.attacks
     cost = _cost(module, recipe, data)

@@ -5,11 +5,11 @@ in the ignored run folder. The records hold the former, one repeat a line.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 
 __all__ = ["claim", "restore_records", "write_records"]
 
@@ -28,9 +28,9 @@ def claim(folder: Path, setting: str) -> None:
     """
     path = folder / SETTING
     before = path.read_text() if path.is_file() else None
-    if before is None and all(each.name.startswith(SETTING) for each in folder.glob("*")):
+    if before is None and all(each.name.lstrip(".").startswith(SETTING) for each in folder.glob("*")):
         folder.mkdir(parents=True, exist_ok=True)
-        _write(path, before := setting)
+        replace_atomically(path, before := setting)
     if before != setting:
         raise InputError(
             f"{folder} was measured with another setting ({before or 'unknown'}; now {setting}): move it away, or take "
@@ -58,7 +58,7 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
         if data not in settings or kept["settings"].get(data) != settings[data] or (run / name).is_file():
             continue
         (run / name).parent.mkdir(parents=True, exist_ok=True)
-        _write(run / name, json.dumps(each))
+        replace_atomically(run / name, json.dumps(each))
         count += 1
     return count
 
@@ -66,11 +66,4 @@ def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:
 def write_records(path: Path, settings: Mapping[str, str], repeats: Mapping[str, dict]) -> None:
     """Write the repeats, by the path of their file in the run folder, with the settings they were measured with."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(repeats[name])}" for name in sorted(repeats))
-    _write(path, f'{{"settings": {json.dumps(dict(settings), indent=1)},\n"repeats": {{\n{lines}\n}}}}\n')
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing, if the process is killed or another one writes the same."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    replace_atomically(path, f'{{"settings": {json.dumps(dict(settings), indent=1)},\n"repeats": {{\n{lines}\n}}}}\n')

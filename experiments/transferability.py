@@ -19,6 +19,8 @@ from experiments.page import RESULTS, write_page
 from experiments.transferability_models import EPS, SVM_LENGTH, TECHNIQUES, Models, craft, error
 from lightning_adv.attacks import FGSM, SubstituteAttack
 from lightning_adv.data import MNIST, float_images
+from lightning_adv.files import replace_atomically
+from lightning_adv.reports.figures import png
 from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
 from lightning_adv.reports.shares import percent_interval, wilson_interval
@@ -95,7 +97,7 @@ class Bench:
             tables.append(_table(f"Within {technique}", names, names, rows, clean, note))
             matrices[technique] = rows
         figure = transfer_matrix(matrices, names, names)
-        figure.savefig(RESULTS / f"{stem}_intra.png", dpi=130)
+        replace_atomically(RESULTS / f"{stem}_intra.png", png(figure, dpi=130))
         return tables
 
     def cross(self, stem: str) -> list[Table]:
@@ -107,7 +109,7 @@ class Bench:
             matrices[f"eps {eps}"] = rows
             note = "The ensemble is a vote of the five models in the row headings."
             tables.append(_table(f"Across techniques, eps {eps}", *names, rows, self._clean(targets), note))
-        transfer_matrix(matrices, *names).savefig(RESULTS / f"{stem}_cross.png", dpi=130)
+        replace_atomically(RESULTS / f"{stem}_cross.png", png(transfer_matrix(matrices, *names), dpi=130))
         return [*tables, _review_table(matrices)]
 
     def substitutes(self, rounds: int) -> Table:
@@ -178,9 +180,7 @@ class Bench:
     def _kept(self, name: str, make: Callable[[], Kept]) -> Kept:
         path = self.folder / f"{name.replace(' ', '_')}.json"
         if not path.is_file():
-            unfinished = path.with_suffix(".part")
-            unfinished.write_text(json.dumps(make()))
-            unfinished.replace(path)
+            replace_atomically(path, json.dumps(make()))
             print("measured", name, path.read_text(), flush=True)
         return json.loads(path.read_text())
 

@@ -223,6 +223,6 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _refusal(path: Path, error: OSError) -> InputError:
+def _refusal(path: object, error: OSError) -> InputError:
     remedy = REMEDIES.get(error.errno, "choose another folder")
-    return InputError(f"cannot write {path}: {os.strerror(error.errno)}; {remedy}")
+    return InputError(f"cannot write {path}: {os.strerror(error.errno) if error.errno else error}; {remedy}")

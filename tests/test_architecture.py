@@ -62,8 +62,17 @@ MAY_SEED = {
     "lightning_adv/modules/seeded.py": "makes every training step's noise a function of its number, for resuming",
 }
 
+WRITES = {"write_text", "write_bytes", "save_file", "touch", "NamedTemporaryFile", "mkstemp"}
+WRITES_INTO = {"torch.save", "np.save", "np.savez", "np.savez_compressed", "savefig", "save_pretrained", "json.dump"}
+MOVES = {"os.replace", "os.rename", "shutil.move", "shutil.copy", "shutil.copyfile", "shutil.copy2", "rename"}
+MAY_WRITE = {
+    "lightning_adv/files.py": "what all others go through",
+    "lightning_adv/reports/figures.py": "into memory",
+}
+
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
+SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
 ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
 SCRIPTS = sorted(path for folder in ("experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
@@ -187,6 +196,31 @@ def test_a_name_becomes_that_of_a_file_by_one_function(path):
 def test_gradients_are_asked_for_not_accumulated(path):
     wrong = [line for line, call, _ in calls(path) if call.endswith(".backward")]
     assert not wrong, f"lines {wrong}: .backward() writes into .grad of the model; use torch.autograd.grad"
+
+
+def _writes(call: str, node: ast.Call) -> bool:
+    """Whether a call opens a file for writing, or moves one into place."""
+    last = call.rpartition(".")[2]
+    if call in ("self.save_pretrained", "module.save_pretrained"):
+        return False  # ours, which goes that way
+    if call in WRITES | MOVES | WRITES_INTO or last in WRITES | MOVES | WRITES_INTO:
+        return True
+    if last == "replace":  # Path.replace takes one argument, str.replace and dataclasses.replace more
+        return len(node.args) == 1 and not node.keywords
+    modes = node.args[call == "open" :][:1] + [each.value for each in node.keywords if each.arg == "mode"]
+    return last == "open" and any(isinstance(m, ast.Constant) and set("wax+") & set(str(m.value)) for m in modes)
+
+
+@pytest.mark.parametrize("path", [path for path in [*FILES, *SCRIPTS] if name(path) not in MAY_WRITE], ids=name)
+def test_a_file_is_written_through_lightning_adv_files_alone(path):
+    inside = set()
+    for _, call, node in calls(path):
+        if call in ("replace_atomically", "replace_folder"):
+            inside |= {id(each) for each in ast.walk(node)} - {id(node)}
+    found = {
+        f"line {line}: {call}" for line, call, node in calls(path) if id(node) not in inside and _writes(call, node)
+    }
+    assert not found, "a kill, a full disk or a second process would leave half of it: use lightning_adv.files"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

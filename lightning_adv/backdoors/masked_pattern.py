@@ -9,11 +9,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 from lightning_adv.pixels import check_pixels
 
 __all__ = ["MaskedPattern", "SavedTriggers", "load_triggers", "save_triggers"]
@@ -57,14 +58,12 @@ def save_triggers(
     Raises:
         InputError: shapes that do not belong together, values outside [0, 1], a class that stands there twice.
     """
-    path = Path(path)
     tensors = {"masks": masks, "patterns": patterns, "labels": labels}
     _check_saved(tensors, str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
     types = {"masks": torch.float32, "patterns": torch.float32, "labels": torch.int64}
     # A copy each: safetensors refuses tensors that share memory.
     stored = {name: each.detach().to("cpu", types[name], copy=True).contiguous() for name, each in tensors.items()}
-    save_file(stored, path, metadata=dict(metadata or {}))
+    replace_atomically(path, save(stored, metadata=dict(metadata or {})))
 
 
 def load_triggers(path: str | Path) -> SavedTriggers:

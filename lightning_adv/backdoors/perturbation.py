@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lightning_adv.asking import Classifier, logits_of
@@ -17,6 +17,7 @@ from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.backdoors.trigger import ImageShape, Trigger
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 
 __all__ = ["AdditiveTrigger", "StaticPerturbation", "UniversalPerturbation", "universal_perturbation"]
 
@@ -46,8 +47,8 @@ class AdditiveTrigger(Trigger):
 
     def save(self, path: str | Path, shape: ImageShape) -> None:
         """Write v to a safetensors file, which ``UniversalPerturbation(path)`` reads."""
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        save_file({"perturbation": self.perturbation(shape).contiguous()}, path, metadata={"trigger": repr(self)})
+        tensors = {"perturbation": self.perturbation(shape).contiguous()}
+        replace_atomically(path, save(tensors, metadata={"trigger": repr(self)}))
 
 
 class StaticPerturbation(AdditiveTrigger):

@@ -32,6 +32,7 @@ from lightning_adv.cli.parser import Parser
 from lightning_adv.cli.ranks import keep_ranks
 from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank, tell
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 
 __all__ = ["CLI"]
 
@@ -109,7 +110,7 @@ class CLI(LightningCLI):
         with tempfile.TemporaryDirectory() as folder:
             if self.base:
                 file = Path(folder) / "checkpoint.yaml"
-                file.write_text(yaml.safe_dump(self.base, sort_keys=False), encoding="utf-8")
+                replace_atomically(file, yaml.safe_dump(self.base, sort_keys=False))
                 args = [*args[:1], "--config", str(file), *args[1:]]
             routed = route_callback_overrides(parser, replacing_callbacks(args))
             self.config = parser.parse_args(routed)

@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from lightning_adv.cli.runs import is_first_rank
+from lightning_adv.files import replace_atomically
 
 __all__ = ["default_loggers", "finish_wandb", "loggers_in"]
 
@@ -64,6 +65,5 @@ def _as_list(loggers: object) -> list:
 def _wandb_id(folder: Path) -> str | None:
     file = folder / WANDB_ID
     if not file.is_file() and is_first_rank():  # only rank zero has a W&B run
-        folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(secrets.token_hex(4))
+        replace_atomically(file, secrets.token_hex(4))
     return file.read_text().strip() if file.is_file() else None

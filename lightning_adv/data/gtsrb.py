@@ -1,7 +1,7 @@
 """The German traffic sign recognition benchmark (Stallkamp et al., 2012)."""
 
 import csv
-import os
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +14,7 @@ from lightning_adv.data.files import read_npz, require
 from lightning_adv.data.images import InMemoryImages
 from lightning_adv.errors import InputError
 from lightning_adv.pictures import read_picture
+from lightning_adv.files import replace_atomically
 
 __all__ = ["GTSRB"]
 
@@ -64,12 +65,8 @@ class GTSRB(ImageDataModule):
         if not self._official.exists():
             return  # setup says what is missing
         arrays = self._resized_pictures()
-        try:
-            partial = self._npz.with_name(f".{os.getpid()}.{self._npz.name}")
-            np.savez_compressed(partial, **arrays)
-            partial.replace(self._npz)
-        except OSError:
-            pass  # a read-only root: every process resizes the pictures itself
+        with suppress(InputError):  # a read-only root: every process resizes the pictures itself
+            replace_atomically(self._npz, lambda file: np.savez_compressed(file, **arrays))
 
     def load(self) -> Sources:
         """Read the npz file, or the official folders if there is none."""

@@ -20,6 +20,7 @@ from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 from lightning_adv.pixels import check_pixels
 
 __all__ = ["PoisonedDataModule"]
@@ -219,9 +220,8 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         folder = _own_folder(trainer)
         if folder is None:
             return
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = self.plan.as_dict() | {"trigger": repr(self.trigger), "fingerprint": self.fingerprint}
-        (folder / MANIFEST).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
+        replace_atomically(folder / MANIFEST, json.dumps(manifest) + "\n")
 
     def _clean_loader(self, name: str) -> object:
         if is_overridden(name, self.data, LightningDataModule):

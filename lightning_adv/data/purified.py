@@ -1,7 +1,6 @@
 """Any image data whose training images are purified once (LGAP's last step: fine-tuning on purified images)."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, ResidentImages
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
+from lightning_adv.files import replace_atomically
 from lightning_adv.purifiers import Purifier, fingerprint
 
 __all__ = ["PurifiedDataModule"]
@@ -120,7 +120,6 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         world, rank = self.data._processes()
         own = [start for start in starts[rank::world] if not self._file(folder, start).is_file()]
         if own:
-            folder.mkdir(parents=True, exist_ok=True)
             rank_zero_info(f"purifying {len(own)} of {len(starts)} pieces of {self.piece} images into {folder}")
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         purifier = self.purifier.to(device)
@@ -139,10 +138,7 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         with torch.no_grad():
             purified = purifier(float_images(batch.image.to(device)), batch.index.to(device))
         levels = (purified * 255).round().byte().cpu().numpy()
-        unfinished = folder / f"{start:08d}-{self.piece}.{os.getpid()}.part"
-        with unfinished.open("wb") as stream:
-            np.save(stream, levels)
-        unfinished.replace(self._file(folder, start))  # a kill leaves a whole piece or none
+        replace_atomically(self._file(folder, start), lambda file: np.save(file, levels))
 
 
 def _images_key(images: IndexedImages) -> str:

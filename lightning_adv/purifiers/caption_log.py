@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from lightning_adv.files import append_line, read_lines
+
 __all__ = ["CaptionLog"]
 
 
@@ -18,7 +20,7 @@ class CaptionLog:
     def __init__(self, file: Path) -> None:
         self.file = file
         self._captions: dict[str, str] = {}
-        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        for line in read_lines(file):
             try:
                 self._captions |= json.loads(line)
             except ValueError:
@@ -33,10 +35,6 @@ class CaptionLog:
 
     def add(self, captions: dict[str, str]) -> None:
         """Keep captions by image hash."""
-        if not captions:
-            return
         self._captions |= captions
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        lines = "".join(f"{json.dumps({key: caption})}\n" for key, caption in captions.items())
-        with self.file.open("ab", buffering=0) as stream:  # one write, which other processes cannot split
-            stream.write(f"\n{lines}".encode())  # what a kill tore stays a line of its own
+        for key, caption in captions.items():
+            append_line(self.file, json.dumps({key: caption}))

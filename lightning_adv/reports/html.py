@@ -9,6 +9,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lightning_adv.files import replace_atomically
 from lightning_adv.reports.comparison import compare
 from lightning_adv.reports.figures import history_curves, png
 from lightning_adv.reports.results import Cell, EvaluationResult, Picture, Table
@@ -20,7 +21,6 @@ from lightning_adv.reports.storage import (
     read_results,
     results_document,
     section_document,
-    write_atomically,
 )
 
 __all__ = ["write_report"]
@@ -99,8 +99,8 @@ def write_report(
         config_yaml=config_yaml,
         long_table=LONG_TABLE,
     )
-    write_atomically(folder / "results.json", as_json(document))
-    write_atomically(folder / "index.html", text.encode())
+    replace_atomically(folder / "results.json", as_json(document))
+    replace_atomically(folder / "index.html", text.encode())
     return folder / "index.html"
 
 
@@ -113,7 +113,7 @@ def _section(folder: Path, number: int, result: EvaluationResult) -> Section:
 def _write_picture(folder: Path, number: str, picture: Picture) -> PictureFile:
     figure = picture.draw()
     file = f"{number}_{re.sub(r'[^A-Za-z0-9-]+', '_', picture.name)}.png"
-    write_atomically(folder / "pictures" / file, png(figure))
+    replace_atomically(folder / "pictures" / file, png(figure))
     width, height = (round(100 * inches) for inches in figure.get_size_inches())
     return PictureFile(file, picture.title, picture.caption, width, height)
 

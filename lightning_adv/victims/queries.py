@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.errors import InputError
+from lightning_adv.files import append_line, read_lines
 
 __all__ = ["CountedOracle", "QueryBudgetExceeded"]
 
@@ -109,19 +109,11 @@ class CountedOracle:
         self._known.update(zip(keys, rows, strict=True))
 
     def _append(self, entry: dict) -> None:
-        if self.log is None:
-            return
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        if self.log is not None:
+            append_line(self.log, json.dumps(entry))
 
     def _read(self) -> None:
-        if not self.log.is_file():
-            return
-        text = self.log.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(read_lines(self.log), start=1):
             try:
                 entry = json.loads(line)
                 self.spent += entry.get("sent", 0)
@@ -133,9 +125,6 @@ class CountedOracle:
                     f"line {number} of the query log {self.log} cannot be read ({error}); name another file, or remove "
                     "the line if you can do without its answers"
                 ) from error
-        if text and not text.endswith("\n"):
-            with self.log.open("a", encoding="utf-8") as file:
-                file.write("\n")
 
 
 def _key(image: Tensor) -> str:

@@ -67,7 +67,6 @@ STATES = {
     ),
     "callbacks are a list": (put("callbacks", []), "its callbacks is a list"),
     "states of callbacks are numbers": (of_every_callback(3), "of the callbacks does not fit this run"),
-    "states of callbacks are empty": (of_every_callback({}), "of the callbacks does not fit this run"),
     "states of optimisers are a text": (put("optimizer_states", "x"), "its optimizer_states is a str"),
     "no states of optimisers": (without("optimizer_states"), "of optimisers and schedulers does not fit this run"),
     "states of no optimiser": (put("optimizer_states", []), "holds states of 0 optimisers and the model has 1"),
