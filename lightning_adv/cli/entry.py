@@ -24,7 +24,6 @@ from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import is_first_rank, leave_run_folder, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
-from lightning_adv.names import file_name
 
 __all__ = ["evaluate", "quiet", "train"]
 
@@ -59,7 +58,7 @@ def evaluate(args: list[str] | None = None, default_config: Path | None = None) 
 
 def _train(args: list[str]) -> None:
     command, path = next(iter(args), "fit"), option(args, "--ckpt_path")
-    name = file_name(Path(next(iter(config_files(args)), "run")).stem)
+    name = Path(next(iter(config_files(args)), "run")).stem
     pages = {"program": TRAIN, **PAGES}
     if command == "fit" or path in KEYWORDS:
         CLI(args, name if command == "fit" else f"{command}/{name}", pages)
@@ -108,8 +107,8 @@ def _callbacks(config: Path | None) -> list[dict]:
 
 def _origin(path: Path) -> str:
     """The run that a checkpoint comes from, or the name of the file."""
-    name = path.absolute().parent.parent.name if path.parent.name == "checkpoints" else path.stem
-    return file_name(name or "run")
+    path = Path(os.path.abspath(path))
+    return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
 
 
 def _run(args: list[str], command: Callable[[], None]) -> None:

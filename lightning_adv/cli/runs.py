@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lightning_adv.cli.lock import unlock_folder
 from lightning_adv.errors import InputError
+from lightning_adv.names import key_path
 
 __all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder", "tell"]
 
@@ -31,7 +32,7 @@ def choose_run_folder(given: str | None, name: str, resume: bool) -> Path:
     """
     if VARIABLE in os.environ:
         return Path(os.environ[VARIABLE])
-    folder = _choose(given, name, resume)
+    folder = _choose(given, key_path(name), resume)
     if not resume and is_first_rank() and find_last_checkpoint(folder):
         raise InputError(
             f"{folder} holds a run already: resume it by --ckpt_path last, or name another folder by --run"

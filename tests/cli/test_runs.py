@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from lightning_adv.cli import entry
 from lightning_adv.cli.runs import VARIABLE, choose_run_folder, leave_run_folder
 from lightning_adv.errors import InputError
 from tests.cli.commands import DEMO, QUICK, ROOT, TINY, run
@@ -30,6 +31,26 @@ def test_a_run_without_a_name_goes_into_a_folder_of_its_configuration_and_time()
     assert list(folder.glob("events.out.tfevents.*"))
     assert list(folder.glob("csv/*/metrics.csv"))
     assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
+@pytest.mark.parametrize("name", ["evaluate/..", "evaluate/../../x", "/x", "..", ""])
+def test_a_name_leads_to_no_folder_outside_of_runs(name):
+    try:
+        folder = choose_run_folder(None, name, resume=False)
+        assert folder.is_dir()
+        assert folder.resolve().is_relative_to(Path("runs").resolve())
+    finally:
+        leave_run_folder()
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("checkpoints/last.ckpt", "here"), ("../here/checkpoints/last.ckpt", "here"), ("../x.safetensors", "x")],
+)
+def test_an_evaluation_is_called_after_the_run_wherever_its_checkpoint_is_seen_from(path, name, monkeypatch):
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    assert entry._origin(Path(path)) == name
 
 
 def test_a_named_folder_that_holds_a_run_is_not_overwritten(trained):

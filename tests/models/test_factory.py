@@ -107,6 +107,12 @@ def test_an_unknown_option_is_refused(name):
         model_of(name, backbone_options={"widht": 8})
 
 
+@pytest.mark.parametrize("option", ["checkpoint_path", "cache_dir", "pretrained_cfg", "pretrained_cfg_overlay"])
+def test_files_are_not_named_among_the_options_of_a_network(option, tmp_path):
+    with pytest.raises(InputError, match=f"must not hold {option}: .* for weights of a file there is load_weights"):
+        model_of("lenet", backbone_options={option: str(tmp_path / "weights.pth")})
+
+
 @pytest.mark.parametrize("option", ["num_classes", "in_chans", "img_size"])
 def test_what_the_data_decide_is_no_backbone_option(option):
     with pytest.raises(InputError, match=f"must not hold {option}"):
