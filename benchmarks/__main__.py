@@ -15,6 +15,7 @@ NEED_DATA = {
     "purifiers": True,
     "purifier_memory": False,
     "plan": False,
+    "reliability": False,
     "performance": True,
 }
 """Name of a module to whether it takes ``--root``; the performance page, which links to the others, is the last."""

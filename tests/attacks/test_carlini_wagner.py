@@ -222,6 +222,7 @@ def test_refuses_what_cannot_be_meant(arguments, message):
 
 @pytest.mark.parametrize("abort_early", [True, False])
 def test_the_distances_on_digits_are_foolboxs(digits, abort_early):
+    """Of most images: a step of the binary search that fails by a rounding error sends an image another way."""
     foolbox, (model, x, y) = imported("foolbox"), digits
     x, y = x[:24], y[:24]
     shared = {"steps": 80, "initial_const": 0.1, "binary_search_steps": 5, "abort_early": abort_early}
@@ -232,7 +233,9 @@ def test_the_distances_on_digits_are_foolboxs(digits, abort_early):
     assert (ours.success | ~reached).all()
     both = ours.success & reached
     assert both.sum() > 20
-    assert distance(x, ours.images, "L2")[both].mean() <= 1.01 * distance(x, theirs, "L2")[both].mean()
+    ratio = distance(x, ours.images, "L2")[both] / distance(x, theirs, "L2")[both]
+    assert (ratio < 1.02).float().mean() > 0.75
+    assert ratio.median() == pytest.approx(1, abs=1e-3)
 
 
 def test_the_distances_at_a_fixed_constant_are_torchattacks(digits):

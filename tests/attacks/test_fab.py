@@ -164,13 +164,14 @@ def test_reaches_the_explicit_target(norm):
 
 @every_norm
 def test_restarts_go_elsewhere_by_the_seed_and_find_nearer_images_of_digits(digits, norm):
+    """How much nearer depends on the network: where the first start found the nearest boundary, by little."""
     model, x, y = digits
     x, y = x[:40], y[:40]
     once = distance(x, FAB(steps=10, norm=norm).run(model, x, y).images, norm)
     restarted = [FAB(steps=10, norm=norm, restarts=3, seed=seed).run(model, x, y).images for seed in (0, 1)]
     for images in restarted:
         assert (distance(x, images, norm) <= once).all()
-        assert (distance(x, images, norm) < 0.999 * once).any()
+        assert (distance(x, images, norm) < once).float().mean() > 0.25
     assert not torch.equal(*restarted)
 
 
