@@ -3,12 +3,10 @@
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
-from lightning_adv.asking import logits_of
-from lightning_adv.attacks import Attack, SubstituteAttack
+from lightning_adv.attacks import Attack, SubstituteAttack, leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.judge import Judge
@@ -142,11 +140,8 @@ class TransferEvaluation(EpochEndEvaluation):
         classes = clean_logits(model, batch.image).shape[1]
         for name in self.sources:
             source = self._source(name, model)
-            training = source.training
-            source.eval()
-            with torch.no_grad():
-                logits = logits_of(source, batch.image)
-            source.train(training)
+            with leaves_no_trace(source):
+                logits = clean_logits(source, batch.image)
             if logits.shape != (len(batch.image), classes):
                 raise InputError(
                     f"source {name!r} gives {tuple(logits.shape)} for {len(batch.image)} images, and the model has "

@@ -1,11 +1,13 @@
 """Asking a classifier: the one forward, what its answer must be, and which class a row of logits names."""
 
 from lightning_adv.asking.contract import check_labels, looks_like_probabilities
-from lightning_adv.asking.forward import Classifier, answer_of, logits_of
+from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of
+from lightning_adv.asking.modes import modes_of, switch_to_eval
 from lightning_adv.asking.prediction import NO_CLASS, confident, is_right, predicted
 
 __all__ = [
     "NO_CLASS",
+    "NO_GRADIENT",
     "Classifier",
     "answer_of",
     "check_labels",
@@ -13,5 +15,7 @@ __all__ = [
     "is_right",
     "logits_of",
     "looks_like_probabilities",
+    "modes_of",
     "predicted",
+    "switch_to_eval",
 ]

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking.contract import checked_logits, looks_like_probabilities
+from lightning_adv.asking.modes import modes_of
+from lightning_adv.errors import InputError
 
-__all__ = ["Classifier", "answer_of", "logits_of"]
+__all__ = ["NO_GRADIENT", "Classifier", "answer_of", "logits_of"]
 
 Classifier = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [0, 1] to logits [N, K]: any ``nn.Module`` or plain function."""
@@ -30,6 +32,12 @@ PROBABILITIES = (
     "the model's answers look like probabilities (none is negative, each row adds up to 1): losses flatten there, and "
     "attacks find less than there is; return the logits, without the softmax at the end"
 )
+
+NO_GRADIENT = (
+    "the model gives no gradient with respect to the image (it rounds, leaves torch or runs under no_grad): attack it "
+    "with Square, which needs none, or wrap the step that has none in BPDA"
+)
+"""Said wherever a gradient is wanted and there is none."""
 
 _LOOKED_AT: "WeakSet[Classifier]" = WeakSet()
 
@@ -46,7 +54,8 @@ def logits_of(model: Classifier, x: Tensor) -> Tensor:
         x: images, float.
 
     Raises:
-        InputError: the model returns something else than a row of at least two logits an image.
+        InputError: the model returns something else than a row of at least two logits an image; a gradient is wanted
+            and there is none.
 
     Example:
         >>> x = torch.full((1, 1, 1, 2), 0.5)
@@ -55,7 +64,15 @@ def logits_of(model: Classifier, x: Tensor) -> Tensor:
     """
     given = x.clone()
     scale = _Scale(given, together=_is_coupled(model)) if given.requires_grad and _may_be_half(model, x) else None
-    logits = checked_logits(_asked(model, given), len(x))
+    try:
+        answer = _asked(model, given)
+    except RuntimeError as error:
+        if "call numpy() on Tensor that requires grad" in str(error):
+            raise InputError(NO_GRADIENT) from error
+        raise
+    logits = checked_logits(answer, len(x))
+    if given.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+        raise InputError(NO_GRADIENT)
     if scale is not None and (isinstance(model, nn.Module) or _is_half(logits)):
         logits = scale.upwards(logits.float())
     _look_once(model, logits)
@@ -99,7 +116,7 @@ def _is_half(tensor: Tensor) -> bool:
 
 def _is_coupled(model: Classifier) -> bool:
     """Whether an image's logits depend on the others of the batch, as BatchNorm in training mode makes them."""
-    return isinstance(model, nn.Module) and any(module.training for module in model.modules())
+    return isinstance(model, nn.Module) and any(training for _, training in modes_of(model))
 
 
 class _Scale:

@@ -3,11 +3,12 @@
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import Classifier, is_right, logits_of
+from lightning_adv.asking import NO_GRADIENT, Classifier, is_right, logits_of
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
 from lightning_adv.attacks.trace import uses_batch_statistics
+from lightning_adv.errors import InputError
 
 __all__ = ["Goal"]
 
@@ -226,6 +227,10 @@ class Goal:
 def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:
     """Gradients [M, N, C, H, W] of M scalars; a NaN becomes 0, since it would carry the image out of the box."""
     last = len(sums) - 1
-    grads = [torch.autograd.grad(value, x_adv, retain_graph=i < last)[0] for i, value in enumerate(sums)]
+    grads = [
+        torch.autograd.grad(value, x_adv, retain_graph=i < last, allow_unused=True)[0] for i, value in enumerate(sums)
+    ]
+    if grads[0] is None:  # the logits depend on weights that train, and not on the image
+        raise InputError(NO_GRADIENT)
     stacked = grads[0][None] if last == 0 else torch.stack(grads)
     return stacked.nan_to_num_(nan=0.0)

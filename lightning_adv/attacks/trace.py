@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from lightning_adv.asking import Classifier
+from lightning_adv.asking import Classifier, modes_of, switch_to_eval
 
 __all__ = ["ModelMode", "leaves_no_trace", "uses_batch_statistics"]
 
@@ -25,30 +25,31 @@ def leaves_no_trace(model: Classifier, mode: ModelMode = "eval") -> Iterator[Non
 
     Args:
         model: a module, or a function (then nothing is kept).
-        mode: "eval" switches dropout and BatchNorm statistics off; "train" leaves the modules' modes alone.
+        mode: "eval" switches dropout and BatchNorm statistics off, but for modules that have no modes (frozen
+            TorchScript, ``torch.export``); "train" leaves the modules' modes alone.
     """
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
-    trainable = [p for p in model.parameters() if p.requires_grad] if modules else []
-    buffers = list(model.buffers()) if modules and mode == "train" else []
-    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda} if modules else ()
+    is_module = isinstance(model, nn.Module)
+    modes = modes_of(model) if is_module else []
+    weights, buffers = (list(model.parameters()), list(model.buffers())) if is_module else ([], [])
+    trainable = [weight for weight in weights if weight.requires_grad]
+    devices = {tensor.device for tensor in (*weights, *buffers) if tensor.is_cuda}
+    kept: list[Tensor] = []
     with torch.inference_mode(False), torch.enable_grad():
-        kept = [buffer.clone() for buffer in buffers]
         try:
             # Frozen weights spare the engine and compiled models the weight gradients, and autocast its weight cache
             # (which would hand weights without a graph to the training forward).
             for parameter in trainable:
                 parameter.requires_grad_(False)
-            if mode == "eval" and modules:
-                model.eval()
+            if mode == "train" or (is_module and not switch_to_eval(model)):
+                kept = [buffer.clone() for buffer in buffers]
             with torch.random.fork_rng(devices=list(devices)):
                 yield
         finally:
-            for module, training in zip(modules, modes, strict=True):
+            for module, training in modes:
                 module.training = training
             for parameter in trainable:
                 parameter.requires_grad_(True)
-            for buffer, value in zip(buffers, kept, strict=True):
+            for buffer, value in zip(buffers, kept, strict=False):  # none was kept where none changes
                 buffer.copy_(value)
 
 

@@ -1,0 +1,33 @@
+"""Train and eval mode of modules, some of which have none: frozen TorchScript, and what ``torch.export`` gives."""
+
+from torch import nn
+
+__all__ = ["modes_of", "switch_to_eval"]
+
+
+def modes_of(model: nn.Module) -> list[tuple[nn.Module, bool]]:
+    """Every module that has a mode, and whether it is in training."""
+    return [(module, module.training) for module in model.modules() if hasattr(module, "training")]
+
+
+def switch_to_eval(model: nn.Module) -> bool:
+    """``model.eval()``, as far as its modules let themselves be switched; whether all did.
+
+    What does not is as it was frozen or exported: in evaluation mode, one hopes.
+
+    Example:
+        >>> frozen = torch.jit.freeze(torch.jit.script(nn.Linear(2, 2).eval()))
+        >>> switch_to_eval(nn.Sequential(nn.Dropout(), frozen)), switch_to_eval(nn.Dropout())
+        (False, True)
+    """
+    if all(hasattr(module, "training") for module in model.modules()):
+        try:
+            model.eval()
+            return True
+        except NotImplementedError:  # an export
+            pass
+    for child in model.children():
+        switch_to_eval(child)
+    if hasattr(model, "training"):
+        model.training = False
+    return False
