@@ -19,7 +19,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.reports.kept import as_state, from_state
 from lightning_adv.reports.results import EvaluationResult
 
-__all__ = ["EpochEndEvaluation", "scalars_of_epoch"]
+__all__ = ["EpochEndEvaluation", "scalars_of_epoch", "stored_history"]
 
 Item = TypeVar("Item")
 When = Literal["last", "always", "never"]
@@ -94,7 +94,7 @@ class EpochEndEvaluation(Callback):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take the history up again, and in ``fit`` the last result."""
-        self.history, self._before = state_dict["history"], from_state(state_dict.get("result"))
+        self.history, self._before = stored_history(state_dict), from_state(state_dict.get("result"))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
@@ -202,6 +202,27 @@ class EpochEndEvaluation(Callback):
 def _turn(callback: Callback) -> int:
     """Evaluations before weight averaging, which comes before the checkpoints that save its state."""
     return 2 if isinstance(callback, Checkpoint) else 1 if isinstance(callback, WeightAveraging) else 0
+
+
+def stored_history(state: dict) -> dict[str, list[list[float]]]:
+    """The history of scalars in a callback's state, which a checkpoint may hold anything in place of.
+
+    Raises:
+        InputError: no points of an epoch and a number by the name of a scalar.
+    """
+    history = state.get("history") if isinstance(state, dict) else None
+    if not isinstance(history, dict) or not all(_is_curve(key, points) for key, points in history.items()):
+        raise InputError(
+            "the checkpoint's callbacks keep no history of scalars as they should: take another checkpoint"
+        )
+    return history
+
+
+def _is_curve(key: object, points: object) -> bool:
+    """Whether these are a name and at least one pair of an epoch and a number."""
+    pairs = [each for each in points if isinstance(each, list | tuple)] if isinstance(points, list) else []
+    numbers = [pair for pair in pairs if list(map(type, pair)) in ([int, float], [int, int])]
+    return isinstance(key, str) and bool(numbers) and len(numbers) == len(points)
 
 
 def scalars_of_epoch(trainer: Trainer) -> dict[str, float]:

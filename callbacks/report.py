@@ -6,7 +6,7 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch, stored_history
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.errors import InputError
@@ -59,7 +59,7 @@ class Report(Callback):
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take the history up again."""
-        self.history = state_dict["history"]
+        self.history = stored_history(state_dict)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note that there is something to train: a run that was finished already has nothing."""

@@ -96,7 +96,7 @@ def _trusted(args: list[str]) -> tuple[list[str], list[str]]:
 def _described(path: str, trusted: list[str]) -> Described:
     """What a checkpoint says of itself; tell which of it is not done."""
     described = describe_checkpoint(path, trusted)
-    for name in described.left_out:
+    for name in (ascii(each)[1:-1] for each in described.left_out):  # a stranger's words, in one line
         tell(f"note: {name} of the checkpoint is left out, as only you say what is written where: --{name}=...")
     return described
 

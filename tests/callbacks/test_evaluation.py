@@ -4,7 +4,7 @@ from pytorch_lightning.callbacks import Checkpoint, EarlyStopping, WeightAveragi
 from torch.utils.data import DataLoader
 
 from lightning_adv.attacks import FGSM
-from lightning_adv.callbacks import AttackEvaluation
+from lightning_adv.callbacks import AttackEvaluation, Report
 from lightning_adv.callbacks.evaluation import scalars_of_epoch
 from lightning_adv.errors import InputError
 from tests.callbacks.strangers import PlainModule, images, trainer
@@ -44,6 +44,28 @@ def test_the_sanity_check_does_not_evaluate():
     each = evaluation()
     fit(each, max_epochs=1, num_sanity_val_steps=2)
     assert epochs(each) == [1]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {},
+        {"history": 7},
+        {"history": {KEY: 7}},
+        {"history": {KEY: []}},
+        {"history": {KEY: "ab"}},
+        {"history": {KEY: [[1, 0.5], [2]]}},
+        {"history": {KEY: [[1, "x"]]}},
+        {"history": {KEY: [[0.5, 0.5]]}},
+        {"history": {7: [[1, 0.5]]}},
+    ],
+)
+@pytest.mark.parametrize("callback", [evaluation(), Report()], ids=["evaluation", "report"])
+def test_a_history_that_is_none_is_refused_before_anything_is_evaluated(callback, state):
+    callback.load_state_dict({"history": {KEY: [[1, 0.5], (2, 1)]}})
+    with pytest.raises(InputError, match="keep no history"):
+        callback.load_state_dict(state)
+    assert callback.history == {KEY: [[1, 0.5], (2, 1)]}
 
 
 class CannotWork(AttackEvaluation):
