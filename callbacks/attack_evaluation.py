@@ -9,13 +9,14 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_adv.asking import confident
 from lightning_adv.attacks import Attack, AttackResult, WorstOf
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits
+from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.callbacks.masking import masking_warnings
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.share import EvaluationBatch, Share
@@ -154,6 +155,7 @@ class AttackEvaluation(EpochEndEvaluation):
         return RobustnessResult(
             title="Adversarial attacks",
             warnings=[
+                *_nan_warnings(clean_confidence, tallies),
                 *([RANDOMISED] if self._is_weakened() else []),
                 *masking_warnings(self.attacks, rows, curves),
                 *self._journal.notes,
@@ -181,10 +183,10 @@ class AttackEvaluation(EpochEndEvaluation):
     def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
         logits = self._judge(batch.image, batch.index)
         check_labels(batch.label, logits.shape[1])
-        correct = logits.argmax(dim=1) == batch.label
+        said, confidence = confident(logits)
+        correct = said == batch.label
         attacked = correct.nonzero().flatten()
         worst = correct.clone()
-        confidence = logits.softmax(dim=1).amax(dim=1)
         few = EvaluationBatch(batch.image[attacked], batch.label[attacked], batch.index[attacked])
         checks = self._journal.checks(few.image, few.label)
         for name, attack in self.attacks.items():
@@ -211,7 +213,7 @@ class AttackEvaluation(EpochEndEvaluation):
         self, name: str, model: LightningModule, batch: EvaluationBatch, attacked: Tensor, logits: Tensor, checks: list
     ) -> list[Verdict]:
         """What this attack does to each image ``attacked``, of which the journal may know some already."""
-        confidence = logits[attacked].softmax(dim=1).amax(dim=1)
+        confidence = confident(logits[attacked])[1]
         known = self._journal.find(name, batch.index[attacked], checks, confidence)
         left = [i for i, verdict in enumerate(known) if verdict is None]
         if left:
@@ -252,8 +254,9 @@ class AttackEvaluation(EpochEndEvaluation):
         wanted = self.examples - sum(len(batch[0]) for batch in self._shown[name])
         if wanted <= 0:
             return None
-        before, after = (each[:wanted].softmax(dim=1).max(dim=1) for each in (logits, result.logits))
-        shown = (image, result.images, label, before.indices, after.indices, before.values, after.values)
+        before, sure_before = confident(logits[:wanted])
+        after, sure_after = confident(result.logits[:wanted])
+        shown = (image, result.images, label, before, after, sure_before, sure_after)
         self._shown[name].append([part[:wanted].detach().cpu() for part in shown])
         return self._shown[name][-1]
 
@@ -261,6 +264,15 @@ class AttackEvaluation(EpochEndEvaluation):
 def _ensemble(attack: Attack) -> list[str]:
     """Names of an ensemble's attacks."""
     return list(attack.attacks) if isinstance(attack, WorstOf) else []
+
+
+def _nan_warnings(clean: Tensor, tallies: dict[str, dict[str, Tensor]]) -> list[str]:
+    """How many images have no class without an attack, and how many more under each."""
+    count, samples = int(clean.isnan().sum()), len(clean)
+    found = nan_warnings(count, samples)
+    for name, tally in tallies.items():
+        found += nan_warnings(int(tally["confidence"].isnan().sum()) - count, samples, name)
+    return found
 
 
 def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:
@@ -280,8 +292,8 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         mean_linf=linf,
         mean_l2=l2,
         mean_l1=l1,
-        clean_confidence=float(clean_confidence.mean()),
-        adversarial_confidence=float(tally["confidence"].mean()),
+        clean_confidence=_mean(clean_confidence),
+        adversarial_confidence=_mean(tally["confidence"]),
         per_class_correct=tally["correct"].tolist(),
         zero_gradient_share=zero_gradient / attacked if attacked else None,
         restart_gain=(succeeded - at_first) / samples if attack.restarts > 1 else None,
@@ -289,6 +301,12 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         median_distance=_finite_median(distance),
         stages=[StageRow(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
     )
+
+
+def _mean(confidence: Tensor) -> float | None:
+    """Of the images that have a class; None where none has."""
+    known = confidence[~confidence.isnan()]
+    return float(known.mean()) if len(known) else None
 
 
 def _finite_median(distance: Tensor) -> float | None:

@@ -4,9 +4,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_adv.asking import confident, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.logits import check_labels, clean_logits
+from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.backdoor_tally import BackdoorTally
@@ -85,7 +86,7 @@ class BackdoorEvaluation(EpochEndEvaluation):
             check_labels(batch.label, classes)
             triggered = trigger(batch.image.float())
             before, after = clean_logits(model, batch.image), clean_logits(model, triggered)
-            self._tally.update(batch.label, before.argmax(dim=1), after.argmax(dim=1))
+            self._tally.update(batch.label, predicted(before), predicted(after))
             self._keep(batch, triggered, before, after, target)
 
     def results(self, trainer: Trainer) -> BackdoorResult:
@@ -98,6 +99,10 @@ class BackdoorEvaluation(EpochEndEvaluation):
         names = getattr(trainer.datamodule, "class_names", None)
         return BackdoorResult(
             title="Backdoor",
+            warnings=[
+                *nan_warnings(int(clean[:, classes].sum()), int(clean.sum())),
+                *nan_warnings(int(triggered[:, classes].sum()), int(clean.sum()), "with the trigger"),
+            ],
             target=target,
             trigger=repr(trigger),
             class_names=list(names) if names and len(names) == classes else [str(k) for k in range(classes)],
@@ -130,14 +135,6 @@ class BackdoorEvaluation(EpochEndEvaluation):
         others = (batch.label != backdoor_labels(batch.label, target, before.shape[1])).nonzero().flatten()[:wanted]
         if not len(others):
             return
-        clean_said, said = (each[others].softmax(dim=1).max(dim=1) for each in (before, after))
-        parts = (
-            batch.image[others],
-            triggered[others],
-            batch.label[others],
-            clean_said.indices,
-            said.indices,
-            clean_said.values,
-            said.values,
-        )
+        (clean_said, clean_sure), (said, sure) = (confident(each[others]) for each in (before, after))
+        parts = (batch.image[others], triggered[others], batch.label[others], clean_said, said, clean_sure, sure)
         self._kept.append([part.detach().float().cpu() if part.dim() == 4 else part.detach().cpu() for part in parts])

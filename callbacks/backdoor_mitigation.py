@@ -9,10 +9,11 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import logits_of, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.logits import check_labels, nan_warnings
 from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
@@ -122,7 +123,10 @@ class BackdoorMitigation(EpochEndEvaluation):
             correct=[int(table.diagonal().sum()) for table in clean],
             source_samples=sources,
             led=led,
-            warnings=list(self._report.repair.warnings),
+            warnings=[
+                *(each for when, table in zip(("before", "after"), clean, strict=True) for each in _lost(table, when)),
+                *self._report.repair.warnings,
+            ],
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -143,6 +147,7 @@ class BackdoorMitigation(EpochEndEvaluation):
             check_target(target, classes)
         tally = BackdoorTally(classes).to(model.device)
         for batch in self.track(trainer, images, self.name):
+            check_labels(batch.label, classes)
             clean = _predicted(model, batch.image)[0]
             triggered = clean if trigger is None else _predicted(model, trigger(batch.image.float()))[0]
             tally.update(batch.label, clean, triggered)
@@ -192,8 +197,12 @@ class BackdoorMitigation(EpochEndEvaluation):
         print(f"repaired model: {path}", flush=True)
 
 
+def _lost(table: Tensor, when: str) -> list[str]:
+    return nan_warnings(int(table[:, -1].sum()), int(table.sum()), when)
+
+
 def _predicted(model: LightningModule, image: Tensor) -> tuple[Tensor, int]:
     """Classes [N], and how many there are."""
     with torch.no_grad():
         logits = logits_of(model, image)
-    return logits.argmax(dim=1), logits.shape[1]
+    return predicted(logits), logits.shape[1]

@@ -8,13 +8,14 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import is_right, logits_of
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.logits import clean_logits
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.callbacks.substitutes import Substitutes
 from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
+from lightning_adv.detectors.detector import above
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
 from lightning_adv.reports.detection import DetectionResult, DetectionRow, TransferRow
@@ -121,7 +122,7 @@ class DetectionEvaluation(EpochEndEvaluation):
             self._tables[name] = tables
         for batch in self.track(trainer, images, "detection"):
             with torch.no_grad():
-                correct = logits_of(model, batch.image).argmax(dim=1) == batch.label
+                correct = is_right(logits_of(model, batch.image), batch.label)
             self._measure(NORMAL, model, batch.image[correct], batch.index[correct])
             self._measure(WRONG, model, batch.image[~correct], batch.index[~correct])
             if correct.any():
@@ -201,7 +202,7 @@ class DetectionEvaluation(EpochEndEvaluation):
                 verdict = detector.decide(model, image, index=index)
                 extra[:, 1:] = torch.stack([verdict.suspicious, verdict.mutations, verdict.undecided], dim=1)
             elif not isinstance(detector, DetectorEnsemble):
-                extra[:, 1] = detector.combine(measures) > detector.known_threshold()
+                extra[:, 1] = above(detector.combine(measures), detector.known_threshold())
             self._tables[name][kind].update(torch.cat([extra, measures], dim=1))
 
 
@@ -255,7 +256,7 @@ def _judged(
         score = combine(samples[:, EXTRA:])
         extra = samples[:, :EXTRA].clone()
         if threshold is not None:
-            extra[:, 1] = score > threshold
+            extra[:, 1] = above(score, threshold)
         judged.append(torch.cat([extra, score[:, None]], dim=1))
     return judged[0], judged[1]
 
@@ -273,8 +274,8 @@ def _row(detector: str, attack: str, normal: Tensor, adversarial: Tensor) -> Det
         true_positives=int(adversarial[:, 1].sum()),
         auroc=area,
         interval=auroc_interval(area, len(normal), len(adversarial)),
-        normal_score=normal[:, -1].mean().item(),
-        adversarial_score=adversarial[:, -1].mean().item(),
+        normal_score=normal[:, -1].nanmean().item(),
+        adversarial_score=adversarial[:, -1].nanmean().item(),
         mutations=both[:, 2].mean().item() if sequential else None,
         undecided=int(both[:, 3].sum()) if sequential else None,
     )
@@ -295,6 +296,6 @@ def _transfer(name: str, parts: dict[str, tuple[Tensor, Tensor]], attacks: list[
             if len(tested_on):
                 odds = regression(tested_on)
                 areas[target] = auroc(clean, odds)
-                accuracies[target] = float(((odds > 0).double().mean() + (clean <= 0).double().mean()) / 2)
+                accuracies[target] = float((above(odds, 0.0).double().mean() + (clean <= 0).double().mean()) / 2)
         rows.append(TransferRow(name, source, areas, accuracies))
     return rows

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
+from lightning_adv.asking import remarks
 from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.journal import log_figure, log_table
 from lightning_adv.callbacks.progress import track
@@ -168,6 +169,7 @@ class EpochEndEvaluation(Callback):
             with trainer.precision_plugin.forward_context():
                 self.evaluate(trainer, pl_module, images)
             self.result = self.results(trainer)
+            self.result.warnings[:0] = remarks(pl_module)
             self.result.stage = stage
             self.result.epoch = trainer.current_epoch + 1 if trainer.state.fn == "fit" else 0
             self._log_scalars(trainer, pl_module)

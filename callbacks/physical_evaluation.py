@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits
+from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics import Destruction, outcomes_of_predictions, similar_classes
@@ -118,12 +118,16 @@ class PhysicalEvaluation(EpochEndEvaluation):
         """Counts over all ranks."""
         names = _names(trainer, self._classes)
         label, clean, _, photo, *_ = self._clean.compute().cpu().T
-        said = F.one_hot(clean, self._classes).float()
+        known = clean != NO_CLASS
+        said = F.one_hot(clean[known], self._classes).float()
         related = self._related(names)
-        related = similar_classes(said, label, CONFUSED) if related is None else related
+        related = similar_classes(said, label[known], CONFUSED) if related is None else related
+        tables = {key: tally.compute().cpu() for key, tally in self._tallies.items()}
+        lost = {key: int((table[:, 1:4] == NO_CLASS).any(dim=1).sum()) for key, table in tables.items()}
         return PhysicalResult(
             title="Physical world",
-            rows=[self._row(key, tally.compute().cpu(), related) for key, tally in self._tallies.items()],
+            warnings=[each for (name, _), count in lost.items() for each in nan_warnings(count, len(label), name)],
+            rows=[self._row(key, table, related) for key, table in tables.items()],
             samples=len(label),
             clean_correct=int((clean == label).sum()),
             photographed_correct=int((photo == label).sum()),
@@ -152,7 +156,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
             seen = self._judge(photo, index)
             for row, images, said in ((title, taken, logits), (f"{title}:\nphotograph", photo, seen)):
                 if wanted and show:
-                    shown = (images[:wanted].detach().cpu(), said[:wanted].argmax(dim=1).cpu())
+                    shown = (images[:wanted].detach().cpu(), predicted(said[:wanted]).cpu())
                     self._shown.setdefault(row, []).append(shown)
             return seen
 

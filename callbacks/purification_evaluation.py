@@ -4,10 +4,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import clean_logits
+from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.draws_tally import DrawsTally
@@ -106,15 +107,16 @@ class PurificationEvaluation(EpochEndEvaluation):
         self._purified: dict[Key, list[Shown]] = {}
         self._labels: list[Tensor] = []
         for batch in self.track(trainer, images.balanced(), self.name):
-            if int(batch.label.max()) >= self._classes or int(batch.label.min()) < 0:
-                raise InputError(f"labels must lie in [0, {self._classes}): the model has {self._classes} logits")
+            check_labels(batch.label, self._classes)
             self._evaluate(model, batch)
 
     def results(self, trainer: Trainer) -> PurificationResult:
         """Counts over all ranks."""
-        rows = []
+        rows, warnings = [], []
         for (purifier, attack, threat), tally in self._tallies.items():
             counts = {name: value.tolist() for name, value in tally.compute().items()}
+            kind = ", ".join(each for each in (purifier, attack, threat) if each != NONE)
+            warnings += nan_warnings(counts["no_class"], counts["samples"], kind)
             pooled = {f"{name}_correct": counts[name] for name in ("mean", "vote", "worst")}
             shared = {"samples": counts["samples"], "correct": counts["correct"], "confusion": counts["confusion"]}
             rows.append(PurificationRow(purifier, attack, threat, **shared, **pooled))
@@ -124,6 +126,7 @@ class PurificationEvaluation(EpochEndEvaluation):
             named[_name_of(self.black_box)] = self.black_box
         return PurificationResult(
             title="Purification",
+            warnings=warnings,
             rows=rows,
             descriptions={name: " ".join(repr(each).split()) for name, each in named.items()},
             class_names=list(names) if names and len(names) == self._classes else list(map(str, range(self._classes))),
@@ -173,7 +176,7 @@ class PurificationEvaluation(EpochEndEvaluation):
         """The first images of this rank, for the strips (rank zero draws them)."""
         if not wanted:
             return
-        said = logits.argmax(dim=1)[:wanted].cpu()
+        said = predicted(logits[:wanted]).cpu()
         self._shown.setdefault(key, []).append((attacked[:wanted].detach().cpu(), said))
         if purified is not None:
             self._purified.setdefault(key, []).append((purified.detach().cpu(), said))

@@ -6,11 +6,12 @@ from typing import ClassVar
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
+from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack, SubstituteAttack, leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits
+from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
 from lightning_adv.metrics.transfer_tally import TransferTally
@@ -93,20 +94,23 @@ class TransferEvaluation(EpochEndEvaluation):
         self._tallies = {pair: TransferTally().to(model.device) for pair in pairs}
         for batch in self.track(trainer, images, self.name):
             check_labels(batch.label, classes)
-            clean = judge(batch.image, batch.index).argmax(dim=1) == batch.label
+            clean = predicted(judge(batch.image, batch.index))
             for (name, attack), tally in self._tallies.items():
                 source = self._models[name]
                 crafted = self.attacks[attack].run(source, batch.image, batch.label, index=batch.index)
-                attacked = judge(crafted.images, batch.index).argmax(dim=1) == batch.label
-                tally.update(clean, attacked, crafted.success)
+                attacked = predicted(judge(crafted.images, batch.index))
+                tally.update(batch.label, clean, attacked, crafted.success)
 
     def results(self, trainer: Trainer) -> TransferResult:
         """Counts over all ranks, and what they say of the attacks on the model itself."""
-        rows = [TransferredAttack(*pair, *tally.compute().tolist()) for pair, tally in self._tallies.items()]
+        counts = {pair: tally.compute().tolist() for pair, tally in self._tallies.items()}
+        rows = [TransferredAttack(*pair, *each[:5]) for pair, each in counts.items()]
+        names = {pair: f"{pair[1]} on {pair[0]}" for pair in counts}
         result = TransferResult(
             title="Transferred attacks",
             rows=rows,
             descriptions={name: repr(attack) for name, attack in self.attacks.items()},
+            warnings=[each for pair, found in counts.items() for each in nan_warnings(found[5], found[0], names[pair])],
         )
         for callback in trainer.callbacks:
             if isinstance(callback, AttackEvaluation) and self._is_fresh(trainer, callback.result):

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from lightning_adv.asking import confident
 from lightning_adv.attacks import Attack, AttackResult, perturbation_norms
 from lightning_adv.files import append_line, read_lines, replace_atomically
 from lightning_adv.names import file_name
@@ -126,7 +127,7 @@ class VerdictJournal:
             "clean_confidence": confidence.tolist(),
             "restart": result.restart.tolist(),
             "zero_gradient": result.zero_gradient.tolist(),
-            "confidence": result.logits.softmax(dim=1).amax(dim=1).tolist(),
+            "confidence": confident(result.logits)[1].tolist(),
             "sizes": torch.stack([norms[norm] for norm in NORMS], dim=1).tolist(),
             "stages": [[stage.name, stage.attacked, stage.broken, stage.seconds] for stage in result.stages],
             "notes": list(result.notes),

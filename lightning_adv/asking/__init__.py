@@ -1,7 +1,7 @@
 """Asking a classifier: the one forward, what its answer must be, and which class a row of logits names."""
 
 from lightning_adv.asking.contract import check_labels, looks_like_probabilities
-from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of
+from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of, remarks
 from lightning_adv.asking.modes import modes_of, switch_to_eval
 from lightning_adv.asking.prediction import NO_CLASS, confident, is_right, predicted
 
@@ -17,5 +17,6 @@ __all__ = [
     "looks_like_probabilities",
     "modes_of",
     "predicted",
+    "remarks",
     "switch_to_eval",
 ]

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_labels", "checked_logits", "looks_like_probabilities"]
+__all__ = ["check_labels", "checked_logits", "label_range", "looks_like_probabilities", "refuse_labels"]
 
 ROUNDING = 2e-3
 """Probabilities in half precision may miss 1 by so much."""
@@ -51,8 +51,16 @@ def check_labels(label: Tensor, classes: int) -> None:
     refuse_labels(lowest, highest, classes)
 
 
+def label_range(label: Tensor) -> tuple[float, float] | None:
+    """Least and greatest of labels [N] on the CPU; None on a device that would have to be waited for."""
+    if label.device.type != "cpu" or label.is_floating_point() or not len(label):
+        return None
+    lowest, highest = torch.aminmax(label)
+    return float(lowest), float(highest)
+
+
 def refuse_labels(lowest: float, highest: float, classes: int) -> None:
-    """The same for the least and the greatest label.
+    """:func:`check_labels` for the least and the greatest of them.
 
     Raises:
         InputError: one outside [0, classes).

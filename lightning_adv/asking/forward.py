@@ -9,7 +9,7 @@ logits is therefore scaled to the same size for every image, by a power of two, 
 import types
 import warnings
 from collections.abc import Callable
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from lightning_adv.asking.contract import checked_logits, looks_like_probabiliti
 from lightning_adv.asking.modes import modes_of
 from lightning_adv.errors import InputError
 
-__all__ = ["NO_GRADIENT", "Classifier", "answer_of", "logits_of"]
+__all__ = ["NO_GRADIENT", "Classifier", "answer_of", "logits_of", "remarks"]
 
 Classifier = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [0, 1] to logits [N, K]: any ``nn.Module`` or plain function."""
@@ -39,7 +39,8 @@ NO_GRADIENT = (
 )
 """Said wherever a gradient is wanted and there is none."""
 
-_LOOKED_AT: "WeakSet[Classifier]" = WeakSet()
+_LOOKED_AT: "WeakKeyDictionary[Classifier, bool]" = WeakKeyDictionary()
+"""Models whose answers were looked at, and whether these are probabilities."""
 
 
 def logits_of(model: Classifier, x: Tensor) -> Tensor:
@@ -154,6 +155,11 @@ def _look_once(model: Classifier, logits: Tensor) -> None:
     if torch.compiler.is_compiling() or not isinstance(model, (nn.Module, types.FunctionType)) or model in _LOOKED_AT:
         return
     if len(logits):
-        _LOOKED_AT.add(model)
-        if looks_like_probabilities(logits.detach()):
+        _LOOKED_AT[model] = looks_like_probabilities(logits.detach())
+        if _LOOKED_AT[model]:
             warnings.warn(PROBABILITIES, stacklevel=3)
+
+
+def remarks(model: Classifier) -> list[str]:
+    """What a reader of figures must know of the answers that a model has given so far."""
+    return [PROBABILITIES] if isinstance(model, nn.Module) and _LOOKED_AT.get(model) else []

@@ -44,4 +44,5 @@ def confident(logits: Tensor) -> tuple[Tensor, Tensor]:
         >>> said.tolist(), confidence.tolist()
         ([0, -1], [0.5, nan])
     """
-    return predicted(logits), logits.softmax(dim=-1).amax(dim=-1)
+    finite = logits.nan_to_num(nan=torch.nan)  # infinite ones would make the softmax NaN
+    return predicted(logits), finite.softmax(dim=-1).amax(dim=-1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.asking import Classifier
+from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import described
 from lightning_adv.attacks.goal import Goal
@@ -116,6 +117,7 @@ class Attack(ABC):
         x, y, target = _checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target))
+            goal.labels = _range(y, target)
             return self.perturb(goal, self._noise(x, index, restart=0)).detach()
 
     def run(
@@ -132,6 +134,7 @@ class Attack(ABC):
         x, y, target = _checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target), keep_best=True)
+            goal.labels = _range(y, target)
             first_success = torch.full((len(x),), -1, device=x.device)
             for restart in range(self.restarts):
                 noise = self._noise(x, index, restart).select(goal.active)
@@ -155,7 +158,7 @@ class Attack(ABC):
     def craft(
         self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"
     ) -> Tensor:
-        """The last iterate for a training objective: no checks, no host sync, noise from the device's generator.
+        """The last iterate for a training objective: no host sync, so on a GPU no checks; the device's generator.
 
         Args:
             model: images to logits.
@@ -175,6 +178,7 @@ class Attack(ABC):
         noise = noise or DeviceNoise()  # seeded out here: inside, the global RNG is put back and would repeat itself
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
+            goal.labels = label_range(y)
             x_adv = self.perturb(goal, noise)
             return (self._found(goal)[0] if x_adv is None else x_adv).detach()
 
@@ -251,3 +255,10 @@ def _checked(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tenso
     if bool((target == y).any()):
         raise InputError("a target equals its label: the attack would succeed without moving; choose another class")
     return x, y, target
+
+
+def _range(y: Tensor, target: Tensor | None) -> tuple[float, float]:
+    """The least and the greatest of labels and targets, which the first answer must know. One host sync."""
+    lowest, highest = torch.aminmax(y if target is None else torch.cat([y, target]))
+    lowest, highest = torch.stack([lowest, highest]).tolist()
+    return lowest, highest

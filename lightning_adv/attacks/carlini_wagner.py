@@ -179,7 +179,7 @@ class _Search:
         self.adam(slope * (1 - squashed.square()) / 2)
         self.clock = self.clock + 1
         self.objective = penalty + self.const * short.clamp(min=0)
-        self.blind = self.blind | (grad.flatten(1) == 0).all(dim=1)
+        self.blind = self.blind | ((grad.flatten(1) == 0).all(dim=1) & ~lead.isnan())
         self.note(image, self.distance(offset, penalty), lead >= self.wanted, (offset * grad).abs())
 
     def adam(self, grad: Tensor) -> None:

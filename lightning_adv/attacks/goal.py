@@ -3,8 +3,10 @@
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import NO_GRADIENT, Classifier, is_right, logits_of
+from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, logits_of, predicted
+from lightning_adv.asking.contract import refuse_labels
 from lightning_adv.attacks.ball import Norm, lengths
+from lightning_adv.attacks.labels import most_likely
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
 from lightning_adv.attacks.trace import uses_batch_statistics
@@ -54,6 +56,7 @@ class Goal:
         self.reach = target is not None  # an attack may aim at classes in turn and still want any wrong answer
         self.keep_best = keep_best
         self.randomised: bool | None = None  # known after the first forward, where a record is kept
+        self.labels: tuple[float, float] | None = None  # least and greatest, which the first answer must know
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         self.mates = x if uses_batch_statistics(model) else None
         if keep_best:
@@ -132,10 +135,11 @@ class Goal:
         self._record(x_adv, logits[:, None], loss)
 
     def succeeded(self, logits: Tensor) -> Tensor:
-        """[N] whether the prediction is the target, or not the label; NaN logits predict no class at all."""
-        aim = self.target if self.reach else self.y
-        hit = is_right(logits, aim if aim.dim() == 1 else aim.argmax(dim=1))
-        return hit if self.reach else ~hit
+        """[N] whether the prediction is the target, or not the label; an answer of NaN is never right, so a success."""
+        said = predicted(logits)
+        if self.reach:
+            return (said == self.target) | (said == NO_CLASS)
+        return said != most_likely(self.y)
 
     def survivors(self) -> Tensor | None:
         """Positions, among the samples still pursued, of those without success; None if that is all of them.
@@ -181,7 +185,11 @@ class Goal:
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
         watched = self.keep_best and self.randomised is None
         before = random_state(x_adv.device) if watched else []
-        logits = logits_of(self.model, repeated).unflatten(0, (len(x_adv), self.draws))
+        logits = logits_of(self.model, repeated)
+        if self.labels is not None:
+            refuse_labels(*self.labels, logits.shape[1])
+            self.labels = None
+        logits = logits.unflatten(0, (len(x_adv), self.draws))
         if watched:
             drew = not all(map(torch.equal, before, random_state(x_adv.device)))
             self.randomised = drew or (self.draws > 1 and answers_differ(logits[:, 1:], logits[:, :-1]))

@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.labels import most_likely
 from lightning_adv.attacks.noise import Noise
 
 __all__ = ["HyperplaneAttack"]
@@ -42,7 +43,7 @@ class HyperplaneAttack(Attack):
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The step of the module's equation."""
         logits = goal.look(goal.x)[0]
-        aim, sign = (goal.target, 1.0) if goal.reach else (goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1), -1.0)
+        aim, sign = (goal.target, 1.0) if goal.reach else (most_likely(goal.y), -1.0)
         weights = logits.new_zeros(logits.shape).scatter(1, aim[:, None], 1.0)
         normal = goal.logits_and_gradients(goal.x, weights[None])[1][0]  # [N, C, H, W]
         length = normal.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)

@@ -35,7 +35,8 @@ class AttackResult:
     Args:
         images: [N, C, H, W] float32 in [0, 1]; among successes, and among failures, the one of highest loss.
         logits: [N, K] float32 logits of ``images``: no second forward is needed to judge them.
-        success: [N] bool, prediction differs from the label (or equals the target).
+        success: [N] bool, prediction differs from the label (or equals the target), or there is none, for the logits
+            are NaN.
         restart: [N] int64, number of the restart that first succeeded, -1 without success.
         zero_gradient: [N] bool, some gradient short of success was exactly zero or NaN: a sign of masked gradients.
         stages: of an ensemble, what each of its attacks did.

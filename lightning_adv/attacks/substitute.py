@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.budget import Budget, as_float
 from lightning_adv.attacks.goal import Goal
@@ -131,7 +131,10 @@ class SubstituteAttack(Attack):
             raise InputError(f"the seed set has {len(images)} images, and only {self.queries} queries are allowed")
         generator = torch.Generator().manual_seed(self.seed)
         x, history = images.detach().float().clamp(0, 1), []
-        y = self._labels(oracle, x, num_classes)
+        asked = len(x)
+        x, y = self._labelled(oracle, x, num_classes)
+        if not len(x):
+            raise InputError(f"the oracle names no class for any of {asked} images: its logits are NaN")
         devices = range(torch.cuda.device_count())  # the seed below goes to all of them
         with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(self.seed)  # the first weights, and dropout
@@ -139,11 +142,14 @@ class SubstituteAttack(Attack):
             optimizer = torch.optim.Adam(model.parameters(), self.lr)
             for number in itertools.count():
                 self._train(model, optimizer, x, y, generator)
-                history.append(SubstituteRound(len(x), len(x), self._agreement(model, x, y)))
-                grown = self._grown(model, x, y, number, generator) if number < self.rounds else x[:0]
+                history.append(SubstituteRound(len(x), asked, self._agreement(model, x, y)))
+                left = self.queries - asked
+                grown = self._grown(model, x, y, number, left, generator) if number < self.rounds else x[:0]
                 if not len(grown):
                     break
-                x, y = torch.cat([x, grown]), torch.cat([y, self._labels(oracle, grown, num_classes)])
+                asked += len(grown)
+                more, labels = self._labelled(oracle, grown, num_classes)
+                x, y = torch.cat([x, more]), torch.cat([y, labels])
         self.model, self.history = model.eval(), history
         return self
 
@@ -169,14 +175,15 @@ class SubstituteAttack(Attack):
         self.attack = attack
         self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
-    def _labels(self, oracle: LabelOracle, x: Tensor, num_classes: int) -> Tensor:
+    def _labelled(self, oracle: LabelOracle, x: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+        """The images to which the oracle gives a class, not a NaN, and these classes."""
         with torch.no_grad():
             y = torch.cat([predicted_labels(oracle, part) for part in x.split(500)])
-        if y.min() < 0 or y.max() >= num_classes:
+        if y.min() < NO_CLASS or y.max() >= num_classes:
             raise InputError(
                 f"the oracle names classes {int(y.min())} to {int(y.max())}, and num_classes is {num_classes}"
             )
-        return y
+        return x[y != NO_CLASS], y[y != NO_CLASS]
 
     def _new_model(self, x: Tensor, num_classes: int) -> nn.Module:
         if isinstance(self.substitute, nn.Module):
@@ -194,7 +201,7 @@ class SubstituteAttack(Attack):
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         model.train()
         for chosen in self._minibatches(len(x), generator):
-            loss = F.cross_entropy(model(x[chosen]).float(), y[chosen])
+            loss = F.cross_entropy(logits_of(model, x[chosen]), y[chosen])
             for weight, grad in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
                 weight.grad = grad
             optimizer.step()
@@ -204,12 +211,14 @@ class SubstituteAttack(Attack):
         for _ in range(self.epochs):
             yield from torch.randperm(count, generator=generator).split(self.batch_size)
 
-    def _grown(self, model: nn.Module, x: Tensor, y: Tensor, number: int, generator: torch.Generator) -> Tensor:
-        """The images that round ``number`` adds, no more than the queries that are left."""
+    def _grown(
+        self, model: nn.Module, x: Tensor, y: Tensor, number: int, left: int, generator: torch.Generator
+    ) -> Tensor:
+        """The images that round ``number`` adds, no more than the queries that are ``left``."""
         count = len(x)
         if self.reservoir is not None and number >= self.reservoir_after:
             count = min(self.reservoir, count)
-        count = min(count, self.queries - len(x))
+        count = min(count, left)
         if count < 1:
             return x[:0]
         # Without a reservoir all are taken, in order; a last, incomplete round takes a random choice as well.
@@ -225,5 +234,5 @@ class SubstituteAttack(Attack):
 
     def _agreement(self, model: nn.Module, x: Tensor, y: Tensor) -> float:
         with leaves_no_trace(model), torch.no_grad():
-            said = torch.cat([logits_of(model, part).argmax(dim=1) for part in x.split(500)])
+            said = torch.cat([predicted(logits_of(model, part)) for part in x.split(500)])
         return float((said == y).double().mean())

@@ -8,6 +8,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.labels import most_likely
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError
 
@@ -71,7 +72,7 @@ class Targeted(Attack):
         if goal.target is not None:  # a restart
             return self.attack.perturb(goal, noise)
         logits = goal.look(goal.x)[0]
-        label = goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1)
+        label = most_likely(goal.y)
         if self.selector == "all":
             return self._reach_each(goal, noise, logits.scatter(1, label[:, None], -torch.inf))
         if self.selector == "least_likely":

@@ -8,6 +8,7 @@ with a_j the activations of the neurons j that the next layer hears most, and v 
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import answer_of
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.backdoors.masked_pattern import MaskedPattern
 from lightning_adv.backdoors.patch import Place, placed_square
@@ -90,10 +91,13 @@ def optimise_trojan(
             for _ in range(steps):
                 pattern.requires_grad_(True)
                 outputs.clear()
-                model((mask * pattern)[None])
-                activation = outputs[0].flatten(2).mean(dim=2) if outputs[0].dim() > 2 else outputs[0]
-                distance = (activation[0, chosen] - value).square().sum()
-                (gradient,) = torch.autograd.grad(distance, pattern)
+                answer_of(model, (mask * pattern)[None])
+                activation = outputs[0].float()
+                activation = (activation.flatten(2).mean(dim=2) if activation.dim() > 2 else activation)[0, chosen]
+                # Half the slope of the squared distance; its length is not used, and float16 could not hold it.
+                slope = activation.detach() - value
+                slope = slope / slope.abs().amax().clamp_min(1e-12)
+                (gradient,) = torch.autograd.grad(activation, pattern, slope)
                 scale = gradient.abs().amax().clamp_min(1e-12)
                 pattern = (pattern.detach() - step_size * gradient / scale).clamp(0, 1)
     finally:

@@ -134,7 +134,7 @@ class Detector(ABC):
         """
         threshold = self.known_threshold()
         score = self.score(model, x, index=index)
-        return Verdict(score > threshold, score)
+        return Verdict(above(score, threshold), score)
 
     def calibrate(self, model: LabelOracle, loader: Iterable, false_positive_rate: float = 0.05) -> Self:
         """Set the threshold so that this share of the clean images that the model gets right lies above; returns self.
@@ -194,16 +194,23 @@ class Detector(ABC):
         return self.threshold
 
 
+def above(score: Tensor, threshold: float) -> Tensor:
+    """[N] whether a score lies above the threshold; that of an image which broke the model, a NaN, does."""
+    return ~(score <= threshold)
+
+
 def upper_quantile(scores: Tensor, share_above: float) -> float:
     """The smallest of the scores [M] above which at most this share of them lies.
 
     Raises:
-        InputError: a share outside [0, 1).
+        InputError: a share outside [0, 1), or no score that is a number.
     """
     if not 0 <= share_above < 1:
         raise InputError(f"a false positive rate must lie in [0, 1), got {share_above}")
-    above = int(share_above * len(scores) + 1e-9)
-    return scores.sort(descending=True).values[above].item()
+    scores = scores[~scores.isnan()]
+    if not len(scores):
+        raise InputError("no clean image has a score: the model's logits are NaN")
+    return scores.sort(descending=True).values[int(share_above * len(scores) + 1e-9)].item()
 
 
 def doubts_about(threshold: float, scores: Tensor, share_above: float) -> tuple[str, ...]:
@@ -264,6 +271,8 @@ def _labelled(model: LabelOracle, loader: Iterable) -> Iterator[LabelledImages]:
         image, label, *rest = batch
         device = image.device if parameter is None else parameter.device
         image = (image.float() / 255 if image.dtype == torch.uint8 else image).to(device)
+        if label.is_floating_point() or label.shape != image.shape[:1] or (len(label) and int(label.min()) < 0):
+            raise InputError(f"a detector learns from {len(image)} labels that count from 0, one an image")
         numbers = torch.arange(seen, seen + len(image))
         if rest and isinstance(rest[0], Tensor) and rest[0].shape == (len(image),) and not rest[0].is_floating_point():
             numbers = rest[0]

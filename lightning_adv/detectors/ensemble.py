@@ -35,24 +35,25 @@ class LogisticRegression:
 
     @classmethod
     def fit(cls, normal: Tensor, adversarial: Tensor, strength: float = 1.0) -> "LogisticRegression":
-        """From measures of normal [N, F] and adversarial [M, F] samples; both kinds weigh the same.
+        """From measures of normal [N, F] and adversarial [M, F] samples; both kinds weigh the same, NaN is left out.
 
         Args:
             normal, adversarial: measures.
             strength: inverse of the L2 penalty.
 
         Raises:
-            InputError: a kind without samples, or measures that are not finite.
+            InputError: a kind without samples whose measures are finite.
         """
         from sklearn.linear_model import LogisticRegression as Peer
 
-        if not len(normal) or not len(adversarial):
+        whole = [kind[kind.isfinite().all(dim=1)] for kind in (normal, adversarial)]
+        if not all(map(len, whole)):
             raise InputError(
-                f"a regression needs normal and adversarial samples, got {len(normal)} and {len(adversarial)}"
+                f"a regression needs normal and adversarial samples, got {len(normal)} and {len(adversarial)}, "
+                f"{len(whole[0])} and {len(whole[1])} of them with finite measures; look at the model's logits for NaN"
             )
-        measures = torch.cat([normal, adversarial]).double().cpu()
-        if not measures.isfinite().all():
-            raise InputError("a detector's measures are not finite; look at its settings")
+        normal, adversarial = whole
+        measures = torch.cat(whole).double().cpu()
         mean, scale = measures.mean(dim=0), measures.std(dim=0, unbiased=False)
         scale = torch.where(scale > 0, scale, 1.0)
         truth = torch.arange(len(measures)) >= len(normal)

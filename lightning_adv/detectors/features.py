@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.errors import InputError
 
-__all__ = ["activations", "as_module", "last_hidden", "weight_layers"]
+__all__ = ["activations", "as_module", "last_hidden", "of_predicted", "weight_layers"]
 
 
 def activations(model: nn.Module, x: Tensor, layers: Sequence[str | None]) -> tuple[list[Tensor], Tensor]:
@@ -73,6 +73,12 @@ def last_hidden(model: nn.Module) -> str:
 def weight_layers(model: nn.Module) -> list[str]:
     """Names of the convolutions and linear layers, the one that makes the logits included."""
     return [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))]
+
+
+def of_predicted(values: Tensor, logits: Tensor) -> Tensor:
+    """[N, 1] entries of ``values`` [N, K] of the class that logits [N, K] name, NaN where they name none."""
+    said = predicted(logits)[:, None]
+    return torch.where(said == NO_CLASS, torch.nan, values.gather(1, said.clamp(min=0)))
 
 
 def as_module(model: LabelOracle, wanted_by: str) -> nn.Module:

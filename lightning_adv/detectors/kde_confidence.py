@@ -12,10 +12,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import NO_CLASS, check_labels, predicted
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities
-from lightning_adv.detectors.features import activations, as_module
+from lightning_adv.detectors.features import activations, as_module, of_predicted
 from lightning_adv.detectors.kernel_density import cross_validated_bandwidth
 from lightning_adv.errors import InputError
 
@@ -58,8 +59,10 @@ class KDEConfidence(Detector):
         net, features, labels = as_module(model, "KDEConfidence"), [], []
         for batch in batches:
             (feature,), logits = activations(net, batch.image, [self.layer])
-            features.append(feature)
-            labels.append(batch.label)
+            check_labels(batch.label, logits.shape[1])
+            named = predicted(logits) != NO_CLASS  # what broke the model tells nothing of normal images
+            features.append(feature[named])
+            labels.append(batch.label[named])
         label, feature = torch.cat(labels), torch.cat(features)
         self.check_labels(label, logits.shape[1])
         self.centre = feature.mean(dim=0)
@@ -91,4 +94,4 @@ class KDEConfidence(Detector):
         width = code.new_tensor([self.chosen_bandwidth])
         density = class_log_densities(code, self.reference, self.counts, width)[0]  # [N, K]
         confidence = (density + code.new_tensor(self.counts).log()).softmax(dim=1)
-        return 1 - confidence.gather(1, logits.argmax(dim=1, keepdim=True))
+        return 1 - of_predicted(confidence, logits)

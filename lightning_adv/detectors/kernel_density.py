@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import NO_CLASS, check_labels, predicted
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities, nearest_distances
-from lightning_adv.detectors.features import activations, as_module
+from lightning_adv.detectors.features import activations, as_module, of_predicted
 from lightning_adv.errors import InputError
 
 __all__ = ["KernelDensity", "cross_validated_bandwidth"]
@@ -55,8 +56,10 @@ class KernelDensity(Detector):
         net, features, labels = as_module(model, "KernelDensity"), [], []
         for batch in batches:
             (feature,), logits = activations(net, batch.image, [self.layer])
-            features.append(feature)
-            labels.append(batch.label)
+            check_labels(batch.label, logits.shape[1])
+            named = predicted(logits) != NO_CLASS  # what broke the model tells nothing of normal images
+            features.append(feature[named])
+            labels.append(batch.label[named])
         self.classes = logits.shape[1]
         label = torch.cat(labels)
         self.check_labels(label, self.classes)
@@ -83,7 +86,7 @@ class KernelDensity(Detector):
         width = feature.new_tensor([self.chosen_bandwidth])
         queries = feature - self.centre
         density = class_log_densities(queries, self.reference, self.counts, width)[0]
-        return -density.gather(1, logits.argmax(dim=1, keepdim=True))
+        return -of_predicted(density, logits)
 
 
 def cross_validated_bandwidth(features: Tensor, label: Tensor) -> float:

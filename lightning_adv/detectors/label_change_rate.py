@@ -14,6 +14,7 @@ from typing import Literal, Self
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import NO_CLASS
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.detector import Detector, Verdict, upper_quantile
 from lightning_adv.detectors.mutation import Mutation, PaperMutation, mutation_noise
@@ -209,7 +210,8 @@ class LabelChangeRate(Detector):
         each = draws.shape[1]
         noise = mutation_noise(self.seed, index.repeat_interleave(each), draws.flatten())
         mutants = self.mutation(x.repeat_interleave(each, dim=0), noise)
-        return predicted_labels(model, mutants).view(-1, each) != own[:, None]
+        said = predicted_labels(model, mutants).view(-1, each)
+        return (said != own[:, None]) | (said == NO_CLASS)  # what names no class keeps none
 
     def _verdict(self, verdict: Tensor, mutations: Tensor, changes: Tensor, bounded: bool) -> SequentialVerdict:
         if self.test == "fixed":

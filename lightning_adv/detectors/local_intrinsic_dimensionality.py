@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
@@ -66,9 +67,12 @@ class LocalIntrinsicDimensionality(Detector):
         kept: list[list[Tensor]] = [[] for _ in names]  # batches, by layer
         priority = torch.zeros(0)
         for batch in batches:
-            for parts, new in zip(kept, activations(net, batch.image, names)[0], strict=True):
-                _add(parts, new)
-            own = SampleNoise(self.seed, batch.index).uniform(batch.image.new_empty(len(batch.image), 1))[:, 0]
+            found, logits = activations(net, batch.image, names)
+            named = predicted(logits) != NO_CLASS  # what broke the model tells nothing of normal images
+            for parts, new in zip(kept, found, strict=True):
+                _add(parts, new[named])
+            index = batch.index[named]
+            own = SampleNoise(self.seed, index).uniform(batch.image.new_empty(len(index), 1))[:, 0]
             priority = torch.cat([priority.to(own), own])
             if self.reference_samples is not None and len(priority) > 2 * self.reference_samples:
                 priority = self._choose(priority, kept)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking import logits_of
-from lightning_adv.detectors.detector import Detector
+from lightning_adv.detectors.detector import Detector, above
 from lightning_adv.errors import InputError
 
 __all__ = ["RuntimeMonitor", "fingerprint"]
@@ -54,7 +54,7 @@ class RuntimeMonitor(nn.Module):
         with torch.no_grad():
             logits = logits_of(self.classifier, x)
             measures = self.detector.measure(self.classifier, x.float(), fingerprint(x))
-            suspicious = self.detector.combine(measures) > self.threshold
+            suspicious = above(self.detector.combine(measures), self.threshold)
             if self.on_suspicion == "reject":
                 logits = torch.where(suspicious[:, None], torch.nan, logits)
         return logits, suspicious

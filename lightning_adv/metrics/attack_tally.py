@@ -5,6 +5,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_adv.asking import confident
+
 __all__ = ["AttackTally", "CleanTally"]
 
 
@@ -27,13 +29,16 @@ class CleanTally(Metric):
 
     def update(self, logits: Tensor, label: Tensor, always_correct: Tensor) -> None:
         """Add a batch: clean logits [N, K], labels [N], and [N] whether no attack changed a correct answer."""
-        confidence, prediction = logits.softmax(dim=1).max(dim=1)
+        prediction, confidence = confident(logits)
         counted = torch.stack([torch.ones_like(always_correct), prediction == label, always_correct])
         self.per_class.index_add_(1, label, counted.long())
         self.confidence.append(confidence)
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Counts [3, K] (images, clean correct, worst-case correct) and confidences [N], over all ranks."""
+        """Counts [3, K] (images, clean correct, worst-case correct) and confidences [N], over all ranks.
+
+        A confidence is NaN where the logits were.
+        """
         return self.per_class, _joined(self.confidence)
 
 
@@ -80,7 +85,7 @@ class AttackTally(Metric):
         Args:
             label: [N] labels.
             robust: [N] correct before and after the attack.
-            confidence: [N] probability of the predicted class after the attack.
+            confidence: [N] probability of the predicted class after the attack, NaN where there is none.
             sizes: [M, 3] Linf, L2 and L1 norm of the perturbations.
             restart: [M] number of the restart that succeeded first, -1 for none.
             zero_gradient: [M] whether the attack met a zero gradient.

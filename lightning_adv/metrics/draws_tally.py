@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
 
+from lightning_adv.asking import NO_CLASS, predicted
+
 __all__ = ["DrawsTally"]
 
 
@@ -24,23 +26,29 @@ class DrawsTally(Metric):
     def __init__(self, num_classes: int, draws: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        shapes = {"correct": (draws,), "pooled": (4,), "confusion": (num_classes, num_classes)}
+        shapes = {"correct": (draws,), "pooled": (5,), "confusion": (num_classes, num_classes)}
         for name, shape in shapes.items():
             self.add_state(name, torch.zeros(shape, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, label: Tensor, logits: Tensor) -> None:
         """Add a batch: labels [N] and logits [D, N, K]."""
-        said = logits.argmax(dim=2)  # [D, N]
+        said = predicted(logits)  # [D, N]
         right = said == label
         self.correct += right.sum(dim=1)
-        mean = logits.softmax(dim=2).mean(dim=0).argmax(dim=1)
-        vote = F.one_hot(said, self.num_classes).sum(dim=0).argmax(dim=1)
-        pooled = ((mean == label).sum(), (vote == label).sum(), right.all(dim=0).sum(), label.new_tensor(len(label)))
-        self.pooled += torch.stack(pooled)
-        places = label * self.num_classes + said[0]
+        mean = predicted(logits.softmax(dim=2).mean(dim=0))
+        votes = F.one_hot(said + 1, self.num_classes + 1).sum(dim=0)[:, 1:]  # a draw of NaN votes for nobody
+        vote = torch.where(votes.any(dim=1), votes.argmax(dim=1), NO_CLASS)
+        nothing = (said == NO_CLASS).any(dim=0)
+        counts = ((mean == label).sum(), (vote == label).sum(), right.all(dim=0).sum(), nothing.sum())
+        self.pooled += torch.stack([*counts, label.new_tensor(len(label))])
+        known = said[0] != NO_CLASS
+        places = label[known] * self.num_classes + said[0][known]
         self.confusion += torch.bincount(places, minlength=self.num_classes**2).view_as(self.confusion)
 
     def compute(self) -> dict[str, Tensor]:
-        """Over all ranks: ``correct`` [D], ``mean``, ``vote``, ``worst``, ``samples``, ``confusion`` [K, K]."""
-        names = ("mean", "vote", "worst", "samples")
+        """Over all ranks: ``correct`` [D], ``mean``, ``vote``, ``worst``, ``samples``, ``confusion`` [K, K].
+
+        ``no_class`` counts the images with NaN logits in some draw, which the confusion leaves out.
+        """
+        names = ("mean", "vote", "worst", "no_class", "samples")
         return {"correct": self.correct, "confusion": self.confusion, **dict(zip(names, self.pooled, strict=True))}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import NO_CLASS, predicted
+
 __all__ = [
     "Destruction",
     "Outcomes",
@@ -18,6 +20,10 @@ __all__ = [
     "similar_classes",
     "top_k_errors",
 ]
+
+
+LAST = torch.iinfo(torch.int64).max
+"""Rank of a class that is not in sight however many are looked at."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ def outcomes(
         )
     if similar is not None and similar.shape != (classes, classes):
         raise ValueError(f"similar must be [{classes}, {classes}], got {tuple(similar.shape)}")
-    said = adversarial.argmax(dim=1)
+    said = predicted(adversarial)
     in_sight = (class_ranks(clean, said) < top) & (class_ranks(adversarial, labels) < top)
-    return outcomes_of_predictions(clean.argmax(dim=1), said, labels, in_sight, similar)
+    return outcomes_of_predictions(predicted(clean), said, labels, in_sight, similar)
 
 
 def outcomes_of_predictions(
@@ -91,7 +97,7 @@ def outcomes_of_predictions(
     """Count the outcomes where logits are no longer at hand.
 
     Args:
-        clean, adversarial: [N] classes that the model says before and after.
+        clean, adversarial: [N] classes that the model says before and after, ``NO_CLASS`` for NaN.
         labels: [N].
         in_sight: [N] bool, whether the class said after was among the top ones before, and the label still is after.
         similar: as of :func:`outcomes`.
@@ -103,7 +109,9 @@ def outcomes_of_predictions(
     """
     before, after = clean == labels, adversarial == labels
     turned = before & ~after
-    related = torch.zeros_like(turned) if similar is None else similar.to(labels.device)[labels, adversarial]
+    related = torch.zeros_like(turned)
+    if similar is not None:
+        related = similar.to(labels.device)[labels, adversarial.clamp(min=0)] & (adversarial != NO_CLASS)
     numbers = {
         "robust": before & after,
         "conatural": turned & related,
@@ -130,7 +138,9 @@ def similar_classes(logits: Tensor, labels: Tensor, share: float = 0.01) -> Tens
                 [0, 0, 0]], dtype=torch.int32)
     """
     classes = logits.shape[1]
-    pairs = torch.bincount(labels * classes + logits.argmax(dim=1), minlength=classes**2).view(classes, classes)
+    said = predicted(logits)
+    places = (labels * classes + said)[said != NO_CLASS]
+    pairs = torch.bincount(places, minlength=classes**2).view(classes, classes)
     confused = pairs >= share * pairs.sum(dim=1, keepdim=True).clamp_min(1)
     confused &= pairs > 0
     return (confused | confused.T) & ~torch.eye(classes, dtype=torch.bool, device=labels.device)
@@ -189,10 +199,13 @@ def top_k_errors(logits: Tensor, labels: Tensor, k: int = 5) -> int:
 def class_ranks(logits: Tensor, classes: Tensor) -> Tensor:
     """[N] number of classes of higher logit [N, K] than ``classes`` [N]; of ties the lower class number is first.
 
+    ``NO_CLASS`` is behind all others, as is every class where a logit is NaN.
+
     Example:
         >>> class_ranks(torch.tensor([[3.0, 2, 1]]), torch.tensor([1]))
         tensor([1])
     """
-    own = logits.gather(1, classes[:, None])
+    own = logits.gather(1, classes.clamp(min=0)[:, None])
     number = torch.arange(logits.shape[1], device=logits.device)
-    return ((logits > own) | ((logits == own) & (number < classes[:, None]))).sum(dim=1)
+    rank = ((logits > own) | ((logits == own) & (number < classes[:, None]))).sum(dim=1)
+    return torch.where((predicted(logits) == NO_CLASS) | (classes == NO_CLASS), LAST, rank)

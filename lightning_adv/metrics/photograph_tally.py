@@ -5,6 +5,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from lightning_adv.asking import predicted
 from lightning_adv.metrics.outcomes import class_ranks
 
 __all__ = ["PhotographTally"]
@@ -16,9 +17,9 @@ class PhotographTally(Metric):
     """What a model says of each image, of the image under attack and of a photograph of this.
 
     ``compute`` gives one row an image, in no order: label; the classes said of the clean image, of the attacked one and
-    of its photograph; then 0 or 1: whether the class said under attack was among the five likeliest before and the
-    label still is (see ``outcomes``), and whether the label is among the five likeliest under attack, and in the
-    photograph.
+    of its photograph, ``NO_CLASS`` for NaN; then 0 or 1: whether the class said under attack was among the five
+    likeliest before and the label still is (see ``outcomes``), and whether the label is among the five likeliest under
+    attack, and in the photograph.
     """
 
     full_state_update = False
@@ -27,18 +28,18 @@ class PhotographTally(Metric):
     def __init__(self) -> None:
         super().__init__()
         self.add_state("rows", [], dist_reduce_fx="cat")
-        nothing = torch.zeros(0, 1)
+        nothing = torch.zeros(0, 2)
         self.update(nothing[:, 0].long(), nothing, nothing, nothing)  # a rank without an image has a table to gather
 
     def update(self, label: Tensor, clean: Tensor, attacked: Tensor, photographed: Tensor) -> None:
         """Add a batch: labels [N], and logits [N, K] of the images, of these attacked, of the photographs."""
-        said = attacked.argmax(dim=1)
+        said = predicted(attacked)
         under_attack = class_ranks(attacked, label) < TOP
         columns = (
             label,
-            clean.argmax(dim=1),
+            predicted(clean),
             said,
-            photographed.argmax(dim=1),
+            predicted(photographed),
             (class_ranks(clean, said) < TOP) & under_attack,
             under_attack,
             class_ranks(photographed, label) < TOP,

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from lightning_adv.asking import logits_of, predicted
 from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
@@ -112,7 +113,7 @@ class ClassifierModule(Resumable, LightningModule):
         self.objective.at_epoch(self._epochs_done(batch_idx))
         step = self.objective if self.automatic_optimization else self._replay
         loss, logits = step(self.backbone, image, label)
-        self.train_accuracy.update(logits, most_likely(label))
+        self.train_accuracy.update(predicted(logits), most_likely(label))
         self.train_loss.update(loss.detach(), len(label))
         self.log("train/loss_step", loss, prog_bar=True)
         means = {"train/loss": self.train_loss, f"train/{self.objective.judges}_accuracy": self.train_accuracy}
@@ -134,7 +135,7 @@ class ClassifierModule(Resumable, LightningModule):
 
     def predict_step(self, batch: tuple, batch_idx: int) -> Tensor:
         """Class probabilities [N, K]."""
-        return self(batch[0]).float().softmax(dim=1)
+        return logits_of(self, batch[0]).softmax(dim=1)
 
     def configure_optimizers(self) -> dict:
         """The optimiser and scheduler of the constructor.
@@ -221,8 +222,8 @@ class ClassifierModule(Resumable, LightningModule):
 
     def _evaluate(self, batch: tuple, stage: str, accuracy: MulticlassAccuracy, mean_loss: MeanMetric) -> None:
         image, label = batch[0], as_truth(batch[1], len(batch[0]))
-        logits = self(image).float()
-        accuracy.update(logits, most_likely(label))
+        logits = logits_of(self, image)
+        accuracy.update(predicted(logits), most_likely(label))
         mean_loss.update(cross_entropy(logits, label, None))
         self.log(f"{stage}/loss", mean_loss)
         self.log(f"{stage}/clean_accuracy", accuracy, prog_bar=True)

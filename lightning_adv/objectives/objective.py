@@ -7,12 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_adv.asking.contract import label_range, refuse_labels
 from lightning_adv.attacks import Classifier
 from lightning_adv.attacks.labels import as_truth
 from lightning_adv.attacks.losses import expected_nll
 from lightning_adv.errors import InputError
 
 __all__ = ["Objective"]
+
+NO_LABEL = -(2**62)
 
 
 class Objective(ABC):
@@ -88,8 +91,11 @@ class Objective(ABC):
             y: [N] int64, or [N, K] probabilities.
         """
         logits = logits.float()
+        if y.dim() == 1 and (known := label_range(y)) is not None:
+            refuse_labels(*known, logits.shape[1])
         if y.dim() == 1 and not self.label_smoothing:
-            return F.cross_entropy(logits, y)
+            # Without torch's own ignored label, -100: there is no image that a step may leave out in silence.
+            return F.cross_entropy(logits, y, ignore_index=NO_LABEL)
         p = F.one_hot(y, logits.shape[1]).to(logits) if y.dim() == 1 else y
         if p.shape != logits.shape:
             raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import logits_of
+from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 
@@ -93,9 +93,10 @@ class PredictedClass(Prompter):
         self.classifier, self.class_names, self.template = classifier, class_names, template
 
     def prompts(self, x: Tensor, keep: bool) -> list[str]:
-        """The template with the name of the predicted class."""
+        """The template with the name of the predicted class; nothing where the logits are NaN."""
         with leaves_no_trace(self.classifier), torch.no_grad():
             logits = logits_of(self.classifier, x.clone())
         if logits.shape[1] != len(self.class_names):
             raise InputError(f"the classifier has {logits.shape[1]} classes, class_names {len(self.class_names)}")
-        return [self.template.format(self.class_names[k]) for k in logits.argmax(dim=1).tolist()]
+        said = predicted(logits).tolist()
+        return ["" if k == NO_CLASS else self.template.format(self.class_names[k]) for k in said]

@@ -170,11 +170,13 @@ def _title_prediction(
     panel: Axes, prediction: int, label: int, confidence: float | None, names: Sequence[str] | None
 ) -> None:
     mark, colour = ("✓", RIGHT) if prediction == label else ("✗", WRONG)
-    sure = "" if confidence is None else f" {100 * confidence:.0f}%"
+    sure = "" if confidence is None or confidence != confidence else f" {100 * confidence:.0f}%"
     panel.set_title(f"{mark} {_class_name(prediction, names, 9)}{sure}", color=colour, fontsize=7.5, pad=3)
 
 
 def _class_name(index: int, names: Sequence[str] | None, longest: int = 13) -> str:
+    if index < 0:
+        return "NaN"
     return str(index) if names is None else _plain(names[index], longest)
 
 
@@ -307,13 +309,15 @@ def confidence_histogram(clean_confidences: Sequence[float], adversarial_confide
     """How sure the model is of its predictions on clean and on adversarial images: shares of images in 20 bins.
 
     Args:
-        clean_confidences, adversarial_confidences: probabilities of the predicted class, one an image, in [0, 1].
+        clean_confidences, adversarial_confidences: probabilities of the predicted class, one an image, in [0, 1]; NaN,
+            of images without a class, is left out.
     """
     figure = Figure(figsize=(WIDTH, 3.0))
     axes = figure.add_subplot()
     bins = np.linspace(0, 1, 21)
     for i, (name, values) in enumerate({"clean": clean_confidences, "adversarial": adversarial_confidences}.items()):
         values = np.asarray(values, dtype=float)
+        values = values[~np.isnan(values)]
         weights = np.full(len(values), 1 / max(len(values), 1))
         label = f"{name}, median {percent(float(np.median(values)))}" if len(values) else f"{name}, no image"
         look = {"color": COLOURS[i], "weights": weights}

@@ -109,5 +109,5 @@ def confusions(rows: Sequence["PurificationRow"], class_names: Sequence[str]) ->
 
 
 def _name(class_names: Sequence[str], k: int) -> str:
-    name = class_names[k] if k < len(class_names) else str(k)
+    name = "NaN" if k < 0 else class_names[k] if k < len(class_names) else str(k)
     return name if len(name) <= 12 else f"{name[:11]}…"

@@ -49,7 +49,8 @@ class AttackRow:
         robust_correct: images still classified correctly under the attack.
         success_rate: share of the initially correct images that the attack turned; None if none was correct.
         mean_linf, mean_l2, mean_l1: mean size of the successful perturbations; None if none succeeded.
-        clean_confidence, adversarial_confidence: mean probability of the predicted class before and after.
+        clean_confidence, adversarial_confidence: mean probability of the predicted class before and after; None where
+            no image has one.
         zero_gradient_share: share of images whose first input gradient was zero; None if not measured.
         restart_gain: robust accuracy lost to restarts after the first; None without restarts.
         per_class_correct: ``robust_correct`` by class [K].
@@ -69,8 +70,8 @@ class AttackRow:
     mean_linf: float | None
     mean_l2: float | None
     mean_l1: float | None
-    clean_confidence: float
-    adversarial_confidence: float
+    clean_confidence: float | None
+    adversarial_confidence: float | None
     per_class_correct: list[int]
     zero_gradient_share: float | None = None
     restart_gain: float | None = None
@@ -356,8 +357,9 @@ class RobustnessResult(EvaluationResult):
 
 
 def _histogram(confidences: Sequence[float]) -> list[int]:
-    """Counts in 20 equal bins over [0, 1], the last one closed."""
+    """Counts in 20 equal bins over [0, 1], the last one closed; NaN, of images without a class, is in none."""
     counts = [0] * CONFIDENCE_BINS
     for confidence in confidences:
-        counts[min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)] += 1
+        if confidence == confidence:
+            counts[min(int(confidence * CONFIDENCE_BINS), CONFIDENCE_BINS - 1)] += 1
     return counts

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import Attack, Goal, Noise
 from lightning_adv.attacks.budget import Budget, as_float
+from lightning_adv.attacks.labels import most_likely
 from lightning_adv.errors import InputError
 from lightning_adv.victims.classical import DecisionTreeVictim
 
@@ -55,7 +56,7 @@ class DecisionTreeAttack(Attack):
         tree = _Tree.of(victim)
         rows = goal.x.flatten(1).cpu().double().numpy()
         leaves = victim._ready().apply(rows)
-        label = goal.y if goal.y.dim() == 1 else goal.y.argmax(dim=1)
+        label = most_likely(goal.y)
         aims = goal.target.tolist() if goal.reach else label.tolist()
         wanted = [tree.label == aim if goal.reach else tree.label != aim for aim in range(victim.num_classes)]
         changed = [

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.asking import NO_CLASS
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.errors import InputError
 from lightning_adv.victims.victim import LEAST_PROBABILITY
@@ -44,7 +45,7 @@ class EnsembleVictim(nn.Module):
         votes = torch.zeros(len(image), self.num_classes, device=image.device)
         for number, expert in enumerate(self.experts):
             label = predicted_labels(expert, image)
-            if len(label) and not 0 <= int(label.min()) <= int(label.max()) < self.num_classes:
+            if len(label) and not NO_CLASS <= int(label.min()) <= int(label.max()) < self.num_classes:
                 raise InputError(f"expert {number} of the ensemble names a class outside [0, {self.num_classes})")
-            votes += F.one_hot(label, self.num_classes)
+            votes += F.one_hot(label + 1, self.num_classes + 1)[:, 1:]  # who names no class does not vote
         return (votes / len(self.experts)).clamp_min(LEAST_PROBABILITY).log()

@@ -129,7 +129,9 @@ def test_nan_logits_predict_no_class_whatever_the_label():
         return images.flatten(1)[:, :3] * torch.nan
 
     assert PGD(steps=2).run(broken, x, y).success.all()
-    assert not PGD(steps=2).run(broken, x, y, target=(y + 1) % 3).success.any()
+    targeted = PGD(steps=2).run(broken, x, y, target=(y + 1) % 3)
+    assert targeted.success.all(), "a model that the attacker breaks is not robust"
+    assert not targeted.zero_gradient.any(), "there was no gradient that could have been zero"
 
 
 def test_nan_logits_do_not_replace_a_finding_or_reach_the_batch_mates():
