@@ -8,10 +8,10 @@ from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.asking import is_right, logits_of
+from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.logits import clean_logits
+from lightning_adv.callbacks.logits import clean_logits, nan_warnings
 from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.callbacks.substitutes import Substitutes
 from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
@@ -120,9 +120,11 @@ class DetectionEvaluation(EpochEndEvaluation):
             for table in tables.values():  # a rank without such samples takes part in gathering them
                 table.update(torch.zeros(0, width, device=model.device))
             self._tables[name] = tables
+        self._lost = torch.zeros(2, dtype=torch.long, device=model.device)
         for batch in self.track(trainer, images, "detection"):
-            with torch.no_grad():
-                correct = is_right(logits_of(model, batch.image), batch.label)
+            said = predicted(clean_logits(model, batch.image))
+            correct = said == batch.label
+            self._lost += torch.stack([(said == NO_CLASS).sum(), torch.ones_like(said).sum()])
             self._measure(NORMAL, model, batch.image[correct], batch.index[correct])
             self._measure(WRONG, model, batch.image[~correct], batch.index[~correct])
             if correct.any():
@@ -147,14 +149,17 @@ class DetectionEvaluation(EpochEndEvaluation):
                 rows.append(_row(name, attack, *judged))
                 normal, adversarial = (samples[:, -1] for samples in judged)
                 curves.setdefault(attack, {})[name] = roc_points(normal, adversarial)
-                scores.setdefault(name, {NORMAL: normal.tolist()})[attack] = adversarial.tolist()
+                known = [each[~each.isnan()].tolist() for each in (normal, adversarial)]
+                scores.setdefault(name, {NORMAL: known[0]})[attack] = known[1]
             transfer += _transfer(name, parts, list(self.attacks))
         if not rows:
             raise InputError("no attack succeeded on any of these images: there is nothing to detect; raise its budget")
+        lost = trainer.strategy.reduce(self._lost, reduce_op="sum").tolist()
         missing = [attack for attack in self.attacks if attack not in curves]
         return DetectionResult(
             title="Detection",
             warnings=[
+                *nan_warnings(*lost),
                 *(f"{attack} has too few successes to be detected" for attack in missing),
                 *(f"{name}: {text}" for name, detector in self.detectors.items() for text in detector.doubts),
             ],

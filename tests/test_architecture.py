@@ -69,6 +69,25 @@ MAY_WRITE = {
     "lightning_adv/files.py": "what all others go through",
     "lightning_adv/reports/figures.py": "into memory",
 }
+CLASSIFIERS = {"model", "net", "classifier", "backbone", "oracle", "source", "victim", "expert", "pl_module"}
+"""Names under which the package holds a classifier."""
+MAY_CALL = {
+    "lightning_adv/asking/forward.py": "the one forward",
+    "lightning_adv/models/factory.py": "tries a network that it has just built, and names it in what it refuses",
+    "lightning_adv/models/normalize.py": "the forward of a module",
+    "lightning_adv/modules/classifier.py": "the forward of a module",
+}
+MAY_CHOOSE = {
+    "lightning_adv/asking/prediction.py": "the one rule",
+    "lightning_adv/attacks/jsma.py": "a class to aim at, not the label",
+    "lightning_adv/attacks/labels.py": "the likeliest class of a distribution that is given as a label",
+    "lightning_adv/detectors/kernel_density.py": "a bandwidth",
+    "lightning_adv/detectors/sprt.py": "the first mutation that decides",
+    "lightning_adv/fooling/cppn.py": "nodes of a network",
+    "lightning_adv/inspectors/outliers.py": "a norm",
+    "lightning_adv/metrics/draws_tally.py": "the class of most votes",
+    "lightning_adv/victims/decision_tree_attack.py": "the class of a leaf, which holds no NaN",
+}
 
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
@@ -221,6 +240,28 @@ def test_a_file_is_written_through_lightning_adv_files_alone(path):
         f"line {line}: {call}" for line, call, node in calls(path) if id(node) not in inside and _writes(call, node)
     }
     assert not found, "a kill, a full disk or a second process would leave half of it: use lightning_adv.files"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_CALL], ids=name)
+def test_a_classifier_is_asked_in_one_place(path):
+    found = {f"line {line}: {call}(...)" for line, call, _ in calls(path) if call.split(".")[-1] in CLASSIFIERS}
+    assert not found, "use lightning_adv.asking: logits_of works on a copy, checks the answer and scales gradients"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_CHOOSE], ids=name)
+def test_a_prediction_is_made_by_one_rule(path):
+    found = {f"line {line}: {call}" for line, call, _ in calls(path) if call.endswith(".argmax")}
+    of_logits = ("logits.max", "softmax(dim=1).max", "softmax(dim=-1).max")
+    found |= {f"line {line}: {call}" for line, call, _ in calls(path) if call.endswith(of_logits)}
+    assert not found, "use predicted, is_right or confident of lightning_adv.asking: a NaN names no class"
+
+
+def test_the_exceptions_to_these_rules_are_needed():
+    for path in FILES:
+        called = [call for _, call, _ in calls(path)]
+        assert name(path) not in MAY_CALL or any(each.split(".")[-1] in CLASSIFIERS for each in called)
+        chooses = any(each.endswith((".argmax", ".max")) for each in called)
+        assert name(path) not in MAY_CHOOSE or chooses
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)

@@ -18,7 +18,7 @@ from lightning_adv.asking.contract import checked_logits, looks_like_probabiliti
 from lightning_adv.asking.modes import modes_of
 from lightning_adv.errors import InputError
 
-__all__ = ["NO_GRADIENT", "Classifier", "answer_of", "logits_of", "remarks"]
+__all__ = ["NO_GRADIENT", "Classifier", "answer_of", "in_its_precision", "logits_of", "remarks"]
 
 Classifier = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [0, 1] to logits [N, K]: any ``nn.Module`` or plain function."""
@@ -85,12 +85,16 @@ def answer_of(model: Classifier, x: Tensor) -> object:
     return _asked(model, x.clone())
 
 
+def in_its_precision(model: Classifier, x: Tensor) -> Tensor:
+    """Images in the precision of the model's weights, unless autocast sees to that."""
+    if not isinstance(model, nn.Module) or torch.is_autocast_enabled(x.device.type):
+        return x
+    weight = _first_weight(model)
+    return x if weight is None else x.to(weight.dtype)
+
+
 def _asked(model: Classifier, given: Tensor) -> object:
-    """The call itself, with images in the precision of the weights unless autocast sees to that."""
-    if isinstance(model, nn.Module) and not torch.is_autocast_enabled(given.device.type):
-        weight = _first_weight(model)
-        given = given if weight is None else given.to(weight.dtype)
-    return model(given)
+    return model(in_its_precision(model, given))
 
 
 def _first_weight(model: nn.Module) -> Tensor | None:

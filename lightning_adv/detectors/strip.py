@@ -88,12 +88,12 @@ class STRIP(Detector):
         logits_of(as_module(model, "STRIP"), x)
 
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
-        """Minus the mean entropy of the superimposed images [N, 1], in nats."""
+        """Minus the mean entropy of the superimposed images [N, 1], in nats, without those that break the model."""
         if self.images is None:
             raise InputError("STRIP has no clean images to lay over inputs yet: call fit(model, loader) first")
         uniform = SampleNoise(self.seed, index).uniform(x.new_empty(len(x), self.overlays))
         chosen = (uniform * len(self.images)).long()  # [N, overlays]
-        total = torch.zeros(len(x), device=x.device)
+        total = torch.zeros(2, len(x), device=x.device)  # entropies, and how many
         at_once = max(1, self.batch_size // len(x))
         for columns in chosen.split(at_once, dim=1):
             under = x.repeat_interleave(columns.shape[1], dim=0)
@@ -101,5 +101,6 @@ class STRIP(Detector):
             log_p = logits_of(model, mixed).log_softmax(dim=1)
             # Over the classes of each superimposed image; one that the model rules out (-inf) adds 0.
             entropy = -(log_p.exp() * log_p.clamp_min(torch.finfo(log_p.dtype).min)).sum(dim=1)
-            total = total + entropy.view(len(x), -1).sum(dim=1)
-        return -(total / self.overlays)[:, None]
+            entropy = entropy.view(len(x), -1)
+            total = total + torch.stack([entropy.nansum(dim=1), (~entropy.isnan()).sum(dim=1)])
+        return -(total[0] / total[1])[:, None]

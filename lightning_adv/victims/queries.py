@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lightning_adv.asking import answer_of
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.errors import InputError
 from lightning_adv.files import append_line, read_lines
@@ -98,7 +99,7 @@ class CountedOracle:
         kept = f"the {len(self._known)} answers so far are kept" + (f" in {self.log}" if self.log else "")
         try:
             with torch.no_grad():
-                answer = self.oracle(image.detach())
+                answer = answer_of(self.oracle, image.detach())
         except Exception as error:  # somebody else's code, or a network: whatever it raises means no answer
             raise InputError(
                 f"the oracle failed on {len(image)} images with {type(error).__name__}: {error}; {kept}, "

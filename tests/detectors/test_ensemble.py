@@ -53,5 +53,5 @@ def test_what_cannot_work_is_refused():
         ensemble().fit(learnt(), loader()).score(learnt(), blobs(2)[0])
     with pytest.raises(InputError, match="got 3 and 0"):
         LogisticRegression.fit(torch.rand(3, 1), torch.rand(0, 1))
-    with pytest.raises(InputError, match="not finite"):
+    with pytest.raises(InputError, match="with finite measures"):
         LogisticRegression.fit(torch.rand(3, 1), torch.full((3, 1), torch.inf))

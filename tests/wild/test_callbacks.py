@@ -1,0 +1,142 @@
+"""Every evaluation of a trainer on every kind of model: the right figure, a warning in the report, or one sentence."""
+
+import math
+import warnings
+from collections.abc import Callable
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_adv.attacks import FGSM, PhysicalWorld
+from lightning_adv.backdoors import Patch
+from lightning_adv.callbacks import (
+    AttackEvaluation,
+    BackdoorEvaluation,
+    BackdoorInspection,
+    BackdoorMitigation,
+    DetectionEvaluation,
+    FoolingImages,
+    PhysicalEvaluation,
+    PurificationEvaluation,
+    TransferEvaluation,
+)
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.detectors import LabelChangeRate, UniformMutation
+from lightning_adv.errors import InputError
+from lightning_adv.fooling import FoolingGradient
+from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.mitigations import FinePruning
+from lightning_adv.purifiers import BitDepth
+from lightning_adv.reports.storage import as_json, section_document
+from tests.callbacks.strangers import trainer
+from tests.wild.models import REFUSED, InPlace, Probabilities, SometimesNaN, Wrapped, breaks, half, images, labels
+
+COUNT = 24
+X = images(COUNT)
+Y = labels(X)
+BROKEN = int(breaks(X).sum())
+NAN = f"{BROKEN} of {COUNT} images have NaN logits: they count as wrong"
+
+SEARCH = {"steps": 8, "batch_size": 8, "images_per_step": 8, "init_cost": 0.05, "success_threshold": 0.3}
+CLEANSE = NeuralCleanse(**SEARCH, allow_missing_classes=True)
+NOWHERE = {"perspective": 0, "framing": 0, "resolution": 1, "blur": 0, "contrast": 0, "brightness": 0, "noise": 0}
+EVALUATIONS: dict[str, Callable[[], EpochEndEvaluation]] = {
+    "attacks": lambda: AttackEvaluation({"fgsm": FGSM(0.05)}, eps_sweep=[0.02]),
+    "backdoor": lambda: BackdoorEvaluation(Patch(size=2), target=0),
+    "inspection": lambda: BackdoorInspection({"cleanse": CLEANSE}),
+    "mitigation": lambda: BackdoorMitigation(FinePruning(epochs=0), Patch(size=2), target=0),
+    "detection": lambda: DetectionEvaluation(
+        {"lcr": LabelChangeRate(UniformMutation(0.2), mutations=4, max_mutations=8)}, {"fgsm": FGSM(0.2)}
+    ),
+    "fooling": lambda: FoolingImages({"gradient": FoolingGradient(steps=2)}),
+    "physical": lambda: PhysicalEvaluation({"fgsm": FGSM(0.05)}, world=PhysicalWorld(quality=None, **NOWHERE)),
+    "purification": lambda: PurificationEvaluation({"bits": BitDepth(8)}, {"fgsm": FGSM(0.05)}, ["blind"]),
+    "transfer": lambda: TransferEvaluation({"other": Wrapped()}, {"fgsm": FGSM(0.05)}),
+}
+every_evaluation = pytest.mark.parametrize("name", EVALUATIONS)
+
+
+class Module(pl.LightningModule):
+    """A stranger's module around a model of this folder."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> object:
+        return self.model(x)
+
+    def validation_step(self, batch: tuple, batch_idx: int) -> None:
+        pass
+
+    test_step = validation_step
+
+
+class Data(pl.LightningDataModule):
+    """The same images to learn from and to be judged on."""
+
+    def _loader(self) -> DataLoader:
+        return DataLoader(TensorDataset(X, Y), batch_size=8)
+
+    train_dataloader = val_dataloader = test_dataloader = calibration_dataloader = _loader
+
+
+def result_of(name: str, model: nn.Module, tmp_path) -> object:
+    """What the evaluation leaves."""
+    chosen = EVALUATIONS[name]()
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*num_workers|.*does not have many workers|.*shuffle.*")
+        trainer(chosen, folder=tmp_path).test(Module(model), datamodule=Data(), verbose=False)
+    return chosen.result
+
+
+@every_evaluation
+def test_a_model_that_works_in_place_is_evaluated_as_any_other(name, tmp_path):
+    expected, found = (result_of(name, model, tmp_path).scalars() for model in (Wrapped(), InPlace()))
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@every_evaluation
+def test_images_that_break_the_model_count_as_wrong_and_are_said(name, tmp_path):
+    result = result_of(name, SometimesNaN(), tmp_path)
+    as_json(section_document(result, ()))
+    for picture in result.pictures():
+        picture.draw()
+    assert all(math.isfinite(value) for value in result.scalars().values())
+    if name not in ("inspection", "fooling"):  # which look for what the model says, and not whether it is right
+        assert any(NAN in each for each in result.warnings), result.warnings
+    assert not any("gradient" in each for each in result.warnings)
+    sound = 1 - BROKEN / COUNT
+    for key in ("clean_accuracy", "clean_accuracy_before"):
+        assert result.scalars().get(key, sound) == pytest.approx(sound)
+
+
+def test_an_image_without_a_class_is_not_led_to_class_0(tmp_path):
+    scalars = result_of("backdoor", SometimesNaN(), tmp_path).scalars()
+    expected = result_of("backdoor", Wrapped(), tmp_path).scalars()
+    assert scalars["target_rate_without_trigger"] <= expected["target_rate_without_trigger"]
+
+
+@every_evaluation
+def test_a_model_of_half_precision_is_evaluated_as_one_of_float32(name, tmp_path):
+    expected, found = (result_of(name, model, tmp_path).scalars() for model in (Wrapped(), half(Wrapped())))
+    assert found == pytest.approx(expected, rel=0.1, abs=1.01 / 12)  # one image of a half
+
+
+@every_evaluation
+@pytest.mark.parametrize("model", REFUSED, ids=lambda model: model.__name__)
+def test_a_model_without_logits_is_told_so(name, model, tmp_path):
+    of_an_oracle = "|as many integer labels" if name == "detection" else ""
+    with pytest.raises(InputError, match=REFUSED[model] + of_an_oracle):
+        result_of(name, model(), tmp_path)
+
+
+@every_evaluation
+def test_probabilities_are_said_in_the_report(name, tmp_path):
+    with pytest.warns(UserWarning, match="look like probabilities"):
+        result = result_of(name, Probabilities(), tmp_path)
+    assert any("look like probabilities" in each for each in result.warnings)
