@@ -84,6 +84,7 @@ def test_leaves_no_trace_when_the_model_breaks_down(name, entry):
     assert traces(model) == before
 
 
+@pytest.mark.filterwarnings("ignore:the model answers differently")
 @pytest.mark.parametrize("entry", ["call", "run", "craft-eval", "craft-train"])
 def test_leaves_no_trace_of_a_model_that_is_random_in_eval_mode_too(entry):
     class Jitter(nn.Module):
@@ -276,6 +277,10 @@ def test_a_plain_function_is_a_model(name):
     assert torch.equal(function.success, module.success)
 
 
+# torch hides this from users by other means than a filter, which would turn it into an error here.
+of_a_copy = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
+
+
 @pytest.fixture(scope="module")
 def traced() -> nn.Module:
     """The backend without code generation: what tracing itself can break (modes, frozen weights, guards, shapes)."""
@@ -285,12 +290,14 @@ def traced() -> nn.Module:
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name.startswith("fgsm") or name.endswith("restarts")])
 @every_entry_point
+@of_a_copy
 def test_a_traced_model_gives_the_same_images(traced, name, entry):
     model, x, y = tilted_problem()
     plain = ENTRY_POINTS[entry](ATTACKS[name], model.float(), x, y)
     torch.testing.assert_close(ENTRY_POINTS[entry](ATTACKS[name], traced, x, y), plain, rtol=0, atol=1e-6)
 
 
+@of_a_copy
 def test_a_compiled_model_gives_the_same_images(monkeypatch):
     monkeypatch.setenv("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "")  # inductor sets it and leaves it behind
     torch.compiler.reset()
