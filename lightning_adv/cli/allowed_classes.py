@@ -46,6 +46,9 @@ LIBRARIES = {
 }
 """Classes of other packages that do nothing but what a run needs, whatever their arguments are."""
 
+DOTTED = re.compile(r"(?<![\w./\\-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w./\\-])")
+"""Names of classes, and little else: no part of a path."""
+
 REACHABLE = (
     *(f"lightning_adv.{package}" for package in PACKAGES),
     *LIBRARIES,
@@ -104,9 +107,10 @@ def imports_limited_to(trusted: Sequence[str], args: Sequence[str], files: Seque
         args: of the command line; what it names was typed.
         files: configurations that it names; what they name was typed, too.
     """
-    typed = " ".join([*args, *(Path(file).read_text(encoding="utf-8") for file in files)])
+    values = [arg.partition("=")[2] if arg.startswith("--") else arg for arg in args]
+    typed = "\n".join([*values, *(Path(file).read_text(encoding="utf-8") for file in files)])
     allowed = {*REACHABLE, *trusted, *_paths(cls for base in BASES for cls in concrete_subclasses(base))}
-    for token in set(re.findall(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", typed)):
+    for token in set(DOTTED.findall(typed)):
         allowed |= _reach(token)
     settings = jsonargparse_settings.parsing_settings
     before = {key: settings[key] for key in ("import_path_verdicts", "import_paths_enforced")}

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning_adv.callbacks import EpochEndEvaluation
 from lightning_adv.callbacks.run_record import CONFIG_KEY
 from lightning_adv.cli.classes import find_class
-from lightning_adv.cli.stored_config import read_stored_config, without_outputs
+from lightning_adv.cli.stored_config import check_no_other_files, read_stored_config, without_outputs
 from lightning_adv.errors import InputError
 
 __all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
@@ -62,6 +62,7 @@ def describe_checkpoint(path: str, trusted: Sequence[str] = ()) -> Described:
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     config, left_out = without_outputs(config, "")
     evaluations, more = without_outputs([each for each in callbacks if _is_evaluation(each["class_path"])], CALLBACKS)
+    check_no_other_files([config, evaluations], path)
     return Described(config, evaluations, True, [*left_out, *more])
 
 

@@ -1,13 +1,14 @@
 """The configuration in a checkpoint is data from a stranger: bounded, plain, and naming nothing that is not allowed."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import yaml
 
 from lightning_adv.cli.allowed_classes import is_allowed, remedy
 from lightning_adv.errors import InputError
 
-__all__ = ["OUTPUTS", "read_stored_config", "without_outputs"]
+__all__ = ["OUTPUTS", "check_no_other_files", "read_stored_config", "without_outputs"]
 
 LONGEST = 500_000
 """Characters; a run with a thousand class names stores 40,000."""
@@ -86,6 +87,43 @@ def without_outputs(value: object, place: str) -> tuple[object, list[str]]:
             kept[key], names = without_outputs(each, f"{place}.{key}".lstrip("."))
         left_out += names
     return kept, left_out
+
+
+def check_no_other_files(value: object, origin: str) -> None:
+    """Refuse a text that leads the parser to a file of settings, which nobody has checked.
+
+    The parser reads a file in place of a class or a list where it is given the path of one. Arrays, pictures and
+    weights are no texts.
+
+    Args:
+        value: what is taken of a checked configuration.
+        origin: the file that it is stored in.
+
+    Raises:
+        InputError: a text that is the path of a text file.
+    """
+    if isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            check_no_other_files(each, origin)
+    elif isinstance(value, str) and _leads_to_a_text(value):
+        raise InputError(
+            f"the configuration stored in {origin} leads to another file, {_shown(value)}; no run stores that"
+        )
+
+
+def _leads_to_a_text(value: str) -> bool:
+    if value == "-":  # what is typed
+        return True
+    try:
+        path = Path(value).expanduser()
+        if not path.is_file():  # nor a pipe, which would have to be waited for
+            return False
+        with path.open("rb") as file:
+            beginning = file.read(4096)
+    except (OSError, ValueError, RuntimeError):  # no file, and most texts cannot be the name of one
+        return False
+    controls = {*range(9), 11, 12, *range(14, 32)}
+    return not controls & set(beginning)
 
 
 def _check_shape(config: object) -> None:

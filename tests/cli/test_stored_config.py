@@ -9,15 +9,19 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from jsonargparse import _common as jsonargparse_settings
+from PIL import Image
+from safetensors.torch import save_file
 
 import lightning_adv
 from lightning_adv.callbacks import RunRecord
 from lightning_adv.cli import evaluate
-from lightning_adv.cli.allowed_classes import PACKAGES, is_allowed
-from lightning_adv.cli.stored_config import OUTPUTS, read_stored_config, without_outputs
+from lightning_adv.cli.allowed_classes import PACKAGES, imports_limited_to, is_allowed
+from lightning_adv.cli.stored_config import OUTPUTS, check_no_other_files, read_stored_config, without_outputs
 from lightning_adv.errors import InputError
 from tests.cli.commands import CONFIGS, ROOT, run
 from tests.cli.hostile import IMPORT, LAYER, MARK, MODULE, PROCESS, hostile, texts
@@ -194,6 +198,49 @@ def test_where_something_is_written_is_not_taken_from_a_checkpoint(stranger, tmp
     assert "note: trainer.callbacks.verdicts of the checkpoint is left out" in outcome.err
     assert Path("here/report/index.html").is_file()
     assert not elsewhere.exists()
+
+
+def test_a_configuration_does_not_ask_for_what_is_typed():
+    with pytest.raises(InputError, match="leads to another file, '-'"):
+        check_no_other_files({"model": {"init_args": {"objective": "-"}}}, "x.ckpt")
+
+
+@pytest.mark.parametrize("text", ["class_path: CrossEntropy\n", "{}", "a\nb\n", "# \N{SNOWMAN}", ""])
+def test_a_configuration_leads_to_no_file_of_settings(stranger, text, tmp_path):
+    Path("more.npz").write_text(text)
+
+    def change(config: dict) -> None:
+        config["model"]["init_args"]["objective"] = str(tmp_path / "more.npz")
+
+    message = one_line(run([f"--ckpt_path={stranger(change)}"], standard))
+    assert message.startswith("error: the configuration stored in stranger.ckpt leads to another file, '")
+
+
+def test_files_of_arrays_pictures_and_weights_are_none_of_settings(tmp_path):
+    np.savez("images.npz", images=np.zeros(3))
+    save_file({"weight": torch.zeros(1)}, "weights.safetensors")
+    Image.new("L", (2, 2)).save("picture.png")
+    torch.save({}, "other.ckpt")
+    names = ["images.npz", "weights.safetensors", "picture.png", "other.ckpt"]
+    os.mkfifo("pipe")
+    check_no_other_files([*names, "pipe", {"root": str(tmp_path)}, "no file", "nul\0", "x" * 5000], "x.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("args", "reached"),
+    [
+        (["--model=mine.nets.Net"], {"mine"}),
+        (["--model", "mine.nets.Net"], {"mine"}),
+        (["--data.root=x/evil.py", "--trainer.callbacks.max_samples=3", "--run", "runs/a.b/c.d"], set()),
+        (["--trainer.callbacks=[{class_path: mine.Watch}]"], {"mine"}),
+    ],
+)
+def test_what_is_typed_as_a_class_may_be_imported_and_no_option_or_path_is(args, reached):
+    with imports_limited_to([], args, []):
+        verdicts = jsonargparse_settings.parsing_settings["import_path_verdicts"]
+        assert {name for name in ("mine", "data", "trainer", "evil", "x", "c", "a") if verdicts.get(name)} == reached
+        assert verdicts["*"] is False
+    assert "*" not in jsonargparse_settings.parsing_settings["import_path_verdicts"]
 
 
 def test_every_argument_that_says_where_to_write_is_known():
