@@ -23,9 +23,9 @@ class Judge:
     """The model's verdict on batches of an evaluation, clean and attacked alike.
 
     Two forwards of one image tell whether the model is randomised. If it is, every verdict, that on clean images too,
-    is the mean prediction over ``draws`` draws that no attack has seen. An image meets the same noise
-    before and after an attack, so that nothing falls by luck. The noise is that of a batch: verdicts depend on the
-    batch size, and not on the rank.
+    is the mean prediction over ``draws`` draws that no attack has seen. An image meets the same noise before and after
+    an attack, so that nothing falls by luck. The noise is that of a batch: verdicts depend on the batch size, and not
+    on who of the ranks judges.
 
     Args:
         model: in evaluation mode.
@@ -44,6 +44,16 @@ class Judge:
         differs = answers_differ(once, again) or (drew and not torch.equal(once, again))
         randomised = images.trainer.strategy.reduce_boolean_decision(differs, all=False)
         self.classes, self.draws = once.shape[1], draws if randomised else 1
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of verdicts must know."""
+        if self.draws == 1:
+            return []
+        return [
+            "the model answers differently to the same images: its class is that of the mean prediction over "
+            f"{self.draws} draws that no attack has seen"
+        ]
 
     def __call__(self, image: Tensor, index: Tensor) -> Tensor:
         """Logits [N, K] of the verdict on a batch of images [N, C, H, W] with the numbers ``index`` [N]."""

@@ -126,7 +126,8 @@ class PhysicalEvaluation(EpochEndEvaluation):
         lost = {key: int((table[:, 1:4] == NO_CLASS).any(dim=1).sum()) for key, table in tables.items()}
         return PhysicalResult(
             title="Physical world",
-            warnings=[each for (name, _), count in lost.items() for each in nan_warnings(count, len(label), name)],
+            warnings=self._judge.notes
+            + [each for (name, _), count in lost.items() for each in nan_warnings(count, len(label), name)],
             rows=[self._row(key, table, related) for key, table in tables.items()],
             samples=len(label),
             clean_correct=int((clean == label).sum()),

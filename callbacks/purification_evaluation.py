@@ -126,7 +126,7 @@ class PurificationEvaluation(EpochEndEvaluation):
             named[_name_of(self.black_box)] = self.black_box
         return PurificationResult(
             title="Purification",
-            warnings=warnings,
+            warnings=self._judge.notes + warnings,
             rows=rows,
             descriptions={name: " ".join(repr(each).split()) for name, each in named.items()},
             class_names=list(names) if names and len(names) == self._classes else list(map(str, range(self._classes))),

@@ -89,16 +89,16 @@ class TransferEvaluation(EpochEndEvaluation):
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
         """Attack the sources on this rank's images."""
         classes = self._check_classes(model, images.first())
-        judge = Judge(model, images, self.seed)
+        self._judge = Judge(model, images, self.seed)
         pairs = [(source, attack) for source in self.sources for attack in self.attacks]
         self._tallies = {pair: TransferTally().to(model.device) for pair in pairs}
         for batch in self.track(trainer, images, self.name):
             check_labels(batch.label, classes)
-            clean = predicted(judge(batch.image, batch.index))
+            clean = predicted(self._judge(batch.image, batch.index))
             for (name, attack), tally in self._tallies.items():
                 source = self._models[name]
                 crafted = self.attacks[attack].run(source, batch.image, batch.label, index=batch.index)
-                attacked = predicted(judge(crafted.images, batch.index))
+                attacked = predicted(self._judge(crafted.images, batch.index))
                 tally.update(batch.label, clean, attacked, crafted.success)
 
     def results(self, trainer: Trainer) -> TransferResult:
@@ -110,7 +110,8 @@ class TransferEvaluation(EpochEndEvaluation):
             title="Transferred attacks",
             rows=rows,
             descriptions={name: repr(attack) for name, attack in self.attacks.items()},
-            warnings=[each for pair, found in counts.items() for each in nan_warnings(found[5], found[0], names[pair])],
+            warnings=self._judge.notes
+            + [each for pair, found in counts.items() for each in nan_warnings(found[5], found[0], names[pair])],
         )
         for callback in trainer.callbacks:
             if isinstance(callback, AttackEvaluation) and self._is_fresh(trainer, callback.result):

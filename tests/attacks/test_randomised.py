@@ -21,7 +21,7 @@ from lightning_adv.attacks import (
     Targeted,
     WorstOf,
 )
-from lightning_adv.attacks.randomised import VERDICT_DRAWS, averaged, drawn_logits
+from lightning_adv.attacks.randomised import VERDICT_DRAWS, answers_differ, averaged, drawn_logits
 
 from .problems import binary_linear_problem, images
 
@@ -153,6 +153,12 @@ def test_the_global_generator_is_put_back(attack):
     state = torch.get_rng_state()
     attack.run(model, x, y)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_answers_differ_by_more_than_rounding_whatever_classes_are_masked():
+    answer = torch.tensor([[1.0, 2.0, -torch.inf, torch.nan]])
+    assert not answers_differ(answer, answer + 1e-4)
+    assert answers_differ(answer, answer + 0.1)
 
 
 def test_draws_differ_from_each_other_and_repeat_themselves():

@@ -121,7 +121,9 @@ def test_a_model_that_always_answers_the_same_pays_one_forward_an_evaluation(mod
 @alone
 def test_transferred_images_without_a_budget_change_nothing(model):
     evaluation = TransferEvaluation({"itself": wavering(model)}, {"fgsm": FGSM(eps=NOTHING)})
-    (row,) = validated(wavering(model), evaluation).rows
+    result = validated(wavering(model), evaluation)
+    assert "the mean prediction over 20 draws" in result.warnings[0]
+    (row,) = result.rows
     assert row.robust_correct == row.clean_correct > 0.8 * row.samples
     assert row.deceived == row.transferred == 0
 
@@ -130,6 +132,7 @@ def test_transferred_images_without_a_budget_change_nothing(model):
 def test_no_photograph_is_needed_where_an_attack_without_a_budget_did_nothing(model):
     result = validated(wavering(model), PhysicalEvaluation({"fgsm": FGSM(eps=NOTHING), "pgd": PGD(eps=NOTHING)}))
     assert [row.destruction.fooled for row in result.rows] == [0, 0]
+    assert "the mean prediction over 20 draws" in result.warnings[0]
 
 
 @alone
@@ -137,7 +140,9 @@ def test_a_randomised_classifier_behind_a_purifier_is_judged_by_as_many_draws(mo
     evaluation = PurificationEvaluation(
         {"bits": BitDepth(8)}, {"pgd": PGD(eps=NOTHING, steps=3)}, draws=8, threat_models=["blind", "bpda"]
     )
-    rows = {(row.purifier, row.attack, row.threat): row for row in validated(wavering(model), evaluation).rows}
+    result = validated(wavering(model), evaluation)
+    assert "the mean prediction over 8 draws" in result.warnings[0]
+    rows = {(row.purifier, row.attack, row.threat): row for row in result.rows}
     correct = {key: row.correct for key, row in rows.items()}
     assert len(set(correct["none", "none", "none"])) > 1  # draws, not one answer repeated
     assert correct["none", "pgd", "none"] == correct["none", "none", "none"]
