@@ -5,10 +5,12 @@ from pathlib import Path
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from lightning_adv.callbacks.journal import run_folder
 from lightning_adv.callbacks.whole_checkpoints import check_loops, keep_checkpoints_whole
+from lightning_adv.data import ImageLoader
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import Interrupted, requested
 
@@ -39,6 +41,7 @@ class LastCheckpoint(Checkpoint):
         self.path: Path | None = None
         self._saved_at = self._step = 0
         self._optimizers: int | None = None  # of the checkpoint that the run goes on from
+        self._loaders: list = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Fix the path, the same on all ranks, and how checkpoints are saved."""
@@ -46,12 +49,16 @@ class LastCheckpoint(Checkpoint):
         self.path = (Path(self.folder) if self.folder else run_folder(trainer) / "checkpoints") / "last.ckpt"
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count steps from here on; refuse to go on without the state of an optimiser, which Lightning would."""
+        """Count steps from here on; refuse to go on with other images, or without the state of an optimiser."""
         if self._optimizers not in (None, len(trainer.optimizers)):
             raise InputError(
                 f"the checkpoint {trainer.ckpt_path} holds states of {self._optimizers} optimisers and the model has "
                 f"{len(trainer.optimizers)}; go on with the model that it was trained with"
             )
+        # Lightning tells a loader its state in the midst of an epoch only.
+        loaders = [each for each in CombinedLoader(trainer.train_dataloader).flattened if isinstance(each, ImageLoader)]
+        for loader, state in zip(loaders, self._loaders, strict=False):
+            loader.check_images(state)
         self._saved_at = self._step = trainer.global_step
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
@@ -59,6 +66,9 @@ class LastCheckpoint(Checkpoint):
         check_loops(trainer, checkpoint)
         states = checkpoint.get("optimizer_states")
         self._optimizers = len(states) if isinstance(states, list) and trainer.state.fn == "fit" else None
+        loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+        loaders = loop.get("combined_loader") if trainer.state.fn == "fit" else None
+        self._loaders = [each for each in loaders if isinstance(each, dict)] if isinstance(loaders, list) else []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int

@@ -1,10 +1,10 @@
 """The report of a run: what the evaluations measured, as a page, as JSON and as pictures."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch, stored_history
 from lightning_adv.callbacks.journal import run_folder
@@ -90,7 +90,7 @@ class Report(Callback):
             try:
                 self._write(trainer, pl_module, ended=_ended(trainer, exception))
             except InputError as error:  # such as a full disk, which may be what the run ended by
-                rank_zero_warn(f"no report of what was measured: {error}")
+                sys.stderr.write(f"no report of what was measured: {error}\n")
 
     def _results(self, trainer: Trainer) -> list:
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]

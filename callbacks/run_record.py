@@ -1,5 +1,6 @@
 """The resolved configuration of a run: in its folder, in its checkpoints and in every logger."""
 
+from functools import cached_property
 from pathlib import Path
 
 import yaml
@@ -20,7 +21,7 @@ class RunRecord(SaveConfigCallback):
     A resumed run overwrites ``config.yaml`` with what it was really started with.
     """
 
-    @property
+    @cached_property
     def text(self) -> str:
         """The configuration as YAML."""
         return self.parser.dump(self.config, skip_none=False, skip_link_targets=False)

@@ -19,6 +19,9 @@ from tests.processes import ROOT, SECONDS, TWO_RANKS, environment, weights
 
 pytestmark = pytest.mark.slow
 
+PATIENCE = 3 * SECONDS
+"""Two ranks on a busy core start slowly; nothing is asserted of the time."""
+
 FIT = (
     "fit",
     "--config",
@@ -69,7 +72,7 @@ def is_anybody_left(process: subprocess.Popen) -> bool:
 
 
 def wait_until_nobody_is_left(process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while is_anybody_left(process):
         assert time.monotonic() < deadline
         os.sched_yield()
@@ -84,7 +87,7 @@ def read_until(stream: object, beginning: str) -> None:
 
 def ended(process: subprocess.Popen) -> tuple[int, list[str]]:
     """Exit status and the lines on stderr that are no notes."""
-    _, err = process.communicate(timeout=SECONDS)
+    _, err = process.communicate(timeout=PATIENCE)
     return process.returncode, [line for line in err.splitlines() if not line.startswith(("note: ", "run folder: "))]
 
 
@@ -98,7 +101,7 @@ def test_ctrl_c_ends_two_ranks_at_one_step_and_the_line_that_is_said_goes_on_to_
     assert command[-4:] == ["--run", "cut", "--ckpt_path", "last"]
     for args in (command[1:], [*FIT, "--run=whole", *TWO_RANKS]):
         line = [sys.executable, str(ROOT / "train.py"), *args]
-        done = subprocess.run(line, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=tmp_path, env=environment(), timeout=PATIENCE, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     whole, cut = weights(tmp_path, "whole"), weights(tmp_path, "cut")
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
@@ -146,7 +149,7 @@ def test_ctrl_c_during_the_imports_is_mute(tmp_path, script):
         if imported.endswith(" lightning_adv.interruption\n"):
             process.send_signal(signal.SIGINT)
             break
-    _, err = process.communicate(timeout=SECONDS)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert all(each.startswith("import time:") for each in err.splitlines()), err
 

@@ -39,8 +39,8 @@ def foreseen(error: BaseException) -> str | None:
 def _line(error: BaseException) -> str | None:
     text = str(error)
     if isinstance(error, OSError) and error.errno in REMEDIES:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{os.strerror(error.errno)}; {REMEDIES[error.errno]}"
+        named = error.filename2 or error.filename
+        return f"{named}: {os.strerror(error.errno)}; {REMEDIES[error.errno]}".removeprefix("None: ")
     if found := PORT.search(text):
         return f"port {found[1]} is in use: unset MASTER_PORT, or set it to a free one"
     if isinstance(error, MisconfigurationException):

@@ -23,6 +23,8 @@ __all__ = ["RankLauncher", "RankLost", "keep_ranks"]
 Result = TypeVar("Result")
 GRACE = 5.0
 """Seconds in which processes may end by themselves: the first rank after another one is lost, the others after it."""
+TELLING = 60.0
+"""Seconds for the report of a run that has lost a rank."""
 SETTLING = 2.0
 """Seconds between the end of a rank's connections and that of its process."""
 INTERVAL = 0.2
@@ -64,7 +66,7 @@ class RankLauncher(_SubprocessScriptLauncher):
         finally:
             del os.environ[LAUNCHER]
         done = threading.Event()
-        threading.Thread(target=self._watch, args=(done,), daemon=True, name="ranks").start()
+        threading.Thread(target=self._watch, args=(trainer, done), daemon=True, name="ranks").start()
         try:
             result = function(*args, **kwargs)
         except Exception as error:
@@ -82,11 +84,14 @@ class RankLauncher(_SubprocessScriptLauncher):
             self.kill(_get_sigkill_signal())
             _wait(self.procs, GRACE)
 
-    def _watch(self, done: threading.Event) -> None:
+    def _watch(self, trainer: Trainer | None, done: threading.Event) -> None:
         """End this process if it does not notice by itself that another one is lost: it may wait for it for ever."""
         while not done.wait(INTERVAL):
             lost = self._lost()
-            if lost and not done.wait(GRACE):
+            if not lost or requested() is not None:
+                continue
+            noticed = done.wait(GRACE) or (trainer is not None and trainer.interrupted and done.wait(TELLING))
+            if not noticed:
                 self.kill(_get_sigkill_signal())
                 sys.stderr.write(f"error: {lost}\n")
                 sys.stderr.flush()

@@ -1,7 +1,9 @@
 """A training loader that continues in the middle of an epoch."""
 
 import warnings
+import zlib
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from torch.utils.data import DataLoader
@@ -10,6 +12,7 @@ from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.samplers import TrainBatches
 from lightning_adv.data.seeds import derive_seed
+from lightning_adv.errors import InputError
 
 __all__ = ["ImageLoader"]
 
@@ -72,16 +75,44 @@ class ImageLoader(DataLoader):
         return self._epoch, self._batches
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, its number in the caller's count, batches handed out, images in a batch of all processes."""
+        """The epoch, its number in the caller's count, batches handed out, images in a batch of all processes.
+
+        With them how many images there are, and a checksum of their labels.
+        """
         return {
             "epoch": self._epoch,
             "told_epoch": self._told_epoch,
             "batches": self._batches,
             "global_batch_size": self.sampler.global_batch_size,
+            "images": len(self.dataset),
+            "labels": self._labels,
         }
 
+    @cached_property
+    def _labels(self) -> int:
+        return zlib.crc32(self.dataset.labels.cpu().numpy().tobytes())
+
+    def check_images(self, state: dict[str, int]) -> None:
+        """Refuse a state that was written with other images; one that says nothing of them is taken.
+
+        Raises:
+            InputError: another number of images, or other labels.
+        """
+        images, there = state.get("images", len(self.dataset)), len(self.dataset)
+        if images != there or state.get("labels", self._labels) != self._labels:
+            having = f"{images} images" if images != there else f"{there} images with other labels"
+            raise InputError(
+                f"the checkpoint's run was trained on {having}, and this one has {there}: go on with the data and the "
+                "seed of that run, or begin a new run from its weights, by --model.weights=FILE"
+            )
+
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue from ``state`` in the next iteration."""
+        """Continue from ``state`` in the next iteration.
+
+        Raises:
+            InputError: it was written with other images.
+        """
+        self.check_images(state)
         if state["global_batch_size"] != self.sampler.global_batch_size and state["batches"] < len(self):
             warnings.warn(
                 f"the checkpoint was written with {state['global_batch_size']} images in a batch of all processes, now"
