@@ -14,7 +14,7 @@ from lightning_adv.errors import InputError
 
 __all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
 
-OF_TRAINING = ("optimizer", "lr_scheduler", "weights", "pretrained")
+OF_TRAINING = ("optimizer", "lr_scheduler", "weights", "which", "match", "pretrained")
 """Arguments of the model that mean nothing once it is trained."""
 
 CALLBACKS = "trainer.callbacks"
@@ -77,11 +77,12 @@ def is_checkpoint(path: str) -> bool:
 
 def _content(path: str) -> dict[str, object]:
     from lightning_adv.models import check_layout, read_checkpoint
+    from lightning_adv.models.weights import holds_safetensors
 
     file = Path(path)
     if not file.is_file():
         raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")
-    checkpoint = {} if file.suffix == ".safetensors" else read_checkpoint(file)
+    checkpoint = {} if holds_safetensors(file) else read_checkpoint(file)
     if LIGHTNING in checkpoint:
         check_layout(checkpoint, path)
     return checkpoint

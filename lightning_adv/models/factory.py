@@ -17,10 +17,13 @@ from lightning_adv.models import (  # noqa: F401
     convnet12,
     deepid,
     densenet,
+    dm_preact_resnet,
+    dm_wide_resnet,
     gtsrb_cnn,
     lenet,
     mnist_cnn,
     preact_resnet,
+    resnet_cifar,
     wide_resnet,
 )
 from lightning_adv.models.normalize import Normalize, NormalizedModel

@@ -4,7 +4,9 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -12,39 +14,55 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.models.key_matching import Match, match_keys
+from lightning_adv.models.inert import STAND_INS, settle
+from lightning_adv.models.key_matching import STATISTICS, Match, match_order
+from lightning_adv.models.names import Reading, read_names, recognise
+from lightning_adv.models.nests import find_weights
 from lightning_adv.models.soundness import check_archive, check_finite
 
-__all__ = ["check_state", "load_weights", "read_checkpoint", "read_state_dict"]
+__all__ = ["check_state", "holds_safetensors", "load_weights", "read_checkpoint", "read_state_dict"]
 
-_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar")
-_NESTS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params")
+
+_TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".model")
 _SHOWN = 4  # names of weights in a message
 
 
-def load_weights(path: str | Path, model: nn.Module) -> None:
+def load_weights(
+    path: str | Path, model: nn.Module, *, which: str | None = None, match: Literal["names", "order"] = "names"
+) -> None:
     """Load a file of weights into a model, in place; if anything does not fit, the model stays as it was.
 
     The names may carry prefixes of what the saved model was wrapped in, or lack those of what this one is wrapped in:
     the weights of a plain network load into a `NormalizedModel` around it, whose normalisation then stays its own.
+    Published layouts of the project's networks are known by their names (see `names.NAMINGS`); what of such a file is
+    left out, or stays the model's own, is told in a warning.
 
     Args:
         path: what `read_state_dict` reads.
         model: of the architecture, classes and channels that were saved.
+        which: of several sets of weights in the file, as in `read_state_dict`.
+        match: "order" takes the weights in their order in the file, whatever their names, if all shapes agree.
 
     Raises:
         InputError: if the file cannot be read, if weights are missing, left over or of another shape, or if the file
             normalises its images and the model does not, or otherwise.
     """
-    state = read_state_dict(path)
+    state = read_state_dict(path, which)
     own = model.state_dict()
     try:
-        match = match_keys(state, own)
-        _check_normalization(state, match, own)
-        _check_fit(match, own, model)
+        reading = _in_order(state, own) if match == "order" else _by_name(state, own)
+        told = _check_normalization(reading.match, own)
+        weights = {key: weight for key, weight in reading.match.weights.items() if key in own or _role(key) is None}
+        try:
+            _check_fit(replace(reading.match, weights=weights), own, model)
+        except InputError as error:
+            raise InputError(f"{error}{reading.hint}") from error
     except InputError as error:
         raise InputError(f"{path} does not fit the model: {error}") from error
-    model.load_state_dict(match.weights, strict=False)
+    model.load_state_dict(weights, strict=False)
+    note = _note(reading, own, told)
+    if note:
+        warnings.warn(f"{path}: {note}", stacklevel=2)
 
 
 def check_state(state: Mapping[str, Tensor], model: nn.Module, path: str | Path) -> None:
@@ -66,31 +84,31 @@ def check_state(state: Mapping[str, Tensor], model: nn.Module, path: str | Path)
         ) from error
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, which: str | None = None) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU.
 
     Args:
-        path: a `.safetensors` file or one of torch (`.pt`, `.pth`, `.ckpt`, `.bin`, `.tar`): a state_dict, or a
-            dictionary with one under `state_dict`, `model_state_dict`, `model`, `net`, ... (a Lightning checkpoint).
+        path: a safetensors file or one of torch (`.pt`, `.pth`, `.ckpt`, `.bin`, `.tar`, `.pkl`, `.model`): a
+            state_dict, or a dictionary or list with one, under `state_dict`, `model_state_dict`, `model`, `net`, ...
+            (a Lightning checkpoint).
+        which: the name of the set of weights to read, for a file that holds several, such as live and averaged ones.
 
     Raises:
-        InputError: if the file is missing, damaged, of another kind or would run code, or if weights are not finite.
+        InputError: if the file is missing, damaged, of another kind or would run code, if weights are not finite, or if
+            the file holds several sets of weights and ``which`` names none of them.
     """
     path = _existing(path)
-    if path.suffix == ".safetensors":
+    if holds_safetensors(path):
         try:
-            weights = load_file(path)
+            content = load_file(path)
         except SafetensorError as error:
             raise InputError(f"{path} is not a complete safetensors file ({error}); fetch or save it again") from error
-        check_finite(weights, path)
-        return weights
-    content = read_checkpoint(path)
-    while (nest := next((key for key in _NESTS if isinstance(content.get(key), Mapping)), None)) is not None:
-        content = content[nest]
-    weights = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-    if not weights:
-        held = _few(map(str, content)) or "nothing"
-        raise InputError(f"{path} holds no weights: found {held}, expected a state_dict")
+    else:
+        content = read_checkpoint(path)
+    try:
+        weights = find_weights(content, which)
+    except InputError as error:
+        raise InputError(f"{path} {error}") from error
     check_finite(weights, path)
     return weights
 
@@ -98,26 +116,40 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def read_checkpoint(path: str | Path) -> dict[str, object]:
     """The whole content of a torch file such as a Lightning checkpoint, its tensors on the CPU.
 
+    Settings of argparse come as dictionaries, arrays of numpy as tensors, a list as a dictionary by position.
+
     Raises:
         InputError: if the file is missing, damaged, no dictionary or would run code, or if weights are not finite.
     """
     path = _existing(path)
-    if path.suffix not in _TORCH_SUFFIXES:
+    if holds_safetensors(path):
         raise InputError(f"{path} is no checkpoint: expected one of {', '.join(_TORCH_SUFFIXES)}")
     _check_beginning(path)
     check_archive(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
             warnings.simplefilter("ignore")  # of pickle protocols: what torch warns of here, it refuses next
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with path.open("rb") as file:  # torch.load judges a path by its suffix
+                content = settle(torch.load(file, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         raise _refusal(path, error) from error
     except Exception as error:  # damaged bytes surface as almost any exception
         raise InputError(f"{path} is damaged or incomplete; fetch or save it again") from error
+    if isinstance(content, list | tuple):
+        content = {str(position): item for position, item in enumerate(content)}
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, expected a dictionary of weights")
     check_finite(content.get("state_dict"), path)
     return dict(content)
+
+
+def holds_safetensors(path: Path) -> bool:
+    """Whether a file is to be read as safetensors: by its content, and where that tells nothing by its suffix."""
+    with path.open("rb") as file:
+        beginning = file.read(9)
+    if beginning[8:] == b"{" and int.from_bytes(beginning[:8], "little") < path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not beginning.startswith((b"PK", b"\x80"))
 
 
 def _existing(path: str | Path) -> Path:
@@ -155,13 +187,38 @@ def _refusal(path: Path, error: Exception) -> InputError:
     )
 
 
-def _check_normalization(state: Mapping[str, Tensor], match: Match, own: Mapping[str, Tensor]) -> None:
-    """The weights of a net are worth nothing behind another normalisation than the one they were trained with."""
+def _by_name(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:
+    try:
+        return read_names(state, own)
+    except InputError as error:
+        # Networks that compute other things may have the same shapes in the same order: not where the layout is known.
+        if recognise(state) or match_order(state, own) is None:
+            raise
+        raise InputError(
+            f"{error} (all shapes agree in their order, though: --model.match=order takes them so)"
+        ) from error
+
+
+def _in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:
+    match = match_order(state, own)
+    if match is None:
+        raise InputError("its weights have other shapes than the model's in the same order")
+    return Reading(match)
+
+
+def _check_normalization(match: Match, own: Mapping[str, Tensor]) -> bool:
+    """The weights of a net are worth nothing behind another normalisation than the one they were trained with.
+
+    Tells whether the file speaks of a normalisation.
+    """
     if any(key.endswith("normalize.mean") for key in match.weights):
-        return  # it is among the weights, and travels with them
-    for key, saved in state.items():
-        role = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}.get(key.rpartition(".")[2])
-        if role is None or key.replace("_orig_mod.", "").startswith(match.prefix):
+        return True  # it is among the weights, and travels with them
+    told = False
+    under = {key.removeprefix(match.inner): weight for key, weight in match.weights.items() if key not in own}
+    strays = match.others | {match.prefix + key: weight for key, weight in under.items()}
+    for key, saved in strays.items():
+        role = _role(key)
+        if role is None:
             continue
         present = next((weight for name, weight in own.items() if name.endswith(f"normalize.{role}")), None)
         if present is None:
@@ -171,6 +228,29 @@ def _check_normalization(state: Mapping[str, Tensor], match: Match, own: Mapping
             raise InputError(
                 f"the file normalises with {key}={theirs}, the model with {ours}; create it with the first"
             )
+        told = True
+    return told
+
+
+def _role(key: str) -> str | None:
+    """What a weight says of the normalisation, by its name."""
+    return STATISTICS.get(key.rpartition(".")[2])
+
+
+def _note(reading: Reading, own: Mapping[str, Tensor], told: bool) -> str:
+    """What a user of a published file should know that the file does not say."""
+    notes = []
+    if reading.left_out:
+        notes.append(f"left out {len(reading.left_out)} entries that no image passes ({_few(reading.left_out)})")
+    figures = {
+        role: weight for role in ("mean", "std") for key, weight in own.items() if key.endswith(f"normalize.{role}")
+    }
+    if reading.naming is not None and not told and figures:
+        shown = ", ".join(
+            f"{role} {[round(x, 4) for x in weight.flatten().tolist()]}" for role, weight in figures.items()
+        )
+        notes.append(f"it does not say how its images were normalised, the model's own stays in force ({shown})")
+    return "; ".join(notes)
 
 
 def _check_fit(match: Match, own: Mapping[str, Tensor], model: nn.Module) -> None:

@@ -14,27 +14,33 @@ __all__ = ["wide_resnet28_10", "wide_resnet34_10"]
 
 
 @register
-def wide_resnet28_10(*, num_classes: int = 10, in_chans: int = 3, drop_rate: float = 0.0) -> Backbone:
+def wide_resnet28_10(
+    *, num_classes: int = 10, in_chans: int = 3, widening: int = 10, drop_rate: float = 0.0
+) -> Backbone:
     """WRN-28-10 for images of any size.
 
     Args:
         num_classes: number of logits.
         in_chans: channels of the images.
+        widening: channels of the first stage in units of 16.
         drop_rate: dropout between the two convolutions of a block (.3 in the paper's dropout variant).
     """
-    return _wide_resnet(28, 10, num_classes, in_chans, drop_rate)
+    return _wide_resnet(28, widening, num_classes, in_chans, drop_rate)
 
 
 @register
-def wide_resnet34_10(*, num_classes: int = 10, in_chans: int = 3, drop_rate: float = 0.0) -> Backbone:
+def wide_resnet34_10(
+    *, num_classes: int = 10, in_chans: int = 3, widening: int = 10, drop_rate: float = 0.0
+) -> Backbone:
     """WRN-34-10 for images of any size.
 
     Args:
         num_classes: number of logits.
         in_chans: channels of the images.
+        widening: channels of the first stage in units of 16.
         drop_rate: dropout between the two convolutions of a block.
     """
-    return _wide_resnet(34, 10, num_classes, in_chans, drop_rate)
+    return _wide_resnet(34, widening, num_classes, in_chans, drop_rate)
 
 
 def _wide_resnet(depth: int, widening: int, num_classes: int, in_chans: int, drop_rate: float) -> Backbone:

@@ -43,6 +43,8 @@ class ClassifierModule(Resumable, LightningModule):
         backbone_options: handed to ``timm.create_model``, e.g. ``{width: 16}``.
         pretrained: load timm's weights and their own mean and std (needs a network or a filled cache).
         weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled).
+        which: name of the set of weights to take from a file that holds several, e.g. "ema" for averaged ones.
+        match: "order" takes the weights of the file in their order instead of by their names, if all shapes agree.
         compile: compile the backbone with ``torch.compile``; or a mode of it, of which "reduce-overhead" and
             "max-autotune" replay CUDA graphs.
         channels_last: keep weights and images in channels-last order (faster convolutions in bf16).
@@ -66,13 +68,15 @@ class ClassifierModule(Resumable, LightningModule):
         backbone_options: dict[str, int | float | bool | str] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
+        which: str | None = None,
+        match: Literal["names", "order"] = "names",
         compile: bool | Literal["reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = False,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
-        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "pretrained"]
+        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained"]
         self.save_hyperparameters(ignore=left_out if isinstance(backbone, str) else [*left_out, "backbone"])
         self.backbone = (
             self._build(backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained)
@@ -82,7 +86,7 @@ class ClassifierModule(Resumable, LightningModule):
         if weights is not None:
             from lightning_adv.models import load_weights
 
-            load_weights(weights, self.backbone)
+            load_weights(weights, self.backbone, which=which, match=match)
         self.objective = objective or CrossEntropy()
         # Free adversarial training takes several steps on a batch, which Lightning leaves to the module.
         self.automatic_optimization = not isinstance(self.objective, FreeAdversarialTraining)

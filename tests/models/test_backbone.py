@@ -8,8 +8,15 @@ from torch import nn
 from lightning_adv.errors import InputError
 from lightning_adv.models import list_models
 
-SMALL = {"preact_resnet18": {"width": 8}, "densenet_cifar": {"depth": 22, "growth": 4}}
-AFFORDABLE = sorted(set(list_models()) - {"wide_resnet28_10", "wide_resnet34_10"})
+SMALL = {
+    "preact_resnet18": {"width": 8},
+    "resnet18_cifar": {"width": 8},
+    "dm_preact_resnet18": {"width": 8},
+    "dm_wide_resnet_28_10": {"widening": 1},
+    "densenet_cifar": {"depth": 22, "growth": 4},
+}
+WIDE = ("wide_resnet28_10", "wide_resnet34_10", "dm_wide_resnet_70_16")
+AFFORDABLE = sorted(set(list_models()) - set(WIDE))
 TAKES_IMG_SIZE = {"lenet", "mnist_cnn", "convnet12", "gtsrb_cnn", "deepid"}
 
 
@@ -41,6 +48,9 @@ def small(name: str, *, in_chans: int = 3, size: tuple[int, int] = (40, 36)) -> 
         ("preact_resnet18", {}, 11_172_170),  # 11.17 M
         ("wide_resnet28_10", {}, 36_479_194),  # 36.5 M, Zagoruyko and Komodakis (2016)
         ("wide_resnet34_10", {}, 46_160_474),  # 46.2 M
+        ("resnet18_cifar", {}, 11_173_962),  # 11.17 M
+        ("dm_wide_resnet_28_10", {}, 36_479_194),  # as wide_resnet28_10
+        ("dm_wide_resnet_70_16", {}, 266_796_506),  # 267 M, Gowal et al. (2020)
         ("densenet_cifar", {}, 769_162),  # .77 M, Huang et al. (2017)
     ],
 )
@@ -55,7 +65,7 @@ def test_gives_one_logit_a_class_for_any_channels_and_size(name, in_chans, size)
     assert model(torch.rand(2, in_chans, *size)).shape == (2, 7)
 
 
-@pytest.mark.parametrize("name", ["wide_resnet28_10", "wide_resnet34_10"])
+@pytest.mark.parametrize("name", WIDE)
 def test_wide_resnets_give_one_logit_a_class(name):
     with torch.device("meta"):
         assert timm.create_model(name, num_classes=100, in_chans=1)(torch.rand(2, 1, 28, 28)).shape == (2, 100)

@@ -202,8 +202,18 @@ def test_weights_start_a_model_but_are_not_asked_for_when_its_checkpoint_is_load
     torch.testing.assert_close(loaded.eval()(IMAGES), model.eval()(IMAGES))
 
 
+def test_of_several_sets_of_weights_the_one_asked_for_starts_a_model_in_the_order_of_the_file(tmp_path):
+    source = classifier()
+    state = {f"{i}.weight": value for i, value in enumerate(source.backbone.net.state_dict().values())}
+    torch.save({"model": {}, "state_dict": {"0": torch.zeros(1)}, "ema": state}, tmp_path / "last.pkl")
+    model = classifier(CrossEntropy(), weights=str(tmp_path / "last.pkl"), which="ema", match="order")
+    assert torch.equal(model.eval()(IMAGES), source.eval()(IMAGES))
+
+
 def test_pretrained_is_not_a_hyperparameter_that_loading_would_download_again():
-    assert not {"pretrained", "weights", "objective", "optimizer", "lr_scheduler"} & set(classifier().hparams)
+    assert not {"pretrained", "weights", "which", "match", "objective", "optimizer", "lr_scheduler"} & set(
+        classifier().hparams
+    )
 
 
 def small_net(**options):

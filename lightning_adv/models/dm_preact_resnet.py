@@ -1,0 +1,69 @@
+"""PreAct ResNet-18 as Rebuffi et al. (Data Augmentation Can Improve Robustness, 2021) train it: SiLU, "SAME" padding.
+
+    x_{l+1} = shortcut(x_l) + conv( silu( bn( conv( silu( bn( x_l ) ) ) ) ) )
+
+Beside activation and padding, the shortcuts differ from those of He et al. (2016): where the shape changes they are 3x3
+convolutions, and of the input as it comes, not of the activated one.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.dm_wide_resnet import MOMENTUM, pad_same
+from lightning_adv.models.registry import register
+
+__all__ = ["DMPreActBlock", "dm_preact_resnet18"]
+
+
+class DMPreActBlock(nn.Module):
+    """Two pre-activated 3x3 convolutions and a shortcut: the identity, or a 3x3 convolution where the shape changes.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        stride: of the first convolution and of the shortcut, 1 or 2.
+        drop_rate: dropout between the convolutions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, drop_rate: float = 0.0) -> None:
+        super().__init__()
+        self.stride = stride
+        # Other names than in the blocks of `preact_resnet`, where weights of equal shapes would give wrong answers.
+        self.batchnorm_0 = nn.BatchNorm2d(in_channels, momentum=MOMENTUM)
+        self.conv_0 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, bias=False)
+        self.batchnorm_1 = nn.BatchNorm2d(out_channels, momentum=MOMENTUM)
+        self.dropout = nn.Dropout(drop_rate)
+        self.conv_1 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride=stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in_channels, H, W] -> [N, out_channels, h, w], half the sides for stride 2."""
+        residual = self.conv_0(pad_same(F.silu(self.batchnorm_0(x)), self.stride))
+        residual = self.conv_1(self.dropout(F.silu(self.batchnorm_1(residual))))
+        return residual + (x if self.shortcut is None else self.shortcut(pad_same(x, self.stride)))
+
+
+@register
+def dm_preact_resnet18(
+    *, num_classes: int = 10, in_chans: int = 3, width: int = 64, drop_rate: float = 0.0
+) -> Backbone:
+    """PreAct ResNet-18 with SiLU, "SAME" padding and stages of 1, 2, 4, 8 times ``width`` channels.
+
+    Args:
+        num_classes: number of logits.
+        in_chans: channels of the images.
+        width: channels of the first stage: 64 in the paper.
+        drop_rate: dropout between the two convolutions of a block.
+    """
+    features = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False))
+    channels = width
+    for stage in range(4):
+        out = width * 2**stage
+        first = DMPreActBlock(channels, out, stride=1 if stage == 0 else 2, drop_rate=drop_rate)
+        features.append(nn.Sequential(first, DMPreActBlock(out, out, stride=1, drop_rate=drop_rate)))
+        channels = out
+    features.extend([nn.BatchNorm2d(channels, momentum=MOMENTUM), nn.SiLU()])
+    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
