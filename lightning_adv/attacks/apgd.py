@@ -15,7 +15,7 @@ from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Ball, Norm, as_norm
 from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
-from lightning_adv.attacks.losses import cross_entropy, dlr
+from lightning_adv.attacks.losses import cross_entropy, dlr, wrong_classes
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError
 
@@ -93,8 +93,8 @@ class APGD(Attack):
         if not self.targets or goal.reach:
             return self._ascend(goal, noise)
         everyone = goal.active
-        ranking = goal.logits(goal.x).scatter(1, goal.y[:, None], -torch.inf).argsort(dim=1, descending=True)
-        for rank in range(min(self.targets, ranking.shape[1] - 1)):
+        ranking = wrong_classes(goal.logits(goal.x), goal.y)
+        for rank in range(min(self.targets, ranking.shape[1])):
             place = torch.searchsorted(everyone, goal.active)
             goal.target = ranking[place, rank]
             self._ascend(goal, noise.select(place))

@@ -14,7 +14,7 @@ from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Norm, as_norm, lengths
 from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
-from lightning_adv.attacks.losses import margin
+from lightning_adv.attacks.losses import margin, wrong_classes
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError
 
@@ -93,9 +93,9 @@ class FAB(Attack):
         """One walk, or one for each target class, then a short search between the best image and the clean one."""
         restart = goal.best_logits is not None
         everyone = goal.active
-        ranking = goal.logits(goal.x).scatter(1, goal.y[:, None], -torch.inf).argsort(dim=1, descending=True)
+        ranking = wrong_classes(goal.logits(goal.x), goal.y)
         goal.survivors()
-        turns = 1 if goal.reach or not self.targets else min(self.targets, ranking.shape[1] - 1)
+        turns = 1 if goal.reach or not self.targets else min(self.targets, ranking.shape[1])
         for rank in range(turns):
             if not len(goal.active):
                 break

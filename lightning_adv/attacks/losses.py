@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["AttackLoss", "cross_entropy", "divergence", "dlr", "expected_nll", "margin"]
+__all__ = ["AttackLoss", "cross_entropy", "divergence", "dlr", "expected_nll", "margin", "wrong_classes"]
 
 AttackLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -54,6 +54,18 @@ def margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     own = logits.gather(1, aim[:, None]).squeeze(1)
     others = logits.scatter(1, aim[:, None], -torch.inf).amax(dim=1)
     return others - own if target is None else own - others
+
+
+def wrong_classes(logits: Tensor, label: Tensor) -> Tensor:
+    """The other classes [N, K - 1] by their logits [N, K], the most likely first, those that the model rules out last.
+
+    Example:
+        >>> wrong_classes(torch.tensor([[0.0, -torch.inf, 3.0, 1.0]]), torch.tensor([3]))
+        tensor([[2, 0, 1]])
+    """
+    least = torch.finfo(logits.dtype).min  # above the label, which must come behind all of them
+    ordered = logits.clamp_min(least).scatter(1, label[:, None], -torch.inf)
+    return ordered.argsort(dim=1, descending=True)[:, :-1]
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:

@@ -9,6 +9,7 @@ from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import most_likely
+from lightning_adv.attacks.losses import wrong_classes
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError
 
@@ -74,9 +75,9 @@ class Targeted(Attack):
         logits = goal.look(goal.x)[0]
         label = most_likely(goal.y)
         if self.selector == "all":
-            return self._reach_each(goal, noise, logits.scatter(1, label[:, None], -torch.inf))
+            return self._reach_each(goal, noise, wrong_classes(logits, label))
         if self.selector == "least_likely":
-            goal.target = logits.scatter(1, label[:, None], torch.inf).argmin(dim=1)
+            goal.target = _least_likely(logits, label)
         elif self.selector == "next":
             goal.target = (label + 1) % logits.shape[1]
         else:
@@ -85,9 +86,8 @@ class Targeted(Attack):
             goal.target = drawn + (drawn >= label)
         return self.attack.perturb(goal, noise)
 
-    def _reach_each(self, goal: Goal, noise: Noise, likelihood: Tensor) -> None:
+    def _reach_each(self, goal: Goal, noise: Noise, classes: Tensor) -> None:
         everyone = goal.active
-        classes = likelihood.argsort(dim=1, descending=True)[:, :-1]  # the label comes last
         for rank in range(classes.shape[1]):
             pursued = goal.active, goal.x, goal.y
             place = torch.searchsorted(everyone, goal.active)
@@ -106,3 +106,10 @@ class Targeted(Attack):
         if target is not None:
             raise InputError("Targeted selects the target itself; give target to the attack that it wraps")
         return super()._goal(model, x, y, target, keep_best)
+
+
+def _least_likely(logits: Tensor, label: Tensor) -> Tensor:
+    """[N] the last of the other classes that the model does not rule out; where it rules out all, the last of them."""
+    others = wrong_classes(logits, label)
+    possible = (logits.gather(1, others) != -torch.inf).sum(dim=1, keepdim=True)
+    return others.gather(1, possible - 1 + len(others[0]) * (possible == 0)).squeeze(1)

@@ -174,6 +174,23 @@ def test_trades_crafts_the_same_images_where_classes_are_ruled_out():
     assert (crafted[1] - x).abs().amax() > 0.04
 
 
+MASKED_RUNS = ATTACKS | {
+    "apgd-targets": APGD(eps=0.05, steps=3, loss="dlr", targets=2),
+    "fab-targets": FAB(steps=2, targets=2),
+    "all": Targeted(PGD(**QUICK), "all"),
+    "cw-linf": CarliniWagner(norm="Linf", binary_search_steps=1, steps=2),
+}
+
+
+@pytest.mark.parametrize("name", MASKED_RUNS)
+def test_an_attack_finds_the_same_images_where_classes_are_ruled_out(name):
+    net, (x, _) = smooth_net(), batch()
+    y = net(x).argmax(dim=1)
+    plain, masked = MASKED_RUNS[name].run(net, x, y), MASKED_RUNS[name].run(Masked(net), x, y + 1)
+    assert torch.equal(masked.success, plain.success)
+    torch.testing.assert_close(masked.images, plain.images, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("loss", [cross_entropy, dlr, margin])
 @pytest.mark.parametrize("classes", [2, 3, 4, 6])
 @pytest.mark.parametrize("targeted", [False, True])
