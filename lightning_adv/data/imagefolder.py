@@ -1,5 +1,6 @@
 """Folders of pictures in the layout of ImageNet (Deng et al., 2009), loaded when needed."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -111,8 +112,9 @@ def _warn_of_others(folder: Path, read: int) -> None:
     """Say what is skipped: files of other kinds than those that are read."""
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    files = (path for one_class in folder.iterdir() if one_class.is_dir() for path in one_class.rglob("*"))
-    others = sorted(p for p in files if p.is_file() and p.suffix.lower() not in IMG_EXTENSIONS and p.name[0] != ".")
+    # Names alone: to ask for the kind of every file of ImageNet would take minutes.
+    files = (Path(where) / name for where, _, names in os.walk(folder, followlinks=True) for name in names)
+    others = sorted(path for path in files if path.suffix.lower() not in IMG_EXTENSIONS and path.name[0] != ".")
     if others:
         kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
         rank_zero_warn(

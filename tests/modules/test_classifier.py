@@ -7,6 +7,7 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import AttackEvaluation
@@ -67,6 +68,31 @@ def test_training_metrics_are_those_of_all_images_of_the_epoch():
     assert runner.callback_metrics["train/clean_accuracy"] == pytest.approx(float(hits.float().mean()))
     assert runner.callback_metrics["train/loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert runner.callback_metrics["train/loss_step"] == pytest.approx(losses[-1], rel=1e-5)
+
+
+SOFT = 0.7 * F.one_hot(LABELS, CLASSES) + 0.3 * F.one_hot((LABELS + 1) % CLASSES, CLASSES)
+
+
+@pytest.mark.parametrize(
+    "labels", [SOFT, SOFT.double(), LABELS.to(torch.uint8), LABELS.to(torch.int16)], ids=lambda y: str(y.dtype)
+)
+def test_accuracy_and_loss_are_right_for_soft_labels_and_for_labels_of_any_integer_type(labels):
+    data = DataLoader(TensorDataset(IMAGES, labels), batch_size=8)
+    model = classifier(CrossEntropy())
+    watch = Watch(model)
+    runner = trainer(max_epochs=1, num_sanity_val_steps=0)
+    runner.fit(model, data, data)
+    losses, logits, seen = zip(*watch.steps, strict=True)
+    likeliest = torch.cat([y if y.dim() == 1 else y.argmax(dim=1) for y in seen])
+    hits = torch.cat(logits).argmax(dim=1) == likeliest
+    assert runner.callback_metrics["train/clean_accuracy"] == pytest.approx(float(hits.float().mean()))
+    assert runner.callback_metrics["train/loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    with torch.no_grad():
+        after = model.eval()(IMAGES)
+    right = float((after.argmax(dim=1) == LABELS).float().mean())
+    truth = labels.float() if labels.dim() == 2 else labels.long()
+    assert runner.callback_metrics["val/clean_accuracy"] == pytest.approx(right)
+    assert runner.callback_metrics["val/loss"] == pytest.approx(float(F.cross_entropy(after, truth)), rel=1e-5)
 
 
 def test_validation_metrics_are_those_of_all_images_whatever_the_batches():
