@@ -78,8 +78,9 @@ def from_construction(error: Exception) -> str:
     while not isinstance(error, InputError) and error.__cause__ is not None:
         error = error.__cause__
     owner, place = _constructor(error.__traceback__)
-    where = f"{owner}: " if owner and owner not in str(error) else ""
-    what = f"{where}{str(error) or type(error).__name__}"
+    said = " ".join(str(error).split())
+    where = f"{owner}: " if owner and owner not in said else ""
+    what = f"{where}{said or type(error).__name__}"
     # A constructor that nobody taught to speak to users: its author will want to know where.
     return what if isinstance(error, InputError) or place is None else f"{what} ({type(error).__name__}, {place})"
 

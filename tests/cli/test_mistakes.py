@@ -264,7 +264,7 @@ def test_two_reports_are_refused_in_one_line():
 
 def test_a_constructor_that_nobody_taught_to_speak_to_users_is_named_with_the_place(monkeypatch):
     def __init__(self: Report, title: str, baselines: object, folder: object) -> None:
-        raise TypeError("no such thing")
+        raise TypeError("no such\n  thing")
 
     monkeypatch.setattr(Report, "__init__", __init__)
     message = refused(["fit", "--config", DEMO, *QUICK])
