@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint, end_if_asked
 from lightning_adv.interruption import Interrupted, hold, release
 
-__all__ = ["StopOnSignal"]
+__all__ = ["StopOnSignal", "before_validation"]
 
 
 class StopOnSignal(Callback):
@@ -45,7 +45,7 @@ class StopOnSignal(Callback):
         if trainer.state.fn != "fit" or trainer.sanity_checking or not _is_whole_on_each_rank(trainer):
             return
         if _last_checkpoint(trainer):
-            self._beginning = _before_validation(trainer)
+            self._beginning = before_validation(trainer)
         release()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +80,7 @@ def _is_whole_on_each_rank(trainer: Trainer) -> bool:
     return isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
 
 
-def _before_validation(trainer: Trainer) -> dict:
+def before_validation(trainer: Trainer) -> dict:
     """A checkpoint from which a run begins with the validation that is about to begin.
 
     Tensors are not copied, as validation does not change them, but for those that weight averaging exchanges.

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_adv.asking import logits_of, predicted
@@ -118,11 +118,13 @@ class ClassifierModule(Resumable, LightningModule):
         step = self.objective if self.automatic_optimization else self._replay
         loss, logits = step(self.backbone, image, label)
         self.train_accuracy.update(predicted(logits), most_likely(label))
-        self.train_loss.update(loss.detach(), len(label))
         self.log("train/loss_step", loss, prog_bar=True)
-        means = {"train/loss": self.train_loss, f"train/{self.objective.judges}_accuracy": self.train_accuracy}
-        self.log_dict(means, on_step=False, on_epoch=True)
+        self.log_train_loss(loss, len(label))
         return loss
+
+    def train_figures(self) -> dict[str, Metric]:
+        """Mean loss, and accuracy on the images that the objective judges."""
+        return super().train_figures() | {f"train/{self.objective.judges}_accuracy": self.train_accuracy}
 
     def on_train_epoch_end(self) -> None:
         """Step an epoch-wise scheduler where Lightning does not."""

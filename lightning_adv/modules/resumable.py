@@ -25,21 +25,27 @@ class Resumable(SeededSteps):
     _so_far: dict[str, dict[str, Tensor]] | None = None
     _of_epoch = -1
 
+    def train_figures(self) -> dict[str, Metric]:
+        """What is logged of an epoch of training, by its key; a module needs a ``MeanMetric`` named ``train_loss``."""
+        return {"train/loss": self.train_loss}
+
     def log_train_loss(self, loss: Tensor, images: int) -> None:
-        """Log the mean of ``train/loss`` over the images of an epoch; needs a ``MeanMetric`` named ``train_loss``."""
+        """Count the loss of a step over so many images, and log the figures of the epoch."""
         self.train_loss.update(loss.detach(), images)
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        self.log_dict(self.train_figures(), on_step=False, on_epoch=True)
 
     def on_train_batch_start(self, batch: tuple, batch_idx: int) -> None:
         """Take up what was counted before an interruption."""
         super().on_train_batch_start(batch, batch_idx)
-        so_far, self._so_far = self._so_far, None
-        # A checkpoint of an epoch's end holds the counts of that epoch; they are none of the next one's.
-        if so_far is None or batch_idx == 0 or self._of_epoch != self.current_epoch or self.global_rank != 0:
-            return
-        for name, states in so_far.items():
-            for state, value in states.items():
-                setattr(getattr(self, name), state, value.to(self.device))
+        if batch_idx > 0:
+            self._take_up()
+        self._so_far = None  # the counts at an epoch's end are none of the next one's
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures of an epoch that was interrupted after its last batch."""
+        in_fit = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
+        if in_fit and self.trainer.is_last_batch and self._take_up():
+            self.log_dict(self.train_figures())
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the counts of all ranks."""
@@ -75,6 +81,17 @@ class Resumable(SeededSteps):
             for name, states in kept["metrics"].items()
             if name in own
         }
+
+    def _take_up(self) -> bool:
+        so_far, self._so_far = self._so_far, None
+        if so_far is None or self._of_epoch != self.current_epoch:
+            return False
+        for name, states in so_far.items():
+            metric = getattr(self, name)
+            metric._update_count = 1  # it would warn of a figure without a count
+            for state, value in states.items() if self.global_rank == 0 else ():
+                setattr(metric, state, value.to(self.device))
+        return True
 
     def _train_metrics(self) -> dict[str, Metric]:
         children = dict(self.named_children())

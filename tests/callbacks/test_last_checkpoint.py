@@ -1,9 +1,11 @@
 import pytest
 import torch
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from lightning_adv.attacks import FGSM
 from lightning_adv.callbacks import AttackEvaluation, LastCheckpoint, Report
+from lightning_adv.callbacks.stop_on_signal import before_validation
 from lightning_adv.errors import InputError
 from tests.callbacks.recipes import EveryCheckpoint, SmallData, classifier
 from tests.callbacks.strangers import trainer
@@ -38,6 +40,24 @@ def test_a_run_killed_after_any_step_goes_on_bit_for_bit(tmp_path, options):
         assert all(torch.equal(weights[key], resumed[key]) for key in weights), checkpoint.name
         assert history == evaluated, checkpoint.name
         assert reported == report, checkpoint.name
+
+
+class BeforeLastValidation(Callback):
+    """Keeps the checkpoint of which a run that is asked to end in its last validation goes on."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_validation_start(self, runner, module):
+        if not runner.sanity_checking and runner.is_last_batch and runner.current_epoch == EPOCHS - 1:
+            torch.save(before_validation(runner), self.path)
+
+
+def test_a_run_interrupted_in_a_validation_keeps_the_figures_of_the_training_before_it(tmp_path):
+    weights, evaluated, reported = fitted(BeforeLastValidation(path := tmp_path / "before.ckpt"))
+    resumed, history, report = fitted(checkpoint=path)
+    assert all(torch.equal(weights[key], resumed[key]) for key in weights)
+    assert (history, report) == (evaluated, reported)
 
 
 def test_averaged_weights_are_resumed_bit_for_bit(tmp_path):
