@@ -129,7 +129,9 @@ class Attack(ABC):
         dropped on the way. Arguments and errors as in calling the attack.
 
         A model that draws from the global generators, or answers the draws of ``EOT`` differently, is judged by the
-        mean of fresh draws, and no sample is dropped. (One with a generator of its own shows only to ``EOT``.)
+        mean of fresh draws, and no sample is dropped. (One with a generator of its own shows only to ``EOT``.) The
+        nearest image of a minimal-norm attack lies at the border, where fresh draws often call it right: it has then
+        found nothing, and an attack with a budget says more of such a model.
         """
         x, y, target = _checked(x, y, target)
         with leaves_no_trace(model):
