@@ -22,7 +22,7 @@ TEST_WORKERS ?= 2
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help demo test lint format docs-check wheel clean install ready
+.PHONY: help demo test test-rounding lint format docs-check wheel clean install ready
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -41,6 +41,12 @@ demo: ready ## Train a standard and a robust classifier on real images, attack b
 
 test: lint ## All gates: lint, format, then the tests (architecture, public names, documents, behaviour)
 	@$(PYTEST) -n $(TEST_WORKERS) --dist loadgroup
+
+# Kernels without AVX add in another order, as those of another processor do.
+COMPUTING := $(addprefix tests/,attacks backdoors detectors fooling inspectors metrics mitigations models modules \
+	objectives purifiers victims)
+test-rounding: ready ## The tests that compute, with the rounding of another processor
+	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -n $(TEST_WORKERS) -m "not slow" $(COMPUTING)
 
 lint: ready ## Check style and format, change nothing
 	@$(PY) -m ruff check $(CODE)

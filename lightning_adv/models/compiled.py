@@ -12,6 +12,7 @@ from lightning_adv.models.grey_conv import GreyConv2d
 try:
     from functorch.compile import default_partition, min_cut_rematerialization_partition
     from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._inductor.custom_graph_pass import CustomPartitionerFn
 
     _HAS_HOOK = hasattr(config, "custom_partitioner_fn")
@@ -38,10 +39,12 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     some ten nanoseconds an entry. And convolutions of one channel, the first of every net for grey images, take their
     gradient to the image by a matrix product (:class:`~lightning_adv.models.grey_conv.GreyConv2d`).
 
-    A backward pass leaves what its forward kept as it is: torch's donated buffers are off.
+    A backward pass leaves what its forward kept as it is: torch's donated buffers are off. Code that torch has in its
+    cache is used by processors of the same vector width alone: torch would take it up on any, and code written for
+    steps of 8 numbers that is then compiled for vectors of 16 writes past the end of its buffers.
 
     On processors with AVX-512, compiled code with several threads has ended a process (memory overwritten inside a
-    backward pass). The cause is unknown, so the first forward there warns.
+    backward pass), perhaps for that reason. Until that is proven, the first forward there warns.
 
     Args:
         model: images to logits.
@@ -53,13 +56,13 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
         ['bias', 'weight']
     """
     if mode is not None:
-        model.compile(backend=_Inductor(torch._inductor.list_mode_options(mode)), **_LIMIT)
+        model.compile(backend=_Inductor(torch._inductor.list_mode_options(mode) | _width()), **_LIMIT)
         return model
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if GreyConv2d.fits(child):
                 setattr(parent, name, GreyConv2d.of(child))
-    options = {"custom_partitioner_fn": _KeepOnCPU()} if _HAS_HOOK else {}
+    options = {"custom_partitioner_fn": _KeepOnCPU(), **_width()} if _HAS_HOOK else {}
     model.compile(backend=_Inductor(options), **_LIMIT)
     return model
 
@@ -75,6 +78,11 @@ class _Inductor:
             warnings.warn(DANGER, stacklevel=2)
         with torch._functorch.config.patch(donated_buffer=False):
             return torch._inductor.compile(graph, inputs, options=self.options)
+
+
+def _width() -> dict[str, int]:
+    """The vector width that torch chooses, as an option, since options are in the key of torch's cache."""
+    return {"cpp.simdlen": pick_vec_isa().bit_width() or 1} if _HAS_HOOK else {}
 
 
 def _on_cpu(inputs: object) -> bool:

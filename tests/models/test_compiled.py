@@ -1,4 +1,5 @@
 import copy
+import os
 import subprocess
 import sys
 import warnings
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_adv.models import compile_classifier, create_model
+from lightning_adv.models import compile_classifier
 
 
 def gradient(model, x):
@@ -17,13 +18,13 @@ def gradient(model, x):
 
 
 def test_a_compiled_classifier_answers_as_before_and_keeps_no_masks():
-    torch.manual_seed(0)
-    eager = create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28)).eval().requires_grad_(False)
+    layers = nn.Conv2d(1, 4, 5), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 6 * 6, 10)
+    eager = nn.Sequential(*layers).requires_grad_(False)
     compiled = compile_classifier(copy.deepcopy(eager))
     assert compiled.state_dict().keys() == eager.state_dict().keys()
     kept = []
     for count in (5, 3, 4):  # the second size is compiled for any
-        x = torch.rand(count, 1, 28, 28)
+        x = torch.rand(count, 1, 12, 12)
         with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.dtype) or t, lambda t: t):
             found = gradient(compiled, x)
         for ours, theirs in zip(found, gradient(eager, x), strict=True):
@@ -66,7 +67,7 @@ def test_where_compiled_code_has_crashed_the_first_forward_says_so(monkeypatch, 
 RECIPE = """
 import torch
 from lightning_adv.attacks import APGD, FAB, Square
-from lightning_adv.models import compile_classifier, create_model
+from lightning_adv.models import compile_classifier
 
 torch.set_num_threads(2)
 options = {"num_classes": 10, "in_channels": 3, "image_size": (32, 32), "backbone_options": {"width": 12}}
@@ -78,6 +79,33 @@ for attack in 2 * [APGD(8 / 255, steps=20), FAB(8 / 255, steps=10, targets=9), S
 for leaf in [x.clone().requires_grad_() for _ in range(20)]:  # as the attacks of the AutoAttack package call it
     torch.autograd.grad(model(leaf).logsumexp(dim=1).sum(), leaf)
 """
+
+
+SMALLEST = """
+import torch
+from lightning_adv.models import compile_classifier
+
+torch.manual_seed(0)
+torch.set_num_threads(2)
+model = torch.nn.Sequential(torch.nn.Linear(9, 9), torch.nn.Sigmoid(), torch.nn.Linear(9, 4))
+x = torch.rand(3, 9, requires_grad=True)
+(expected,) = torch.autograd.grad(model(x).sum(), x)
+compile_classifier(model)
+for _ in range(100):
+    (found,) = torch.autograd.grad(model(x).sum(), x)
+torch.testing.assert_close(found, expected)
+"""
+
+
+@pytest.mark.slow
+def test_code_in_the_cache_that_was_written_for_other_vectors_is_not_used(tmp_path):
+    """It overwrites the heap where vectors are wider, and does not even compile where there are none."""
+    for capability in ("avx2", None, "default"):
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
+        environment |= {} if capability is None else {"ATEN_CPU_CAPABILITY": capability}
+        command = [sys.executable, "-W", "ignore", "-c", SMALLEST]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow

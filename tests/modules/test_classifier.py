@@ -247,12 +247,12 @@ def small_net(**options):
     return ClassifierModule(net, num_classes=CLASSES, **options)
 
 
-@pytest.mark.parametrize(("given", "mode"), [(True, None), ("reduce-overhead", "reduce-overhead")])
-def test_a_mode_of_compilation_is_handed_on(given, mode, monkeypatch):
-    modes = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, mode=None, **others: modes.append(mode))
+@pytest.mark.parametrize(("given", "graphs"), [(True, False), ("reduce-overhead", True)])
+def test_a_mode_of_compilation_is_handed_on(given, graphs, monkeypatch):
+    options = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, backend, **others: options.append(backend.options))
     small_net(compile=given)
-    assert modes == [mode]
+    assert [each.get("triton.cudagraphs", False) for each in options] == [graphs]
 
 
 def test_a_compiled_model_keeps_its_names_and_gives_the_same_logits():
