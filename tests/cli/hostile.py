@@ -149,27 +149,31 @@ def hostile(base: dict) -> Iterator[tuple[str, object]]:
     sections = ("model", "data", "trainer")
     for place in (place for place in _places(base) if place[0] in sections):
         for kind, what in (("process", PROCESS), ("import", IMPORT)):
-            yield kind, yaml.safe_dump(_changed(base, place, what))
+            yield kind, _text(_changed(base, place, what))
     layers = ("model", "init_args", "backbone"), ("data", "init_args", "augment"), ("trainer", "logger")
-    yield from (("process", yaml.safe_dump(_changed(base, place, LAYER))) for place in layers)
+    yield from (("process", _text(_changed(base, place, LAYER))) for place in layers)
     for name in CLASSES:
-        yield "class", yaml.safe_dump(_changed(base, ("model", "class_path"), name))
+        yield "class", _text(_changed(base, ("model", "class_path"), name))
     backbone = ("model", "init_args", "backbone")
     for tag in TAGS:
-        yield "tag", yaml.safe_dump(_changed(base, backbone, "PLACE")).replace("PLACE", tag)
+        yield "tag", _text(_changed(base, backbone, "PLACE")).replace("PLACE", tag)
         yield "tag", f"model: {tag}"
     for text in HIDDEN:
-        yield "hidden in a text", yaml.safe_dump(_changed(base, backbone, text))
+        yield "hidden in a text", _text(_changed(base, backbone, text))
     for keys in KEYS:
-        yield "key", yaml.safe_dump(_changed(base, ("model", "init_args"), keys))
+        yield "key", _text(_changed(base, ("model", "init_args"), keys))
     yield from (("malformed", text) for text in MALFORMED.values())
-    yield from (("malformed", yaml.safe_dump({**base, key: value})) for key, value in SHAPES)
+    yield from (("malformed", _text({**base, key: value})) for key, value in SHAPES)
     yield from (("too large", text) for text in LARGE.values())
 
 
 def texts(base: dict) -> Iterator[tuple[str, str]]:
     """Kind and text of what only the parser can refuse."""
-    yield from (("text for a class", yaml.safe_dump(_changed(base, place, text))) for place, text in TEXTS.items())
+    yield from (("text for a class", _text(_changed(base, place, text))) for place, text in TEXTS.items())
+
+
+def _text(config: dict) -> str:
+    return yaml.dump(config, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper))
 
 
 def _places(value: object, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -294,7 +298,7 @@ def main(base: str, outcomes: str) -> None:
     # What is imported when it is first needed is imported now.
     assert check(Path(base).read_text()).startswith("accepted")
     check("model: {class_path: x.Y}")
-    wrong = yaml.safe_dump(_changed(honest, ("model", "init_args", "objective"), "NoSuchObjective"))
+    wrong = _text(_changed(honest, ("model", "init_args", "objective"), "NoSuchObjective"))
     parse(wrong)
     found = [{"kind": kind, **watch.over(lambda text=text: check(text))} for kind, text in hostile(honest)]
     found += [{"kind": kind, **watch.over(lambda text=text: parse(text))} for kind, text in texts(honest)]
