@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import pytorch_lightning as pl
@@ -29,10 +30,22 @@ from lightning_adv.errors import InputError
 from lightning_adv.fooling import FoolingGradient
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.mitigations import FinePruning
+from lightning_adv.modules import ClassifierModule
 from lightning_adv.purifiers import BitDepth
 from lightning_adv.reports.storage import as_json, section_document
 from tests.callbacks.strangers import trainer
-from tests.wild.models import REFUSED, InPlace, Probabilities, SometimesNaN, Wrapped, breaks, half, images, labels
+from tests.wild.models import (
+    CLASSES,
+    REFUSED,
+    InPlace,
+    Probabilities,
+    SometimesNaN,
+    Wrapped,
+    breaks,
+    half,
+    images,
+    labels,
+)
 
 COUNT = 24
 X = images(COUNT)
@@ -140,3 +153,16 @@ def test_probabilities_are_said_in_the_report(name, tmp_path):
     with pytest.warns(UserWarning, match="look like probabilities"):
         result = result_of(name, Probabilities(), tmp_path)
     assert any("look like probabilities" in each for each in result.warnings)
+
+
+def test_a_classifier_module_does_not_take_nan_for_class_0(tmp_path):
+    net = Wrapped().train()
+    net.net[-1].bias.data[2] = torch.nan
+    module = ClassifierModule(net, num_classes=CLASSES, optimizer=partial(torch.optim.SGD, lr=0.1))
+    loader = DataLoader(TensorDataset(X, torch.zeros_like(Y)), batch_size=8)
+    runner = trainer(folder=tmp_path, max_epochs=1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*does not have many workers|.*logging interval")
+        runner.fit(module, loader, loader)
+    for key in ("train/clean_accuracy", "val/clean_accuracy"):
+        assert runner.callback_metrics[key] == 0
