@@ -68,6 +68,8 @@ MOVES = {"os.replace", "os.rename", "shutil.move", "shutil.copy", "shutil.copyfi
 MAY_WRITE = {
     "lightning_adv/files.py": "what all others go through",
     "lightning_adv/reports/figures.py": "into memory",
+    "benchmarks/kills.py": "what a process prints that it will kill",
+    "benchmarks/reliability.py": "inputs of the runs that it kills, in a folder that nobody keeps",
 }
 CLASSIFIERS = {"model", "net", "classifier", "backbone", "oracle", "source", "victim", "expert", "pl_module"}
 """Names under which the package holds a classifier."""
