@@ -17,10 +17,10 @@ import torch
 from tests.cli.commands import DEMO, FEW_IMAGES, SMALL_NET
 from tests.processes import ROOT, SECONDS, TWO_RANKS, environment, weights
 
-pytestmark = pytest.mark.slow
-
 PATIENCE = 3 * SECONDS
 """Two ranks on a busy core start slowly; nothing is asserted of the time."""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 
 FIT = (
     "fit",
