@@ -32,7 +32,7 @@ COMMAND = ["python", "-m", "benchmarks.reliability"]
 SEED = 0
 QUERIES, BATCH = 1000, 10
 MEMORY = Path("/dev/shm")
-DATA = {"class_path": "MNISTSubset", "init_args": {"batch_size": 32, "max_train_samples": 640, "max_val_samples": 100}}
+DATA = {"class_path": "MNISTSubset", "init_args": {"batch_size": 32, "max_train_samples": 320, "max_val_samples": 50}}
 NET = {"backbone": "mnist_cnn", "backbone_options": {"width": 8, "hidden": 32}}
 PGD = {"class_path": "PGD", "init_args": {"eps": 0.2, "steps": 10}}
 FGSM = {"class_path": "FGSM", "init_args": {"eps": 0.2}}
@@ -104,10 +104,10 @@ def _works(folder: Path, model: Path) -> list[Work]:
         return lambda: train(line)
 
     _written(folder / "diffusion.yaml", _diffusion())
-    suite = {"attacks": {"suite": {"class_path": "AutoAttack", "init_args": {"eps": 0.1}}}, "max_samples": 24}
-    budget = {"class_path": "NeuralCleanse", "init_args": {"steps": 60, "images_per_step": 64}}
-    inspection = {"inspectors": {"neural_cleanse": budget}, "max_samples": 200}
-    detection = {"detectors": {"kd": "KernelDensity"}, "attacks": {"fgsm": FGSM, "pgd": PGD}, "max_samples": 300}
+    suite = {"attacks": {"suite": {"class_path": "AutoAttack", "init_args": {"eps": 0.1}}}, "max_samples": 12}
+    budget = {"class_path": "NeuralCleanse", "init_args": {"steps": 40, "images_per_step": 32}}
+    inspection = {"inspectors": {"neural_cleanse": budget}, "max_samples": 100}
+    detection = {"detectors": {"kd": "KernelDensity"}, "attacks": {"fgsm": FGSM}, "max_samples": 200}
     return [
         Work("training", "goes on within the epoch", 4, fit("training"), _weights),
         Work(
@@ -169,7 +169,7 @@ def _weights(folder: Path) -> tuple[str, dict]:
 
 
 def _purified() -> PurifiedDataModule:
-    return PurifiedDataModule(MNISTSubset(max_train_samples=256), TotalVariation(), "cache", piece=8)
+    return PurifiedDataModule(MNISTSubset(max_train_samples=192), TotalVariation(), "cache", piece=8)
 
 
 def _purify() -> None:

@@ -113,8 +113,9 @@ class DiffusionModule(Resumable, LightningModule):
         """Adam on the weights that are trained."""
         return torch.optim.Adam(self.network.parameters(), lr=self.lr)
 
-    def on_train_batch_end(self, outputs: object, batch: tuple, batch_idx: int) -> None:
-        """Average the weights."""
+    def optimizer_step(self, *given: object, **named: object) -> None:
+        """Step, and average the weights: a checkpoint of this step, which callbacks write, holds both."""
+        super().optimizer_step(*given, **named)
         self.average.update_parameters(self.network)
 
     def on_fit_end(self) -> None:

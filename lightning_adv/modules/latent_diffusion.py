@@ -166,8 +166,9 @@ class LatentDiffusionModule(Resumable, LightningModule):
         """Adam on all weights that are trained; those without a gradient rest."""
         return torch.optim.Adam([*self.autoencoder.parameters(), *self.denoiser.parameters()], lr=self.lr)
 
-    def on_train_batch_end(self, outputs: object, batch: tuple, batch_idx: int) -> None:
-        """Average the weights of the network, once it is trained."""
+    def optimizer_step(self, *given: object, **named: object) -> None:
+        """Step, and average the weights of the network once it is trained, before callbacks write a checkpoint."""
+        super().optimizer_step(*given, **named)
         if self.current_epoch >= self.autoencoder_epochs:
             self.average.update_parameters(self.denoiser)
 

@@ -56,17 +56,20 @@ def test_the_same_seed_gives_the_same_weights(kind):
 
 
 @pytest.mark.parametrize("kind", [VQVAEModule, DiffusionModule])
-def test_an_interrupted_epoch_reports_the_loss_of_all_its_batches(kind, tmp_path):
-    def trained(*callbacks: Callback, checkpoint: Path | None = None) -> float:
-        runner = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
-        runner.fit(small(kind), datamodule=SmallData(), ckpt_path=checkpoint)
-        return float(runner.callback_metrics["train/loss"])
+def test_an_interrupted_epoch_ends_with_the_weights_and_the_loss_of_an_uninterrupted_one(kind, tmp_path):
+    def trained(*callbacks: Callback, checkpoint: Path | None = None) -> tuple[float, dict]:
+        runner, module = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0), small(kind)
+        runner.fit(module, datamodule=SmallData(), ckpt_path=checkpoint)
+        return float(runner.callback_metrics["train/loss"]), module.state_dict()
 
     saved = EveryCheckpoint(tmp_path)
     torch.manual_seed(5)
-    whole = trained(saved)
+    loss, weights = trained(saved)
     for checkpoint in saved.copies[-4:-1]:  # within the last epoch
-        assert trained(checkpoint=checkpoint) == whole, checkpoint.name
+        again, resumed = trained(checkpoint=checkpoint)
+        assert again == loss, checkpoint.name
+        differ = [name for name, value in weights.items() if not torch.equal(value, resumed[name])]
+        assert not differ, checkpoint.name
 
 
 def test_noise_on_the_inputs_changes_what_is_learnt():
