@@ -19,8 +19,18 @@ from experiments.records import claim, restore_records, write_records
 from lightning_adv.data import MNISTSubset
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.mitigations import FinePruning, NeuralCleanseUnlearning
 
 RECONSTRUCTED = Cell("MNIST", "reconstructed", 0.6)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_repairs():
+    """One epoch of each: what is asked here is what becomes of the figures."""
+    with pytest.MonkeyPatch.context() as patch:
+        for repair in (FinePruning, NeuralCleanseUnlearning):
+            patch.setattr(f"experiments.concealed_backdoors.{repair.__name__}", partial(repair, epochs=1))
+        yield
 
 
 @pytest.fixture(scope="module")
