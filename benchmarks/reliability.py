@@ -32,9 +32,9 @@ COMMAND = ["python", "-m", "benchmarks.reliability"]
 SEED = 0
 QUERIES, BATCH = 1000, 10
 MEMORY = Path("/dev/shm")
-DATA = {"class_path": "MNISTSubset", "init_args": {"batch_size": 32, "max_train_samples": 320, "max_val_samples": 50}}
+DATA = {"class_path": "MNISTSubset", "init_args": {"batch_size": 32, "max_train_samples": 960, "max_val_samples": 50}}
 NET = {"backbone": "mnist_cnn", "backbone_options": {"width": 8, "hidden": 32}}
-PGD = {"class_path": "PGD", "init_args": {"eps": 0.2, "steps": 10}}
+PGD = {"class_path": "PGD", "init_args": {"eps": 0.05, "steps": 3}}
 FGSM = {"class_path": "FGSM", "init_args": {"eps": 0.2}}
 EVERY_STEP = "--last_checkpoint.every_n_steps=2"
 
@@ -141,7 +141,8 @@ def _works(folder: Path, model: Path) -> list[Work]:
 
 def _training() -> dict:
     objective = {"class_path": "AdversarialTraining", "init_args": {"attack": PGD}}
-    model = {"class_path": "ClassifierModule", "init_args": {**NET, "objective": objective}}
+    adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.005}}
+    model = {"class_path": "ClassifierModule", "init_args": {**NET, "objective": objective, "optimizer": adam}}
     attacked = {"attacks": {"fgsm": FGSM}, "max_samples": 100}
     callbacks = [{"class_path": "Report"}, {"class_path": "AttackEvaluation", "init_args": attacked}]
     return _settings(model, callbacks)
