@@ -60,8 +60,8 @@ def test_steps_to_the_explicit_target(norm):
 def test_an_image_on_the_boundary_itself_crosses_it():
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
     with torch.no_grad():
-        model[1].weight.copy_(torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0]]))
-    x = torch.full((1, 1, 2, 2), 0.5)  # both logits are one half, and the first class wins
+        model[1].weight.copy_(torch.tensor([[2.0, 0, 0, 0], [0, 2.0, 0, 0]]))
+    x = torch.full((1, 1, 2, 2), 0.5)  # both logits are one, and the first class wins
     result = DeepFool().run(model, x, torch.tensor([0]))
     assert result.success.all()
     assert distance(x, result.images, "L2").item() < 2e-4

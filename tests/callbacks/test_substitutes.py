@@ -20,9 +20,9 @@ def attack(**options: object) -> SubstituteAttack:
 class Watched(SubstituteAttack):
     """Notes what the oracle is asked."""
 
-    def _labels(self, oracle: object, x: Tensor, num_classes: int) -> Tensor:
+    def _labelled(self, oracle: object, x: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         self.asked = [*getattr(self, "asked", []), x]
-        return super()._labels(oracle, x, num_classes)
+        return super()._labelled(oracle, x, num_classes)
 
 
 def test_the_substitute_begins_with_calibration_images_and_keeps_its_budget():

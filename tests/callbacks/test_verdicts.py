@@ -115,7 +115,7 @@ def test_a_folder_of_the_users_own_loses_nothing_but_old_journals(model, tmp_pat
 
 
 class NotANumber(PlainModule):
-    """Right by chance and sure of nothing: its logits are NaN at class 0."""
+    """Its logits are NaN at class 0, which names no class at all."""
 
     def forward(self, x):
         return self.net(x) * torch.tensor([torch.nan, 1.0, 1.0, 1.0])
@@ -124,7 +124,8 @@ class NotANumber(PlainModule):
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_model_whose_logits_are_no_numbers_is_evaluated_too(tmp_path, kept):
     result = evaluated(NotANumber(), tmp_path if kept else None, {"pgd": Counting()})
-    assert 0 < result.clean_correct < result.samples
+    assert (result.clean_correct, result.samples) == (0, COUNT)
+    assert any("NaN logits" in warning for warning in result.warnings)
 
 
 def test_images_that_changed_are_attacked_anew(model, tmp_path):

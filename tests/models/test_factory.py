@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import timm
@@ -160,24 +161,26 @@ def test_weights_that_timm_does_not_have_are_refused():
         model_of("resnet18.no_such_tag", pretrained=True)
 
 
-def test_pretrained_weights_bring_their_own_normalisation_and_keep_their_stem(tmp_path):
+def test_pretrained_weights_bring_their_own_normalisation_and_keep_their_stem(tmp_path, monkeypatch):
     torch.manual_seed(0)
     trained = timm.create_model("test_resnet", num_classes=5)
     torch.save(trained.state_dict(), tmp_path / "weights.pth")
-    local = {"pretrained_cfg_overlay": {"file": str(tmp_path / "weights.pth"), "num_classes": 5}}
-    model = model_of("test_resnet", pretrained=True, backbone_options=local)
+    local = {"file": str(tmp_path / "weights.pth"), "num_classes": 5}
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=local))
+    model = model_of("test_resnet", pretrained=True)
     assert model.normalize.mean.flatten().tolist() == pytest.approx(trained.pretrained_cfg["mean"])
     x = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(model.eval()(x), trained.eval()(model.normalize(x)))
-    grey = model_of("test_resnet", channels=1, pretrained=True, backbone_options=local)
+    grey = model_of("test_resnet", channels=1, pretrained=True)
     assert grey.normalize.mean.numel() == 1
-    chosen = model_of("test_resnet", pretrained=True, mean=[0.1] * 3, std=[0.2] * 3, backbone_options=local)
+    chosen = model_of("test_resnet", pretrained=True, mean=[0.1] * 3, std=[0.2] * 3)
     assert chosen.normalize.std.flatten().tolist() == pytest.approx([0.2] * 3)
 
 
 def test_timm_is_imported_only_with_the_factory_and_then_knows_the_networks():
     code = """
 import sys
+from functools import partial
 import lightning_adv.models.weights, lightning_adv.models.normalize
 assert "timm" not in sys.modules
 from lightning_adv.models import create_model

@@ -10,6 +10,7 @@ from torch import nn
 
 from lightning_adv.attacks import FGSM, SampleNoise
 from lightning_adv.errors import InputError
+from lightning_adv.files import read_lines
 from lightning_adv.purifiers import (
     Captions,
     ConstantPrompt,
@@ -239,7 +240,7 @@ def test_it_is_attacked_under_every_threat_model_and_attackers_fill_no_cache(fol
         assert float((attacked - images).abs().max()) == pytest.approx(0.1, abs=1e-5)
     assert not list(tmp_path.iterdir())
     whole.judge(images, INDEX, draws=2)
-    assert sum(len(file.read_text().split("\n{")) - 1 for file in tmp_path.iterdir()) == 5
+    assert sum(len(read_lines(file)) for file in tmp_path.iterdir()) == 5
 
 
 def test_a_fingerprint_tells_weights_and_settings_apart_and_not_folders(folder, captioner, tmp_path):
