@@ -8,6 +8,7 @@ that name; the parser alone would hand it to the last callback of the list wheth
 import contextlib
 import io
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -25,7 +26,7 @@ NONE = f"{LIST}=null"
 def replacing_callbacks(args: list[str]) -> list[str]:
     """``args`` in which what was there before a list of callbacks is forgotten first."""
     replacing: list[str] = []
-    for arg, following in zip(args, [*args[1:], ""], strict=True):
+    for arg, following in pairwise([*args, ""]):
         typed = arg == LIST or arg.startswith(f"{LIST}=")
         named = arg.startswith(("--config", "-c")) and any(map(_lists_callbacks, config_files([arg, following])))
         replacing += [NONE, arg] if typed or named else [arg]

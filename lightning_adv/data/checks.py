@@ -49,12 +49,15 @@ def count_classes(labels: Tensor, path: Path, remedy: str = "") -> int:
         remedy: what else can be done about a gap.
 
     Raises:
-        InputError: a class below the largest without an image: a stray label, or a number that must be declared.
+        InputError: a class below the largest without an image: a stray label, or a number that must be declared;
+            or one class alone that is not 0.
     """
     present = labels[labels >= 0].unique()
     if not len(present):
         return 0
     classes = int(present[-1]) + 1
+    if classes > 1 and bool((labels == classes - 1).all()):  # to fill the gap below would not help
+        raise _one_class(str(path), len(labels), classes - 1)
     if len(present) < classes:
         missing = int((present != torch.arange(len(present))).nonzero()[0])
         raise InputError(
@@ -68,10 +71,14 @@ def check_not_one_class(data: IndexedImages, where: str) -> None:
     """Refuse a training set of a single class: its classifier would be a constant."""
     classes = data.labels.unique()
     if len(classes) == 1:
-        raise InputError(
-            f"{where}: all {len(data)} images have the label {int(classes[0])}; a classifier needs two classes or more,"
-            " check the labels or raise max_train_samples"
-        )
+        raise _one_class(where, len(data), int(classes[0]), " or raise max_train_samples")
+
+
+def _one_class(where: str, images: int, label: int, remedy: str = "") -> InputError:
+    return InputError(
+        f"{where}: all {images} images have the label {label}; a classifier needs two classes or more,"
+        f" check the labels{remedy}"
+    )
 
 
 def _check_shape(data: InMemoryImages, where: str, in_channels: int, image_size: tuple[int, int]) -> None:

@@ -39,20 +39,27 @@ class Resumable(SeededSteps):
         super().on_train_batch_start(batch, batch_idx)
         if batch_idx > 0:
             self._take_up()
+        else:
+            for metric in self._train_metrics().values():
+                metric.reset()  # Lightning does not where no step has logged them
         self._so_far = None  # the counts at an epoch's end are none of the next one's
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures of an epoch that was interrupted after its last batch."""
         in_fit = self.trainer.state.fn == "fit" and not self.trainer.sanity_checking
         if in_fit and self.trainer.is_last_batch and self._take_up():
-            self.log_dict(self.train_figures())
+            # Lightning would reset the metrics themselves at the beginning of the next validation.
+            figures = {key: metric.compute() for key, metric in self.train_figures().items()}
+            self.log_dict(figures, reduce_fx="max", sync_dist=True)  # they are the same on all ranks
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the counts of all ranks."""
         super().on_save_checkpoint(checkpoint)
         if self._trainer is None or self.trainer.state.fn != "fit":
             return
-        counts = {name: self._totals(metric) for name, metric in self._train_metrics().items()}
+        counts = self._so_far if self._is_pending() else None  # interrupted again before they were taken up
+        if counts is None:
+            counts = {name: self._totals(metric) for name, metric in self._train_metrics().items()}
         checkpoint[KEY] = {"epoch": self.current_epoch, "metrics": counts}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
@@ -82,9 +89,13 @@ class Resumable(SeededSteps):
             if name in own
         }
 
+    def _is_pending(self) -> bool:
+        """Whether there are counts of this epoch that are not taken up yet."""
+        return self._so_far is not None and self._of_epoch == self.current_epoch
+
     def _take_up(self) -> bool:
-        so_far, self._so_far = self._so_far, None
-        if so_far is None or self._of_epoch != self.current_epoch:
+        so_far, self._so_far = self._so_far if self._is_pending() else None, None
+        if so_far is None:
             return False
         for name, states in so_far.items():
             metric = getattr(self, name)

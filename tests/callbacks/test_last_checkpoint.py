@@ -55,9 +55,10 @@ class BeforeLastValidation(Callback):
 
 def test_a_run_interrupted_in_a_validation_keeps_the_figures_of_the_training_before_it(tmp_path):
     weights, evaluated, reported = fitted(BeforeLastValidation(path := tmp_path / "before.ckpt"))
-    resumed, history, report = fitted(checkpoint=path)
-    assert all(torch.equal(weights[key], resumed[key]) for key in weights)
-    assert (history, report) == (evaluated, reported)
+    for checkpoint, again in (path, tmp_path / "again.ckpt"), (tmp_path / "again.ckpt", tmp_path / "third.ckpt"):
+        resumed, history, report = fitted(BeforeLastValidation(again), checkpoint=checkpoint)
+        assert all(torch.equal(weights[key], resumed[key]) for key in weights), checkpoint.name
+        assert (history, report) == (evaluated, reported), checkpoint.name
 
 
 def test_averaged_weights_are_resumed_bit_for_bit(tmp_path):

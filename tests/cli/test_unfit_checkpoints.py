@@ -66,7 +66,7 @@ STATES = {
         "fit_loop.epoch_loop.batch_progress.total.ready of its loops is damaged",
     ),
     "callbacks are a list": (put("callbacks", []), "its callbacks is a list"),
-    "states of callbacks are numbers": (of_every_callback(3), "of the callbacks does not fit this run"),
+    "states of callbacks are numbers": (of_every_callback(3), "callbacks keep no history of scalars"),
     "states of optimisers are a text": (put("optimizer_states", "x"), "its optimizer_states is a str"),
     "no states of optimisers": (without("optimizer_states"), "of optimisers and schedulers does not fit this run"),
     "states of no optimiser": (put("optimizer_states", []), "holds states of 0 optimisers and the model has 1"),
