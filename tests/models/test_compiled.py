@@ -100,7 +100,8 @@ torch.testing.assert_close(found, expected)
 @pytest.mark.slow
 def test_code_in_the_cache_that_was_written_for_other_vectors_is_not_used(tmp_path):
     """It overwrites the heap where vectors are wider, and does not even compile where there are none."""
-    for capability in ("avx2", None, "default"):
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    for capability in ("avx2", None) if wide else (None, "default"):
         environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path), "TORCHINDUCTOR_COMPILE_THREADS": "1"}
         environment |= {} if capability is None else {"ATEN_CPU_CAPABILITY": capability}
         command = [sys.executable, "-W", "ignore", "-c", SMALLEST]
