@@ -138,7 +138,7 @@ def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_kille
     torch.testing.assert_close(weights(folder, "nodes"), weights(folder, "alone"), rtol=1e-4, atol=1e-5)
     report = results(folder, "nodes")["sections"][0]["data"]
     assert report["samples"] == results(folder, "alone")["sections"][0]["data"]["samples"] == 20
-    for name in ("train/loss", "train/robust_accuracy"):
+    for name in ("train/loss", "train/clean_accuracy"):
         of_one, of_two = (dict(results(folder, run)["history"][name]) for run in ("alone", "nodes"))
         assert of_two == pytest.approx(of_one, rel=1e-4), "the epoch counts what both did before the kill"
 
