@@ -146,7 +146,7 @@ def test_ctrl_c_during_the_imports_is_mute(tmp_path, script):
     line = [sys.executable, "-X", "importtime", str(ROOT / script), "--config", DEMO]
     process = subprocess.Popen(line, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True, **AS_A_JOB)
     for imported in process.stderr:
-        if imported.endswith(" lightning_adv.interruption\n"):
+        if "jsonargparse" in imported:  # what is imported first once signals are heeded
             process.send_signal(signal.SIGINT)
             break
     _, err = process.communicate(timeout=PATIENCE)

@@ -12,11 +12,14 @@ __all__ = ["in_random_order", "number_of_images", "stratified_cuts"]
 
 
 def number_of_images(size: int | float, total: int, name: str) -> int:
-    """``size`` as a number of images: an int is one, a float in [0, 1) a share of ``total``, at least one image."""
+    """``size`` as a number of images: an int is one, a float in [0, 1) a share of ``total``, at least one image.
+
+    A whole float from 2 on is a number, too: the command line may read ``2`` as either. 1.0 may be meant as a share.
+    """
     if isinstance(size, float) and 0 <= size < 1:
         return max(1, round(size * total)) if size else 0
-    if isinstance(size, int) and not isinstance(size, bool) and size >= 0:
-        return size
+    if not isinstance(size, bool) and size >= 0 and (isinstance(size, int) or (size >= 2 and size.is_integer())):
+        return int(size)
     raise InputError(f"{name} must be a number of images (an int >= 0) or a share of them (0 <= float < 1), got {size}")
 
 

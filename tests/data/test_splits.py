@@ -56,6 +56,10 @@ def test_a_size_is_a_number_or_a_share():
     assert number_of_images(0, 1000, "val_size") == 0
 
 
+def test_a_whole_number_may_come_as_a_float():
+    assert number_of_images(3.0, 10, "val_size") == 3
+
+
 @pytest.mark.parametrize("size", [-1, -0.1, 1.0, 1.5, True, float("nan")])
 def test_a_size_that_is_neither_is_refused(size):
     with pytest.raises(InputError, match="val_size must be a number of images"):
