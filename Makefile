@@ -49,12 +49,12 @@ test-rounding: ready ## The tests that compute, with the rounding of another pro
 	@ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(PYTEST) -n $(TEST_WORKERS) -m "not slow" $(COMPUTING)
 
 lint: ready ## Check style and format, change nothing
-	@$(PY) -m ruff check $(CODE)
-	@$(PY) -m ruff format --check $(CODE)
+	@$(PY) -m ruff check --no-respect-gitignore $(CODE)
+	@$(PY) -m ruff format --no-respect-gitignore --check $(CODE)
 
 format: ready ## Rewrite the code in the project's format
-	@$(PY) -m ruff check --fix $(CODE)
-	@$(PY) -m ruff format $(CODE)
+	@$(PY) -m ruff check --no-respect-gitignore --fix $(CODE)
+	@$(PY) -m ruff format --no-respect-gitignore $(CODE)
 
 docs-check: ready ## Docstrings of public names, examples in docstrings, links of the documents
 	@$(PYTEST) tests/test_public_api.py tests/test_docs.py tests/test_doctests.py

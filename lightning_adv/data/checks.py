@@ -61,8 +61,8 @@ def count_classes(labels: Tensor, path: Path, remedy: str = "") -> int:
     if len(present) < classes:
         missing = int((present != torch.arange(len(present))).nonzero()[0])
         raise InputError(
-            f"{path}: labels go up to {classes - 1:,}, and {classes - len(present):,} of these {classes:,} classes have "
-            f"no image, {missing} the first; count classes from 0 without gaps{remedy}"
+            f"{path}: labels go up to {classes - 1:,}, and {classes - len(present):,} of these {classes:,} classes "
+            f"have no image, {missing} the first; count classes from 0 without gaps{remedy}"
         )
     return classes
 

@@ -13,8 +13,8 @@ from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import read_npz, require
 from lightning_adv.data.images import InMemoryImages
 from lightning_adv.errors import InputError
-from lightning_adv.pictures import read_picture
 from lightning_adv.files import replace_atomically
+from lightning_adv.pictures import read_picture
 
 __all__ = ["GTSRB"]
 

@@ -25,9 +25,9 @@ class ImageFolder(ImageDataModule):
     resized crop, a flip and colour jitter to train, a resize and a centre crop otherwise. Pictures are loaded by
     ``num_workers`` processes.
 
-    Pictures become 8-bit RGB upright: EXIF orientation is applied, 16-bit grey is divided by 257, transparent pixels lie
-    over white, of several frames the first counts, 32-bit pixels are refused. Files of other kinds (``.gif`` among them)
-    are skipped, with a warning that counts them.
+    Pictures become 8-bit RGB upright: EXIF orientation is applied, 16-bit grey is divided by 257, transparent pixels
+    lie over white, of several frames the first counts, 32-bit pixels are refused. Files of other kinds (``.gif`` among
+    them) are skipped, with a warning that counts them.
 
     Args:
         image_size: height and width of what the model sees, in pixels; one number for a square.

@@ -96,7 +96,9 @@ def test_one_stray_label_does_not_build_a_million_outputs(tmp_path):
     images, labels = arrays()
     labels[7] = 1_000_000
     name = save(tmp_path / "mine.npz", images, labels)
-    with pytest.raises(InputError, match=r"up to 1,000,000, and 999,997 of these .* no image, 3 the first; .*num_classes"):
+    with pytest.raises(
+        InputError, match=r"up to 1,000,000, and 999,997 of these .* no image, 3 the first; .*num_classes"
+    ):
         array_data(tmp_path, name)
 
 

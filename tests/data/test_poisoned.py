@@ -337,7 +337,13 @@ def test_what_the_data_tells_is_checked_when_it_is_built(change, message):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"poisoned": 30}, "there are"), ({"poisoned": 2.0}, r"\[0, 1\]"), ({"cover": 99}, "are not poisoned"), ({"poisoned": 0.01}, "share of 0.01 of 22 images is none"), ({"sampling_rate": 0.01}, "shows none of the")],
+    [
+        ({"poisoned": 30}, "there are"),
+        ({"poisoned": 2.0}, r"\[0, 1\]"),
+        ({"cover": 99}, "are not poisoned"),
+        ({"poisoned": 0.01}, "share of 0.01 of 22 images is none"),
+        ({"sampling_rate": 0.01}, "shows none of the"),
+    ],
 )
 def test_more_images_than_there_are_are_refused_before_the_first_step(change, message):
     model = Linear()
