@@ -4,7 +4,18 @@ import ast
 from functools import cache
 from pathlib import Path
 
-__all__ = ["CALLBACKS", "PACKAGE", "ROOT", "TESTS", "imports", "module_name", "public_names", "source_files", "syntax"]
+__all__ = [
+    "CALLBACKS",
+    "PACKAGE",
+    "ROOT",
+    "TESTS",
+    "imports",
+    "module_name",
+    "modules",
+    "public_names",
+    "source_files",
+    "syntax",
+]
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lightning_adv"
@@ -27,6 +38,12 @@ def module_name(path: Path) -> str:
 
 
 @cache
+def modules() -> frozenset[str]:
+    """Dotted names of all modules of the package."""
+    return frozenset(module_name(path) for path in source_files())
+
+
+@cache
 def syntax(path: Path) -> ast.Module:
     """A file's syntax tree."""
     return ast.parse(path.read_text(), filename=str(path))
@@ -46,8 +63,9 @@ def imports(path: Path, annotations_too: bool = False) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             source = node.module if not node.level else f"{_parent(path, node.level)}.{node.module or ''}".rstrip(".")
-            # `from lightning_adv import cli` imports lightning_adv.cli
-            found += [f"{source}.{alias.name}" for alias in node.names] if source == "lightning_adv" else [source]
+            # `from lightning_adv.cli import entry` imports lightning_adv.cli.entry
+            named = {f"{source}.{alias.name}" for alias in node.names} & modules()
+            found += sorted(named) if len(named) == len(node.names) else [source, *sorted(named)]
     return found
 
 

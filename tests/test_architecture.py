@@ -4,11 +4,12 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-from tests.source_tree import CALLBACKS, ROOT, TESTS, imports, module_name, source_files, syntax
+from tests.source_tree import CALLBACKS, ROOT, TESTS, imports, module_name, modules, source_files, syntax
 
 FLOORS = (
     ("cli",),
@@ -138,6 +139,14 @@ def test_imports_point_down_only(path):
     others = {package_of(each) for each in imports(path) if is_within(each, ("lightning_adv",))} - {own, ""}
     upward = sorted(other for other in others if floor_of(other) <= floor_of(own))
     assert not upward, f"{name(path)} is in {own}, which must not import {upward}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {module_name(path): set(imports(path)) & (modules() - {module_name(path)}) for path in FILES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]) + ": move what both need below them; an import in a function counts")
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)

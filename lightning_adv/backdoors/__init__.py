@@ -1,7 +1,7 @@
 """Backdoors: triggers, and which images of a training set carry them. ``trigger(x) -> x_triggered``."""
 
 from lightning_adv.backdoors.blend import Blend
-from lightning_adv.backdoors.masked_pattern import MaskedPattern, SavedTriggers, load_triggers, save_triggers
+from lightning_adv.backdoors.masked_pattern import MaskedPattern
 from lightning_adv.backdoors.patch import Patch, Place
 from lightning_adv.backdoors.perturbation import (
     AdditiveTrigger,
@@ -12,6 +12,7 @@ from lightning_adv.backdoors.perturbation import (
 from lightning_adv.backdoors.poison_plan import PoisonPlan, Target, backdoor_labels, check_target
 from lightning_adv.backdoors.random_pattern import RandomPattern
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger, Trigger
+from lightning_adv.backdoors.trigger_file import SavedTriggers, load_triggers, save_triggers
 from lightning_adv.backdoors.trojan import TrojanTrigger, optimise_trojan
 
 __all__ = [

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks.noise import SampleNoise
+from lightning_adv.backdoors.trigger_file import save_triggers
 from lightning_adv.errors import InputError
 
 __all__ = ["ImageShape", "PatternTrigger", "Trigger"]
@@ -151,7 +152,5 @@ class PatternTrigger(Trigger):
 
     def save(self, path: str | Path, shape: ImageShape) -> None:
         """Write mask and pattern as a file of one trigger, which ``MaskedPattern(path)`` reads."""
-        from lightning_adv.backdoors.masked_pattern import save_triggers
-
         mask, pattern = self.mask_and_pattern(shape)
         save_triggers(path, mask[None], pattern[None], torch.zeros(1, dtype=torch.long), {"trigger": repr(self)})

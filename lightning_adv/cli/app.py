@@ -23,8 +23,7 @@ from lightning_adv.cli.arguments import through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
-from lightning_adv.cli.front import HelpFormatter
-from lightning_adv.cli.help import COMMANDS
+from lightning_adv.cli.help import COMMANDS, HelpFormatter
 from lightning_adv.cli.lock import lock_folder
 from lightning_adv.cli.loggers import default_loggers, loggers_in
 from lightning_adv.cli.messages import from_construction

@@ -1,28 +1,12 @@
 """The front of ``train.py``: its own help page comes up without Lightning, everything else is left to ``entry``."""
 
-import argparse
-import re
 import sys
 
-from jsonargparse import ActionConfigFile, ArgumentParser, DefaultHelpFormatter
+from jsonargparse import ActionConfigFile, ArgumentParser
 
-from lightning_adv.cli.help import COMMANDS, TRAIN
+from lightning_adv.cli.help import COMMANDS, TRAIN, HelpFormatter
 
-__all__ = ["HelpFormatter", "train"]
-
-
-class HelpFormatter(DefaultHelpFormatter):
-    """Help that keeps the line breaks of descriptions and names classes without their modules."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return "\n".join(indent + line for line in text.splitlines())
-
-    def _expand_help(self, action: argparse.Action) -> str:
-        text = super()._expand_help(action)
-        text = re.sub(r"\b(?:lightning_adv|pytorch_lightning|torch)(?:\.\w+)*\.(\w+)", r"\1", text)
-        text = re.sub(r"(known subclasses: )(LightningModule|LightningDataModule), ", r"\1", text)
-        text = re.sub(r"Optional\[(\w+)\]|(\w+) \| null", r"\1\2", text)
-        return re.sub(r" \(default: null\)|, default: null\b", "", text)
+__all__ = ["train"]
 
 
 def train(args: list[str] | None = None) -> None:

@@ -1,6 +1,11 @@
-"""What the help pages say before and after the list of options."""
+"""What the help pages say before and after the list of options, and how the list is set."""
 
-__all__ = ["COMMANDS", "EVALUATE", "PAGES", "TRAIN"]
+import argparse
+import re
+
+from jsonargparse import DefaultHelpFormatter
+
+__all__ = ["COMMANDS", "EVALUATE", "PAGES", "TRAIN", "HelpFormatter"]
 
 COMMANDS = {
     "fit": "train a model; robust accuracy at every epoch end where the configuration asks for it",
@@ -84,3 +89,17 @@ PAGES = {
         "description": _PASS.format(images="test", name="test"),
     },
 }
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Help that keeps the line breaks of descriptions and names classes without their modules."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(indent + line for line in text.splitlines())
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        text = super()._expand_help(action)
+        text = re.sub(r"\b(?:lightning_adv|pytorch_lightning|torch)(?:\.\w+)*\.(\w+)", r"\1", text)
+        text = re.sub(r"(known subclasses: )(LightningModule|LightningDataModule), ", r"\1", text)
+        text = re.sub(r"Optional\[(\w+)\]|(\w+) \| null", r"\1\2", text)
+        return re.sub(r" \(default: null\)|, default: null\b", "", text)
