@@ -40,8 +40,8 @@ from lightning_adv.attacks import (
 )
 from lightning_adv.files import replace_atomically
 from lightning_adv.models import compile_classifier
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 LIBRARIES = {
     "torchattacks": "torchattacks",

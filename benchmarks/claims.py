@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from lightning_adv.reports.results import Cell, Table
+from lightning_adv.results.result import Cell, Table
 
 __all__ = ["claims"]
 

@@ -29,8 +29,8 @@ from lightning_adv.detectors import (
     predicted_labels,
 )
 from lightning_adv.detectors.mutation import mutation_noise
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 COMMAND = ["python", "-m", "benchmarks.detectors"]
 PAPER = {"KD": 2516.8, "MU": 34.66, "LID": 2067.7, "LCR, sequential test": 49.8}

@@ -23,7 +23,7 @@ from lightning_adv.attacks import APGD, PGD, Square
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.models import create_model
 from lightning_adv.modules import ClassifierModule
-from lightning_adv.reports.results import Cell
+from lightning_adv.results.result import Cell
 
 __all__ = ["COLUMNS", "NOTE", "memory_rows"]
 

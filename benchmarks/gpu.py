@@ -23,7 +23,7 @@ from lightning_adv.attacks import AutoAttack
 from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import compile_classifier, create_model
-from lightning_adv.reports.results import Cell
+from lightning_adv.results.result import Cell
 
 __all__ = ["COLUMNS", "GPU_ROWS", "NOTE", "Scale", "gpu_rows"]
 

@@ -26,8 +26,8 @@ from experiments.page import write_page
 from lightning_adv.data import MNIST
 from lightning_adv.inspectors import NeuralCleanse, find_outliers
 from lightning_adv.models import compile_classifier, create_model, load_weights
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 COLUMNS = ["program", "flagged", "index of the target", "its norm", "launches", "image passes", "seconds", "time ratio"]
 COMMAND = ["python", "-m", "benchmarks.neural_cleanse"]

@@ -32,8 +32,8 @@ from lightning_adv.detectors import LocalIntrinsicDimensionality
 from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import create_model
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 COMMAND = ["python", "-m", "benchmarks.performance", "--root", "data"]
 STARTS = {

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.page import write_page
 from lightning_adv.models import create_model
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 GPUS = (1, 8, 64)
 RATE = {"bf16": 300e12, "float32 (TF32)": 150e12}

@@ -18,8 +18,8 @@ import torch
 from experiments.page import write_page
 from lightning_adv.modules import DiffusionModule
 from lightning_adv.purifiers import Diffusion, denoising
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 COMMAND = ["python", "-m", "benchmarks.purifier_memory"]
 STEPS = (1, 2, 4, 8, 16)

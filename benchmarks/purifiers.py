@@ -19,8 +19,8 @@ from torch import Tensor
 from experiments.page import write_page
 from lightning_adv.data import CIFAR10, MNIST, float_images
 from lightning_adv.purifiers import JPEG, KMeansQuantization, TotalVariation
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 COMMAND = ["python", "-m", "benchmarks.purifiers"]
 WEIGHT = 0.03

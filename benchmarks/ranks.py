@@ -26,7 +26,7 @@ from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10, CropFlip
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
-from lightning_adv.reports.results import Cell
+from lightning_adv.results.result import Cell
 
 __all__ = ["rank_seconds", "ranks_rows"]
 

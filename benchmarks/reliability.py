@@ -24,8 +24,8 @@ from lightning_adv.cli.entry import evaluate, train
 from lightning_adv.data import MNISTSubset, PurifiedDataModule, float_images
 from lightning_adv.models import create_model
 from lightning_adv.purifiers import TotalVariation
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 from lightning_adv.victims import CountedOracle
 
 COMMAND = ["python", "-m", "benchmarks.reliability"]

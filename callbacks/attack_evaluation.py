@@ -14,19 +14,18 @@ from lightning_adv.attacks import Attack, AttackResult, WorstOf
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.journal import run_folder
-from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.callbacks.masking import masking_warnings
-from lightning_adv.callbacks.run_record import RunRecord
-from lightning_adv.callbacks.share import EvaluationBatch, Share
-from lightning_adv.callbacks.substitutes import Substitutes
-from lightning_adv.callbacks.sweep import EpsSweep, distance_curve
-from lightning_adv.callbacks.verdicts import NORMS, Verdict, VerdictJournal, fingerprint
+from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
-from lightning_adv.metrics import AttackTally, CleanTally
+from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.masking import masking_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
+from lightning_adv.evaluation.substitutes import Substitutes
+from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.names import file_name
-from lightning_adv.reports.robustness import AttackRow, Examples, RobustnessResult, StageRow
+from lightning_adv.results.robustness import AttackRow, Examples, RobustnessResult, StageRow
+from lightning_adv.results.robustness_tally import AttackTally, CleanTally
 
 __all__ = ["AttackEvaluation"]
 

@@ -7,12 +7,11 @@ from torch import Tensor
 from lightning_adv.asking import confident, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
-from lightning_adv.metrics.backdoor_tally import BackdoorTally
-from lightning_adv.reports.backdoor import BackdoorResult
-from lightning_adv.reports.examples import Examples
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
+from lightning_adv.results.backdoor import BackdoorResult, BackdoorTally
+from lightning_adv.results.examples import Examples
 
 __all__ = ["BackdoorEvaluation"]
 

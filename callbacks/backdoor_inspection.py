@@ -9,13 +9,13 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_adv.backdoors import save_triggers
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.journal import run_folder
-from lightning_adv.callbacks.share import Share
+from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.share import Share
 from lightning_adv.inspectors import InspectionReport, Inspector, Search
 from lightning_adv.inspectors.suspect import Suspect
 from lightning_adv.names import file_name
-from lightning_adv.reports.inspection import InspectionResult
+from lightning_adv.results.inspection import InspectionResult
 
 __all__ = ["BackdoorInspection"]
 

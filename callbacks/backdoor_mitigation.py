@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader
 from lightning_adv.asking import logits_of, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_target
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.journal import run_folder
-from lightning_adv.callbacks.logits import check_labels, nan_warnings
-from lightning_adv.callbacks.share import Share
+from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.logits import check_labels, nan_warnings
+from lightning_adv.evaluation.share import Share
 from lightning_adv.files import replace_atomically
-from lightning_adv.metrics.backdoor_tally import BackdoorTally
 from lightning_adv.mitigations import Mitigation
 from lightning_adv.models import read_checkpoint
-from lightning_adv.reports.mitigation import MitigationResult
+from lightning_adv.results.backdoor import BackdoorTally
+from lightning_adv.results.mitigation import MitigationResult
 
 __all__ = ["BackdoorMitigation"]
 

@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader
 from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.logits import clean_logits, nan_warnings
-from lightning_adv.callbacks.share import EvaluationBatch, Share
-from lightning_adv.callbacks.substitutes import Substitutes
 from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
 from lightning_adv.detectors.detector import above
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.logits import clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
+from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
-from lightning_adv.reports.detection import DetectionResult, DetectionRow, TransferRow
+from lightning_adv.results.detection import DetectionResult, DetectionRow, TransferRow
 
 __all__ = ["DetectionEvaluation"]
 

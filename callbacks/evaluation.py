@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 from lightning_adv.asking import remarks
 from lightning_adv.attacks import leaves_no_trace
-from lightning_adv.callbacks.journal import log_figure, log_table
-from lightning_adv.callbacks.progress import track
-from lightning_adv.callbacks.share import Share, evaluation_loader
 from lightning_adv.errors import InputError
-from lightning_adv.reports.kept import as_state, from_state
-from lightning_adv.reports.results import EvaluationResult
+from lightning_adv.evaluation.loggers import log_figure, log_table
+from lightning_adv.evaluation.progress import track
+from lightning_adv.evaluation.share import Share, evaluation_loader
+from lightning_adv.results.kept import as_state, from_state
+from lightning_adv.results.result import EvaluationResult
 
 __all__ = ["EpochEndEvaluation", "scalars_of_epoch", "stored_history"]
 

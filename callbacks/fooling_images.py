@@ -7,11 +7,11 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.logits import clean_logits
-from lightning_adv.callbacks.share import Share
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.logits import clean_logits
+from lightning_adv.evaluation.share import Share
 from lightning_adv.fooling import Fooling, FoolingSet
-from lightning_adv.reports.fooling import FoolingResult
+from lightning_adv.results.fooling import FoolingResult
 
 __all__ = ["FoolingImages"]
 

@@ -8,7 +8,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
-from lightning_adv.callbacks.journal import run_folder
+from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.callbacks.whole_checkpoints import check_loops, keep_checkpoints_whole
 from lightning_adv.data import ImageLoader
 from lightning_adv.errors import InputError

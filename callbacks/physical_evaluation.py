@@ -12,15 +12,14 @@ from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.metrics import Destruction, outcomes_of_predictions, similar_classes
-from lightning_adv.metrics.photograph_tally import PhotographTally
 from lightning_adv.purifiers.purifier import content_index
-from lightning_adv.reports.physical import PhotographedAttack, PhysicalResult
-from lightning_adv.reports.purification import Strip, StripRow
+from lightning_adv.results.physical import PhotographedAttack, PhotographTally, PhysicalResult
+from lightning_adv.results.strips import Strip, StripRow
 
 __all__ = ["PhysicalEvaluation"]
 

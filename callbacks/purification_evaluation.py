@@ -7,13 +7,14 @@ from torch import Tensor
 from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
-from lightning_adv.metrics.draws_tally import DrawsTally
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.purifiers import PurifiedClassifier, Purifier, ThreatModel, as_threat_models
-from lightning_adv.reports.purification import NONE, PurificationResult, PurificationRow, Strip, StripRow
+from lightning_adv.results.purification import NONE, PurificationResult, PurificationRow
+from lightning_adv.results.purification_tally import DrawsTally
+from lightning_adv.results.strips import Strip, StripRow
 
 __all__ = ["PurificationEvaluation"]
 

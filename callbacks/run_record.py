@@ -9,7 +9,7 @@ from pytorch_lightning.cli import SaveConfigCallback
 
 from lightning_adv.files import replace_atomically
 
-__all__ = ["CONFIG_KEY", "RunRecord"]
+__all__ = ["CONFIG_KEY", "RunRecord", "run_folder"]
 
 CONFIG_KEY = "lightning_adv_config"
 """Where a checkpoint keeps the configuration, as YAML text: plain data that loads without unpickling."""
@@ -46,3 +46,15 @@ class RunRecord(SaveConfigCallback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
         """Keep the configuration with the weights, so that ``evaluate.py`` needs the checkpoint only."""
         checkpoint[CONFIG_KEY] = self.text
+
+
+def run_folder(trainer: Trainer) -> Path:
+    """Folder of the run; call on all ranks.
+
+    That of the command line; without it, of the first logger that has one, else ``default_root_dir``.
+    """
+    if any(isinstance(callback, RunRecord) for callback in trainer.callbacks):
+        return Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
+    own = next((logger.log_dir for logger in trainer.loggers if getattr(logger, "log_dir", None)), None)
+    save = next((logger.save_dir for logger in trainer.loggers if logger.save_dir), None)
+    return Path(trainer.strategy.broadcast(str(own or save or trainer.default_root_dir)))

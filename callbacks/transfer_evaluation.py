@@ -10,13 +10,12 @@ from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack, SubstituteAttack, leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.judge import Judge
-from lightning_adv.callbacks.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.callbacks.share import EvaluationBatch, Share
 from lightning_adv.errors import InputError
-from lightning_adv.metrics.transfer_tally import TransferTally
-from lightning_adv.reports.robustness import RobustnessResult
-from lightning_adv.reports.transfer import TransferredAttack, TransferResult
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share
+from lightning_adv.results.robustness import RobustnessResult
+from lightning_adv.results.transfer import TransferredAttack, TransferResult, TransferTally
 
 __all__ = ["TransferEvaluation"]
 

@@ -22,8 +22,8 @@ from lightning_adv.files import replace_atomically
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.models import create_model
 from lightning_adv.objectives import AdversarialTraining
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Cell, Table
 
 EPS = 0.25
 """Of the paper's figures for MNIST."""

@@ -34,8 +34,8 @@ from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport, NeuralCleanse
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
-from lightning_adv.reports.figures import png
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.figures import png
 
 __all__ = ["QUICK", "authors_budget", "in_order", "kept", "measure", "quick"]
 

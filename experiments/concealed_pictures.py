@@ -11,7 +11,7 @@ from experiments.concealed_setup import Cell, cells_of, trigger_of
 from lightning_adv.backdoors import load_triggers
 from lightning_adv.backdoors.trigger import ImageShape
 from lightning_adv.inspectors import find_outliers
-from lightning_adv.reports.figures import STYLE, WRONG
+from lightning_adv.results.figures import STYLE, WRONG
 
 __all__ = ["found_triggers"]
 

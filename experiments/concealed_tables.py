@@ -5,9 +5,9 @@ from statistics import fmean, stdev
 
 from experiments.concealed_setup import CONTROLS, SETTINGS, TABLES, Cell, PaperTable, Setting
 from lightning_adv.inspectors import find_outliers
-from lightning_adv.reports.results import Cell as Entry
-from lightning_adv.reports.results import Table
-from lightning_adv.reports.shares import percent, percent_interval, wilson_interval
+from lightning_adv.results.result import Cell as Entry
+from lightning_adv.results.result import Table
+from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
 __all__ = ["AUTHORS", "PARTS", "TEXT", "WIDE_TEXT", "Found", "all_tables", "budgets"]
 

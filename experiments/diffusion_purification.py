@@ -19,9 +19,9 @@ from lightning_adv.callbacks import PurificationEvaluation
 from lightning_adv.data import MNIST
 from lightning_adv.modules import load_classifier
 from lightning_adv.purifiers import Diffusion
-from lightning_adv.reports.purification import PurificationRow
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.purification import PurificationRow
+from lightning_adv.results.result import Cell, Table
 
 DRAWS = 5
 COLUMNS = ["eps, attacker", "undefended", "one draw", "mean of 5", "vote of 5", "worst of 5"]

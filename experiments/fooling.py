@@ -18,9 +18,9 @@ from lightning_adv.data import MNIST, ImageDataModule, float_images
 from lightning_adv.files import replace_atomically
 from lightning_adv.fooling import Fooling, FoolingCPPN, FoolingEvolution, FoolingGradient, FoolingSet
 from lightning_adv.models import create_model
-from lightning_adv.reports.figures import png
-from lightning_adv.reports.fooling import FoolingResult
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.figures import png
+from lightning_adv.results.fooling import FoolingResult
 
 SHAPE = (1, 28, 28)
 

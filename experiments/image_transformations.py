@@ -35,9 +35,9 @@ from lightning_adv.purifiers import (
     ThreatModel,
     TotalVariation,
 )
-from lightning_adv.reports.purification import Strip, StripRow
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Table
+from lightning_adv.results.strips import Strip, StripRow
 
 DRAWS, BATCH, SHOWN = 5, 50, 8
 SWEPT, SWEPT_IMAGES = "pgd_at_0.1", 100

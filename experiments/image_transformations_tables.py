@@ -4,10 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.figures import png
-from lightning_adv.reports.purification import Strip
-from lightning_adv.reports.purification_figures import image_strip
-from lightning_adv.reports.results import Cell, Table
+from lightning_adv.results.figures import png
+from lightning_adv.results.result import Cell, Table
+from lightning_adv.results.strips import Strip, image_strip
 
 __all__ = ["Figures", "claims_table", "main_table", "save_strip", "sweep_table"]
 

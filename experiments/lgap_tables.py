@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.figures import png
-from lightning_adv.reports.purification import Strip, StripRow
-from lightning_adv.reports.purification_figures import image_strip
-from lightning_adv.reports.results import Cell, Table
+from lightning_adv.results.figures import png
+from lightning_adv.results.result import Cell, Table
+from lightning_adv.results.strips import Strip, StripRow, image_strip
 
 __all__ = ["Figures", "attacks_table", "blind_table", "caption_table", "guidance_table", "save_picture"]
 

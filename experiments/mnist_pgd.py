@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 
 from experiments.page import write_page
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import Machine, RunInfo
-from lightning_adv.reports.shares import percent_interval
 from lightning_adv.reports.storage import read_results
+from lightning_adv.results.result import Table
+from lightning_adv.results.shares import percent_interval
 
 CONFIG = "configs/mnist_pgd.yaml"
 EVALUATION = "configs/evaluate/mnist.yaml"

@@ -35,8 +35,8 @@ from lightning_adv.detectors import (
     PaperMutation,
     predicted_labels,
 )
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
+from lightning_adv.results.result import Table
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from lightning_adv.detectors import (
     SmoothMutation,
     UniformMutation,
 )
-from lightning_adv.reports.results import Cell, Table
+from lightning_adv.results.result import Cell, Table
 
 __all__ = ["CANDIDATES", "Choice", "chosen_operator", "seeds_table", "victim", "white_box_measures"]
 

@@ -12,9 +12,9 @@ from lightning_adv.attacks import SampleNoise
 from lightning_adv.detectors import LogisticRegression
 from lightning_adv.files import replace_atomically
 from lightning_adv.metrics.detection import auroc, auroc_interval
-from lightning_adv.reports.detection_figures import mu_curves
-from lightning_adv.reports.figures import png
-from lightning_adv.reports.results import Cell, Table
+from lightning_adv.results.detection import mu_curves
+from lightning_adv.results.figures import png
+from lightning_adv.results.result import Cell, Table
 
 __all__ = [
     "WRONG",

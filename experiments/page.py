@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import RunInfo
+from lightning_adv.results.result import Table
 
 __all__ = ["RESULTS", "markdown", "write_page"]
 

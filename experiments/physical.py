@@ -24,10 +24,10 @@ from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
 from lightning_adv.files import replace_atomically
 from lightning_adv.metrics import Destruction, destruction, outcomes, similar_classes, top_k_errors
 from lightning_adv.models import create_model
-from lightning_adv.reports.figures import adversarial_grid, png
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
-from lightning_adv.reports.shares import percent_interval, wilson_interval
+from lightning_adv.results.figures import adversarial_grid, png
+from lightning_adv.results.result import Table
+from lightning_adv.results.shares import percent_interval, wilson_interval
 
 EPS = {"MNIST": (0.1, 0.15, 0.2, 0.25, 0.3), "CIFAR-10": (2 / 255, 4 / 255, 8 / 255, 12 / 255, 16 / 255)}
 SETS: dict[str, Callable[..., ImageDataModule]] = {"MNIST": MNIST, "CIFAR-10": CIFAR10}

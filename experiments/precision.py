@@ -22,9 +22,9 @@ from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10
 from lightning_adv.files import replace_atomically
 from lightning_adv.modules import load_classifier
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
-from lightning_adv.reports.shares import percent_interval, wilson_interval
+from lightning_adv.results.result import Cell, Table
+from lightning_adv.results.shares import percent_interval, wilson_interval
 
 KEPT = Path("runs/precision")
 RECIPES = {

@@ -36,9 +36,9 @@ from lightning_adv.objectives import (
     FreeAdversarialTraining,
     Objective,
 )
-from lightning_adv.reports.results import Cell, Table
 from lightning_adv.reports.run import run_info
-from lightning_adv.reports.shares import percent_interval
+from lightning_adv.results.result import Cell, Table
+from lightning_adv.results.shares import percent_interval
 
 KEPT = Path("runs/recipes")
 REPLAYS = 4

@@ -20,11 +20,11 @@ from experiments.transferability_models import EPS, SVM_LENGTH, TECHNIQUES, Mode
 from lightning_adv.attacks import FGSM, SubstituteAttack
 from lightning_adv.data import MNIST, float_images
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.figures import png
-from lightning_adv.reports.results import Table
 from lightning_adv.reports.run import run_info
-from lightning_adv.reports.shares import percent_interval, wilson_interval
-from lightning_adv.reports.transfer_figures import transfer_matrix
+from lightning_adv.results.figures import png
+from lightning_adv.results.result import Table
+from lightning_adv.results.shares import percent_interval, wilson_interval
+from lightning_adv.results.transfer import transfer_matrix
 from lightning_adv.victims import CountedOracle
 
 Kept = TypeVar("Kept", float, dict)

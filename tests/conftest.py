@@ -1,9 +1,10 @@
 """What holds for every test: one thread, one seed, and nothing that it changes in the process reaches the next one."""
 
+import copy
 import os
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -29,6 +30,10 @@ OF_RUNS = ("LIGHTNING_ADV_RUN_FOLDER", "LOCAL_RANK", "NODE_RANK", "RANK", "WORLD
 """Variables that a run in this process leaves on purpose, for the processes that it launches."""
 
 
+ADVICE = ("does not have many workers", "GPU available", "number of training batches", "shuffling enabled")
+"""Lightning's, which is no error in tests of callbacks."""
+
+
 def pytest_configure() -> None:
     """Several test processes share the cores; a pool of threads in each would slow all of them down."""
     torch.set_num_threads(1)
@@ -37,6 +42,9 @@ def pytest_configure() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that start processes of their own go to one worker, one after the other: they must not fight for cores."""
     for item in items:
+        if {"callbacks", "evaluation"} & set(item.path.parts):
+            for text in ADVICE:
+                item.add_marker(pytest.mark.filterwarnings(f"ignore:.*{text}"))
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("processes"))
 
@@ -51,6 +59,44 @@ def pytest_runtest_setup() -> None:
 def pytest_runtest_call() -> None:
     """What the test draws does not depend on which fixtures were there already."""
     _seed()
+
+
+@pytest.fixture(scope="session")
+def _trained_once() -> torch.nn.Module:
+    from tests.callbacks.strangers import trained
+
+    return trained()
+
+
+@pytest.fixture
+def model(_trained_once: torch.nn.Module) -> torch.nn.Module:
+    """A trained stranger's module that a test may change."""
+    return copy.deepcopy(_trained_once)
+
+
+@pytest.fixture
+def robustness() -> Callable:
+    """A result on 100 images of two classes: 90 correct, 60 under fgsm, 50 under pgd, 45 under both."""
+
+    def make(**changes) -> object:
+        from lightning_adv.results.robustness import RobustnessResult
+        from tests.results.samples import attack
+
+        known = {
+            "title": "Attacks",
+            "epoch": 3,
+            "samples": 100,
+            "clean_correct": 90,
+            "class_names": ["cat", "dog"],
+            "per_class_samples": [60, 40],
+            "per_class_clean_correct": [55, 35],
+            "attacks": [attack("fgsm", [35, 25]), attack("pgd", [30, 20])],
+            "worst_case_correct": 45,
+            "worst_case_per_class": [27, 18],
+        }
+        return RobustnessResult(**(known | changes))
+
+    return make
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,8 @@ from tests.source_tree import CALLBACKS, ROOT, TESTS, imports, module_name, modu
 FLOORS = (
     ("cli",),
     ("callbacks",),
-    ("reports",),
+    ("reports", "evaluation"),
+    ("results",),
     ("modules",),
     ("data",),
     ("mitigations",),
@@ -44,6 +45,7 @@ FREE_OF_THE_TRAINER = (
     "objectives",
     "pixels",
     "purifiers",
+    "results",
     "victims",
 )
 TRAINER_AND_LOGGERS = ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "tensorboard", "jsonargparse")
@@ -68,7 +70,7 @@ WRITES_INTO = {"torch.save", "np.save", "np.savez", "np.savez_compressed", "save
 MOVES = {"os.replace", "os.rename", "shutil.move", "shutil.copy", "shutil.copyfile", "shutil.copy2", "rename"}
 MAY_WRITE = {
     "lightning_adv/files.py": "what all others go through",
-    "lightning_adv/reports/figures.py": "into memory",
+    "lightning_adv/results/figures.py": "into memory",
     "benchmarks/kills.py": "what a process prints that it will kill",
     "benchmarks/reliability.py": "inputs of the runs that it kills, in a folder that nobody keeps",
 }
@@ -88,7 +90,7 @@ MAY_CHOOSE = {
     "lightning_adv/detectors/sprt.py": "the first mutation that decides",
     "lightning_adv/fooling/cppn.py": "nodes of a network",
     "lightning_adv/inspectors/outliers.py": "a norm",
-    "lightning_adv/metrics/draws_tally.py": "the class of most votes",
+    "lightning_adv/results/purification_tally.py": "the class of most votes",
     "lightning_adv/victims/decision_tree_attack.py": "the class of a leaf, which holds no NaN",
 }
 

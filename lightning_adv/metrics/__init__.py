@@ -1,6 +1,5 @@
-"""Metrics that add up over shards (torchmetrics)."""
+"""What predictions amount to: pure functions of tensors."""
 
-from lightning_adv.metrics.attack_tally import AttackTally, CleanTally
 from lightning_adv.metrics.outcomes import (
     Destruction,
     Outcomes,
@@ -13,8 +12,6 @@ from lightning_adv.metrics.outcomes import (
 )
 
 __all__ = [
-    "AttackTally",
-    "CleanTally",
     "Destruction",
     "Outcomes",
     "class_ranks",

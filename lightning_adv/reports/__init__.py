@@ -1,1 +1,1 @@
-"""Results as tables, pictures, JSON and an HTML page."""
+"""The report of a run: page, storage, provenance, comparison with other runs."""

@@ -11,10 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_adv.files import replace_atomically
 from lightning_adv.reports.comparison import compare
-from lightning_adv.reports.figures import history_curves, png
-from lightning_adv.reports.results import Cell, EvaluationResult, Picture, Table
 from lightning_adv.reports.run import RunInfo
-from lightning_adv.reports.shares import percent, percent_interval
 from lightning_adv.reports.storage import (
     Histories,
     as_json,
@@ -22,6 +19,9 @@ from lightning_adv.reports.storage import (
     results_document,
     section_document,
 )
+from lightning_adv.results.figures import history_curves, png
+from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table
+from lightning_adv.results.shares import percent, percent_interval
 
 __all__ = ["write_report"]
 

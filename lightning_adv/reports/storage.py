@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NoReturn, TypedDict, cast
 
 from lightning_adv.errors import InputError
-from lightning_adv.reports.results import EvaluationResult
 from lightning_adv.reports.run import Machine, RunInfo
+from lightning_adv.results.result import EvaluationResult
 
 __all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "finished_run", "read_results"]
 

@@ -2,9 +2,10 @@
 
 import torch
 
-from lightning_adv.metrics import CleanTally, class_ranks, outcomes, similar_classes, top_k_errors
-from lightning_adv.metrics.draws_tally import DrawsTally
-from lightning_adv.metrics.photograph_tally import PhotographTally
+from lightning_adv.metrics import class_ranks, outcomes, similar_classes, top_k_errors
+from lightning_adv.results.physical import PhotographTally
+from lightning_adv.results.purification_tally import DrawsTally
+from lightning_adv.results.robustness_tally import CleanTally
 
 LABEL = torch.tensor([0, 0, 2])
 LOGITS = torch.tensor([[3.0, 1, 2], [torch.nan, 1, 2], [torch.nan, torch.nan, torch.nan]])

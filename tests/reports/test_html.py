@@ -7,8 +7,7 @@ from PIL import Image
 
 from lightning_adv.errors import InputError
 from lightning_adv.reports.html import write_report
-
-from .samples import attack, examples
+from tests.results.samples import attack, examples
 
 
 class Outline(HTMLParser):

@@ -1,0 +1,1 @@
+"""What evaluations share: whose images, which verdicts, what is kept, where it is logged."""

@@ -1,0 +1,343 @@
+"""The pictures of a report, as matplotlib figures in one house style; nothing here touches pyplot's global state."""
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from torch import Tensor
+
+from lightning_adv.results.shares import percent, wilson_interval
+
+__all__ = [
+    "accuracy_curve",
+    "adversarial_grid",
+    "class_bars",
+    "confidence_histogram",
+    "history_curves",
+    "in_house_style",
+    "png",
+]
+
+# Okabe and Ito's colours: distinct under every common colour blindness. Series differ in marker as well.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+RIGHT, WRONG, QUIET, INK = "#0072B2", "#D55E00", "#5F6B7A", "#2B3440"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#9AA5B1",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "#E4E8EC",
+    "grid.linewidth": 0.8,
+    "xtick.color": "#9AA5B1",
+    "ytick.color": "#9AA5B1",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "text.color": INK,
+    "figure.facecolor": "white",
+    "figure.constrained_layout.use": True,
+}
+WIDTH, HEIGHT = 7.2, 3.6  # inches of a chart; 100 CSS pixels each on the page, 200 in the file
+GRID_COLUMNS = 8
+BAR_CLASSES = 20  # more classes than this become a heat map
+HEAT_COLUMNS = 50  # classes in one band of the heat map
+NAMED_CLASSES = 200  # beyond this no name is readable: indices stand on the axis
+
+Parameters = ParamSpec("Parameters")
+
+
+def in_house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, Figure]:
+    """Draw in the house style, whatever the user's own settings are."""
+
+    @wraps(draw)
+    def styled(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure as the bytes of a PNG file, two pixels to a CSS pixel at the default resolution."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # A class name in a script that the font lacks shows as boxes; a warning per letter helps nobody.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@in_house_style
+def adversarial_grid(
+    clean: Tensor,
+    adversarial: Tensor,
+    labels: Tensor,
+    clean_predictions: Tensor,
+    adversarial_predictions: Tensor,
+    class_names: Sequence[str] | None = None,
+    magnify: float | None = None,
+    clean_confidences: Tensor | None = None,
+    adversarial_confidences: Tensor | None = None,
+    after_name: str = "adversarial",
+) -> Figure:
+    """Clean image, adversarial image and their magnified difference, one column a sample, three rows a band.
+
+    Args:
+        clean, adversarial: images [N, C, H, W] in [0, 1] with 1 or 3 channels.
+        labels, clean_predictions, adversarial_predictions: class indices [N].
+        class_names: names of the classes; default their indices.
+        magnify: factor on the difference; default the largest round one that does not saturate.
+        clean_confidences, adversarial_confidences: probabilities of the predictions [N] in [0, 1].
+        after_name: what the second row is called.
+
+    Raises:
+        ValueError: the images do not have one shape [N, C, H, W] with N >= 1 and 1 or 3 channels.
+    """
+    if clean.shape != adversarial.shape or clean.ndim != 4 or len(clean) == 0 or clean.shape[1] not in (1, 3):
+        shapes = f"{list(clean.shape)} and {list(adversarial.shape)}"
+        raise ValueError(f"a grid needs clean and adversarial images of one shape [N, 1 or 3, H, W], got {shapes}")
+    before, after = _pixels(clean), _pixels(adversarial)
+    magnify = magnify or _round_magnification(float(np.abs(after - before).max()))
+    columns, bands = min(len(before), GRID_COLUMNS), math.ceil(len(before) / GRID_COLUMNS)
+    tile_height = 1.12 * min(max(before.shape[1] / before.shape[2], 0.5), 2.0)
+    figure = Figure(figsize=(1.0 + 1.12 * columns, bands * (3 * tile_height + 1.0)))
+    axes = figure.subplots(3 * bands, columns, squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for i in range(len(before)):
+        top, column = 3 * (i // columns), i % columns
+        label, ranks = int(labels[i]), (int(clean_predictions[i]), int(adversarial_predictions[i]))
+        sure = [None if c is None else float(c[i]) for c in (clean_confidences, adversarial_confidences)]
+        _show(axes[top, column], before[i])
+        _show(axes[top + 1, column], after[i])
+        _show_difference(axes[top + 2, column], magnify * (after[i] - before[i]))
+        axes[top, column].text(
+            0.5,
+            1.26,
+            class_name(label, class_names),
+            transform=axes[top, column].transAxes,
+            ha="center",
+            weight="bold",
+        )
+        for panel, prediction, confidence in zip(axes[top : top + 2, column], ranks, sure, strict=True):
+            _title_prediction(panel, prediction, label, confidence, class_names)
+        distance = float(np.abs(after[i] - before[i]).max())
+        axes[top + 2, column].set_title(f"max {distance:.3g}", color=QUIET, fontsize=7.5, pad=3)
+    for row, name in enumerate(["clean", after_name, f"difference\n\N{MULTIPLICATION SIGN} {magnify:g}"] * bands):
+        axes[row, 0].text(-0.14, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", color=QUIET)
+    return figure
+
+
+def _pixels(images: Tensor) -> np.ndarray:
+    return images.detach().float().cpu().permute(0, 2, 3, 1).numpy()  # [N, H, W, C]
+
+
+def _round_magnification(largest: float) -> float:
+    if largest == 0:
+        return 1.0
+    room = 1.0 / largest
+    power = 10 ** math.floor(math.log10(room))
+    # The tolerance lets a difference of float(0.2) be magnified by 5, not 3.
+    return max(1.0, max(step * power for step in (1, 2, 3, 5) if step * power <= room * 1.001))
+
+
+def _show(panel: Axes, image: np.ndarray) -> None:
+    smoothing = "nearest" if max(image.shape[:2]) <= 96 else "antialiased"
+    panel.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image.clip(0, 1), "gray", vmin=0, vmax=1)
+    panel.images[0].set_interpolation(smoothing)
+
+
+def _show_difference(panel: Axes, difference: np.ndarray) -> None:
+    """Grey level: blue below, red above; colour: grey where nothing changed."""
+    if difference.shape[-1] == 1:
+        panel.imshow(difference.squeeze(-1), "RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+    else:
+        panel.imshow((0.5 + 0.5 * difference).clip(0, 1), interpolation="nearest")
+
+
+def _title_prediction(
+    panel: Axes, prediction: int, label: int, confidence: float | None, names: Sequence[str] | None
+) -> None:
+    mark, colour = ("✓", RIGHT) if prediction == label else ("✗", WRONG)
+    sure = "" if confidence is None or confidence != confidence else f" {100 * confidence:.0f}%"
+    panel.set_title(f"{mark} {class_name(prediction, names, 9)}{sure}", color=colour, fontsize=7.5, pad=3)
+
+
+def class_name(index: int, names: Sequence[str] | None, longest: int = 13) -> str:
+    """A class for a picture: its name in one short line, its number where it has none, NaN for no class."""
+    if index < 0:
+        return "NaN"
+    return str(index) if names is None or index >= len(names) else _plain(names[index], longest)
+
+
+def _plain(name: str, longest: int = 40) -> str:
+    """One short line that matplotlib does not read as mathematics."""
+    line = " ".join(name.split())
+    return (line if len(line) <= longest else line[: longest - 1] + "…").replace("$", r"\$")
+
+
+@in_house_style
+def accuracy_curve(
+    curves: Mapping[str, Sequence[tuple[float, float]]], norm: str, samples: Mapping[str, int] | None = None
+) -> Figure:
+    """Robust accuracy against the radius of the attack, one line an attack.
+
+    Args:
+        curves: name of the attack to its points (eps in pixel units of [0, 1], accuracy in [0, 1]).
+        norm: ``"Linf"``, ``"L2"`` or ``"L1"``; small Linf radii get a second axis in 1/255.
+        samples: name to the number of images behind every point; given, 95 % intervals are shaded.
+    """
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes = figure.add_subplot()
+    for i, (name, points) in enumerate(curves.items()):
+        eps, accuracy = zip(*sorted(points), strict=True)
+        axes.plot(eps, accuracy, label=_plain(name), **_line(i))
+        if count := (samples or {}).get(name):
+            bounds = [wilson_interval(round(share * count), count) for share in accuracy]
+            axes.fill_between(eps, *zip(*bounds, strict=True), color=COLOURS[i % len(COLOURS)], alpha=0.13, lw=0)
+    largest = max(eps for points in curves.values() for eps, _ in points)
+    _percent_axis(axes)
+    axes.set_xlim(left=0)
+    axes.set(xlabel=f"{norm} radius eps".strip(), ylabel="robust accuracy")
+    if norm == "Linf" and largest <= 32 / 255:
+        levels = axes.secondary_xaxis("top", functions=(lambda eps: 255 * eps, lambda level: level / 255))
+        levels.set_xlabel("eps in 1/255")
+        levels.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="best")
+    return figure
+
+
+@in_house_style
+def history_curves(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Shares over epochs, one line a metric: name to points (epoch, share in [0, 1])."""
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes = figure.add_subplot()
+    for i, (name, points) in enumerate(series.items()):
+        epochs, shares = zip(*sorted(points), strict=True)
+        axes.plot(epochs, shares, label=_plain(name), **_line(i))
+    _percent_axis(axes)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    figure.legend(loc="outside upper left", ncols=2 if len(series) > 1 else 1)
+    return figure
+
+
+def _line(index: int) -> dict[str, str]:
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": ("-", "--", ":")[index // len(COLOURS) % 3],
+    }
+
+
+def _percent_axis(axes: Axes) -> None:
+    axes.set_ylim(-0.02, 1.02)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(visible=False, axis="x")
+
+
+@in_house_style
+def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]) -> Figure:
+    """Accuracy of every class under every attack: bars for up to 20 classes, a heat map for more.
+
+    Args:
+        class_names: names of the K classes.
+        accuracies: name of the attack to K shares in [0, 1]; None where a class has no sample.
+
+    Raises:
+        ValueError: an attack does not have one share a class.
+    """
+    for name, shares in accuracies.items():
+        if len(shares) != len(class_names):
+            raise ValueError(f"{name!r} has {len(shares)} accuracies for {len(class_names)} classes")
+    table = np.array([[math.nan if s is None else s for s in shares] for shares in accuracies.values()])  # [A, K]
+    names = [_plain(name, 18) for name in class_names]
+    if len(names) > BAR_CLASSES:
+        return _class_heat_map(names, list(accuracies), table)
+    figure = Figure(figsize=(9.6, HEIGHT))
+    axes = figure.add_subplot()
+    width = 0.8 / len(table)
+    for i, (name, shares) in enumerate(zip(accuracies, table, strict=True)):
+        centres = np.arange(len(names)) + (i - (len(table) - 1) / 2) * width
+        axes.bar(centres, shares, 0.92 * width, color=COLOURS[i % len(COLOURS)], label=_plain(name))
+    _percent_axis(axes)
+    axes.set_ylim(0, 1.02)
+    slanted = max(map(len, names)) > 84 // len(names)
+    axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
+    axes.tick_params(axis="x", length=0)
+    axes.set(ylabel="accuracy")
+    figure.legend(loc="outside upper left", ncols=6)
+    return figure
+
+
+def _class_heat_map(names: list[str], attacks: list[str], table: np.ndarray) -> Figure:
+    named = len(names) <= NAMED_CLASSES
+    per_band = HEAT_COLUMNS if named else math.ceil(len(names) / 4)
+    bands = math.ceil(len(names) / per_band)
+    figure = Figure(figsize=(9.6, bands * (0.26 * len(attacks) + (1.25 if named else 0.5)) + 0.3))
+    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#E4E8EC")
+    panels = figure.subplots(bands, 1, squeeze=False)[:, 0]
+    for band, axes in enumerate(panels):
+        start = band * per_band
+        part = table[:, start : start + per_band]
+        image = axes.imshow(part, colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        axes.set_xlim(-0.5, min(per_band, len(names)) - 0.5)
+        axes.set_yticks(range(len(attacks)), [_plain(name, 24) for name in attacks])
+        shown = range(part.shape[1]) if named else range(0, part.shape[1], 25)
+        ticks = names[start : start + per_band] if named else [str(start + i) for i in shown]
+        axes.set_xticks(shown, ticks, rotation=90 if named else 0, fontsize=7)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+    scale = figure.colorbar(image, ax=panels, format=PercentFormatter(1.0, decimals=0), aspect=12 * bands, pad=0.01)
+    scale.outline.set_visible(False)
+    return figure
+
+
+@in_house_style
+def confidence_histogram(clean_confidences: Sequence[float], adversarial_confidences: Sequence[float]) -> Figure:
+    """How sure the model is of its predictions on clean and on adversarial images: shares of images in 20 bins.
+
+    Args:
+        clean_confidences, adversarial_confidences: probabilities of the predicted class, one an image, in [0, 1]; NaN,
+            of images without a class, is left out.
+    """
+    figure = Figure(figsize=(WIDTH, 3.0))
+    axes = figure.add_subplot()
+    bins = np.linspace(0, 1, 21)
+    for i, (name, values) in enumerate({"clean": clean_confidences, "adversarial": adversarial_confidences}.items()):
+        values = np.asarray(values, dtype=float)
+        values = values[~np.isnan(values)]
+        weights = np.full(len(values), 1 / max(len(values), 1))
+        label = f"{name}, median {percent(float(np.median(values)))}" if len(values) else f"{name}, no image"
+        look = {"color": COLOURS[i], "weights": weights}
+        axes.hist(values, bins, histtype="stepfilled", alpha=0.22, **look)
+        axes.hist(values, bins, histtype="step", lw=1.8, ls=("-", "--")[i], label=label, **look)
+    axes.set_xlim(0, 1)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(visible=False, axis="x")
+    axes.set(xlabel="confidence in the predicted class", ylabel="share of images")
+    figure.legend(loc="outside upper left", ncols=2)
+    return figure

@@ -1,0 +1,293 @@
+"""What inspections say of a model: a verdict for each inspector, and a trigger for each class."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from lightning_adv.inspectors import InspectionReport
+from lightning_adv.results.figures import COLOURS, HEIGHT, INK, QUIET, RIGHT, WIDTH, WRONG, class_name, in_house_style
+from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table
+
+__all__ = ["InspectionResult", "anomaly_bars", "anomaly_course", "trigger_grid"]
+
+History = Mapping[str, Sequence[Sequence[float]]]
+
+
+@dataclass(kw_only=True)
+class InspectionResult(EvaluationResult):
+    """Reports of named inspectors on one model.
+
+    Args:
+        reports: name of the inspector to its report.
+        samples: clean images that they had.
+        class_names: names of the K classes.
+        history: scalars of earlier epochs and of this one, (epoch, value) under the key of the logger, for the curves.
+        key_prefix: what stands between the stage and the inspector's name in those keys.
+    """
+
+    reports: dict[str, InspectionReport]
+    samples: int
+    class_names: list[str]
+    history: History = field(default_factory=dict)
+    key_prefix: str = ""
+
+    def __post_init__(self) -> None:
+        self.warnings = [
+            *self.warnings,
+            *(f"{name}: {text}" for name, report in self.reports.items() for text in report.warnings),
+        ]
+
+    def scalars(self) -> dict[str, float]:
+        """``<inspector>/anomaly_index/class_<k>``, ``norm/class_<k>`` where finite, p-value and counts of flags.
+
+        Without a verdict only the norms; ``exhausted_classes`` counts searches that ended with their steps.
+        """
+        scalars: dict[str, float] = {}
+        for name, report in self.reports.items():
+            numbers = {f"anomaly_index/class_{label}": index for label, index in report.anomaly_index.items()}
+            numbers |= {f"norm/class_{trigger.label}": trigger.norm for trigger in report.triggers}
+            numbers |= {"p_value": report.p_value}
+            scalars |= {f"{name}/{key}": value for key, value in numbers.items() if isfinite(value)}
+            counts = {"flagged": report.flagged, "significant": report.significant, "exhausted": report.exhausted}
+            scalars |= {f"{name}/{kind}_classes": len(found) for kind, found in counts.items() if found is not None}
+        return scalars
+
+    def summary(self) -> str:
+        """What each inspector flags, in words."""
+        return " ".join(self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
+
+    def _verdict(self, name: str, report: InspectionReport) -> str:
+        if report.flagged is None:
+            return f"{name} has no verdict{_reason(report)}."
+        chance = f"p = {report.p_value:.2g} for {len(report.labels)} classes" if isfinite(report.p_value) else "no p"
+        if not report.flagged:
+            could = report.outliers.reach > report.outliers.threshold
+            return f"{name} flags no class{'' if could else ', and could not have flagged any'} ({chance})."
+        named = ", ".join(f"{self._name(k)} (index {report.anomaly_index[k]:.2f})" for k in report.flagged)
+        kind = "also" if set(report.flagged) == set(report.significant) else "not all" if report.significant else "none"
+        return f"{name} flags {named}; {kind} at the level corrected for the number of classes ({chance})."
+
+    def _name(self, label: int) -> str:
+        known = label < len(self.class_names) and self.class_names[label] != str(label)
+        return f"class {label} ({self.class_names[label]})" if known else f"class {label}"
+
+    def tables(self) -> list[Table]:
+        """The verdicts, then the classes of every inspector, the most suspicious first."""
+        return [self._verdict_table(), *(self._class_table(*each) for each in self.reports.items())]
+
+    def _verdict_table(self) -> Table:
+        rows: list[list[Cell]] = []
+        for name, report in self.reports.items():
+            flagged, significant = (
+                "no verdict" if labels is None else ", ".join(map(str, labels)) or "none"
+                for labels in (report.flagged, report.significant)
+            )
+            cost = (report.launches, report.image_passes)
+            rows.append([name, flagged, significant, _finite(report.p_value), *cost, report.inspector])
+        columns = ["Inspector", "Flagged", "Flagged, corrected", "p-value", "Forwards", "Images in them", "Settings"]
+        return Table(
+            "Verdicts",
+            columns,
+            rows,
+            note=f"{self.samples:,} clean images. Flagged: the paper's rule on the anomaly index, which flags one in "
+            "three clean models of 10 classes. Corrected: against the largest index of as many Gaussian norms. "
+            "No verdict: the norms allow none, as those of two classes.",
+        )
+
+    def _class_table(self, name: str, report: InspectionReport) -> Table:
+        rows: list[list[Cell]] = []
+        judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
+        for trigger, index, p_value in sorted(judged, key=lambda each: (not each[0].found, each[0].norm)):
+            cost = f"{trigger.costs[-1][1]:.2g}" if trigger.costs else ""
+            numbers = [_finite(trigger.norm), _finite(index), _finite(p_value), trigger.success_rate]
+            rows.append([self._name(trigger.label), *numbers, trigger.status, trigger.steps, cost])
+        columns = ["Class", "L1 norm", "Anomaly index", "p-value", "Success rate", "Search", "Steps", "Last cost"]
+        return Table(
+            f"Triggers found by {name}",
+            columns,
+            rows,
+            percent=("Success rate",),
+            note="Smallest trigger first. A class without a norm had no successful trigger and counts as larger than "
+            "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1. Budget "
+            "exhausted: the search ended with its steps, and the trigger may be larger than need be.",
+        )
+
+    def pictures(self) -> list[Picture]:
+        """Masks and patterns, anomaly indices, and their course over the epochs."""
+        pictures = []
+        for name, report in self.reports.items():
+            grid = partial(trigger_grid, report, self.class_names)
+            caption = "The smallest triggers first. Orange: flagged by the paper's rule. Norm in pixels, anomaly index."
+            pictures.append(Picture(f"{name}_triggers", f"Triggers found by {name}", grid, caption))
+            if report.outliers.judged:
+                bars = partial(anomaly_bars, report, self.class_names)
+                caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
+                pictures.append(Picture(f"{name}_anomaly_index", f"Anomaly index by {name}", bars, caption))
+            courses = self._courses(name, report)
+            if max(map(len, courses.values()), default=0) > 1:
+                draw = partial(anomaly_course, courses, report, self.class_names)
+                title = f"Anomaly index over epochs by {name}"
+                pictures.append(Picture(f"{name}_anomaly_over_epochs", title, draw))
+        return pictures
+
+    def _courses(self, name: str, report: InspectionReport) -> dict[int, list[tuple[int, float]]]:
+        """Class to points (epoch, index)."""
+        keys = {label: f"{self.stage}/{self.key_prefix}{name}/anomaly_index/class_{label}" for label in report.labels}
+        return {
+            label: [(int(epoch), value) for epoch, value in self.history[key]]
+            for label, key in keys.items()
+            if key in self.history
+        }
+
+    def as_dict(self) -> dict:
+        """Verdicts and classes with their cost histories; the pixels are in the pictures and triggers.safetensors."""
+        return {
+            "samples": self.samples,
+            "class_names": list(self.class_names),
+            "inspectors": {name: _report(report) for name, report in self.reports.items()},
+        }
+
+
+def _report(report: InspectionReport) -> dict:
+    judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
+    return {
+        "settings": report.inspector,
+        "judged": report.outliers.judged,
+        "flagged": report.flagged,
+        "significant": report.significant,
+        "p_value": report.p_value,
+        "median": report.outliers.median,
+        "scale": report.outliers.scale,
+        "reach": report.outliers.reach,
+        "exhausted": report.exhausted,
+        "launches": report.launches,
+        "image_passes": report.image_passes,
+        "classes": [
+            {
+                "label": trigger.label,
+                "norm": trigger.norm,
+                "anomaly_index": index,
+                "p_value": p_value,
+                "success_rate": trigger.success_rate,
+                "status": trigger.status,
+                "steps": trigger.steps,
+                "costs": [list(each) for each in trigger.costs],
+            }
+            for trigger, index, p_value in judged
+        ],
+    }
+
+
+def _reason(report: InspectionReport) -> str:
+    """What the rule says of why there is none, up to its remedy."""
+    said = [text.removeprefix("no verdict") for text in report.outliers.warnings if text.startswith("no verdict")]
+    return said[0].partition(";")[0] if said else ""
+
+
+def _unfinished(report: InspectionReport) -> str:
+    count = len(report.exhausted)
+    return f" {count} of {len(report.labels)} searches ended with their steps, not by themselves." if count else ""
+
+
+def _finite(value: float) -> float | None:
+    return value if isfinite(value) else None
+
+
+COLUMNS, MOST_CLASSES, NAMED_BARS = 10, 20, 50
+HIGHLIGHTED = 5
+
+
+@in_house_style
+def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure:
+    """Mask, and pattern seen through it, of the 20 classes with the smallest triggers."""
+    order = sorted(range(len(report.triggers)), key=lambda i: (not report.triggers[i].found, report.triggers[i].norm))
+    order = order[:MOST_CLASSES]
+    columns, bands = min(COLUMNS, len(order)), math.ceil(len(order) / COLUMNS)
+    figure = Figure(figsize=(0.9 + 1.0 * columns, 2.75 * bands))
+    axes = figure.subplots(2 * bands, columns, squeeze=False)
+    for panel in axes.flat:
+        panel.set_axis_off()
+    for number, position in enumerate(order):
+        trigger, index = report.triggers[position], report.outliers.index[position]
+        top, column = 2 * (number // COLUMNS), number % COLUMNS
+        _show(axes[top, column], trigger.mask)
+        _show(axes[top + 1, column], trigger.mask * trigger.pattern)
+        name = class_name(trigger.label, class_names)
+        known = f", {index:.2f}" if math.isfinite(index) else ""
+        found = f"{trigger.norm:.1f} px{known}" if math.isfinite(trigger.norm) else trigger.status
+        flagged = trigger.label in (report.flagged or ())
+        axes[top, column].set_title(
+            f"{name}\n{found}",
+            color=WRONG if flagged else INK if trigger.found else QUIET,
+            fontsize=7.5,
+            weight="bold" if flagged else "normal",
+            pad=3,
+        )
+    for row, text in enumerate(["mask", "mask \N{MULTIPLICATION SIGN}\npattern"] * bands):
+        axes[row, 0].text(-0.12, 0.5, text, transform=axes[row, 0].transAxes, ha="right", va="center", color=QUIET)
+    return figure
+
+
+@in_house_style
+def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure:
+    """Anomaly index of every class; pale above the median, orange where the paper's rule flags it."""
+    index = np.nan_to_num(np.asarray(report.outliers.index))
+    figure = Figure(figsize=(max(WIDTH, min(9.6, 0.2 * len(index))), HEIGHT))
+    axes = figure.add_subplot()
+    small = [norm <= report.outliers.median for norm in report.norms]
+    colours = [
+        WRONG if label in (report.flagged or ()) else RIGHT if below else "#C9D3DC"
+        for label, below in zip(report.labels, small, strict=True)
+    ]
+    axes.bar(range(len(index)), index, 0.8, color=colours)
+    axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
+    axes.grid(visible=False, axis="x")
+    axes.tick_params(axis="x", length=0)
+    names = [class_name(label, class_names) for label in report.labels]
+    if len(names) <= NAMED_BARS:
+        slanted = max(map(len, names)) > 84 // len(names)
+        axes.set_xticks(range(len(names)), names, rotation=90 if slanted else 0, fontsize=7 if len(names) > 20 else 8.5)
+    else:
+        axes.set_xlabel("class")
+    axes.set_ylabel("anomaly index")
+    return figure
+
+
+@in_house_style
+def anomaly_course(
+    courses: Mapping[int, Sequence[tuple[int, float]]], report: InspectionReport, class_names: Sequence[str]
+) -> Figure:
+    """Anomaly index over epochs: class to points (epoch, index); the five smallest triggers of now are named."""
+    small = sorted((trigger for trigger in report.triggers if trigger.label in courses), key=lambda each: each.norm)
+    named = [trigger.label for trigger in small[:HIGHLIGHTED]]
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes = figure.add_subplot()
+    for label, points in courses.items():
+        if label not in named:
+            axes.plot(*zip(*points, strict=True), color="#C9D3DC", lw=1, zorder=1)
+    for i, label in enumerate(named):
+        axes.plot(
+            *zip(*courses[label], strict=True), color=COLOURS[i], marker="o", label=class_name(label, class_names)
+        )
+    axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set(xlabel="epoch", ylabel="anomaly index")
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside upper left", ncols=HIGHLIGHTED)
+    return figure
+
+
+def _show(panel: matplotlib.axes.Axes, image: Tensor) -> None:
+    pixels = image.clamp(0, 1).permute(1, 2, 0).numpy()
+    # A mask or a pattern of a number of channels that no screen shows is drawn by its mean.
+    pixels = pixels if pixels.shape[2] == 3 else pixels.mean(axis=2)
+    smoothing = "nearest" if max(pixels.shape[:2]) <= 96 else "antialiased"
+    panel.imshow(pixels, "gray", vmin=0, vmax=1, interpolation=smoothing)

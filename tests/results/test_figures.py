@@ -1,0 +1,109 @@
+import io
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lightning_adv.results.figures import (
+    accuracy_curve,
+    adversarial_grid,
+    class_bars,
+    confidence_histogram,
+    history_curves,
+    png,
+)
+from tests.results.samples import examples
+
+
+def grid(count=3, channels=1, **options):
+    shown = examples(count, channels)
+    return adversarial_grid(
+        shown.clean, shown.adversarial, shown.labels, shown.clean_predictions, shown.adversarial_predictions, **options
+    )
+
+
+def texts(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+@pytest.mark.parametrize(("count", "channels"), [(1, 1), (3, 3), (10, 1)])
+def test_every_sample_has_a_clean_an_adversarial_and_a_difference_panel(count, channels):
+    assert sum(bool(panel.images) for panel in grid(count, channels).axes) == 3 * count
+
+
+@pytest.mark.parametrize(("magnify", "written"), [(None, 5), (2.0, 2)])
+def test_the_difference_is_magnified_by_the_factor_that_is_written(magnify, written):
+    figure = grid(magnify=magnify)
+    assert f"difference\n\N{MULTIPLICATION SIGN} {written}" in texts(figure)
+    panels = np.array([panel for panel in figure.axes if panel.images]).reshape(3, 3)
+    clean, adversarial, difference = (np.asarray(panel.images[0].get_array()) for panel in panels[:, 1])
+    np.testing.assert_allclose(difference, written * (adversarial - clean), atol=1e-6)
+
+
+def test_an_unchanged_colour_image_differs_by_plain_grey():
+    same, labels = torch.rand(1, 3, 4, 4), torch.zeros(1, dtype=torch.long)
+    last = adversarial_grid(same, same, labels, labels, labels).axes[-1]
+    np.testing.assert_allclose(last.images[0].get_array(), 0.5)
+
+
+def test_wrong_predictions_differ_in_mark_and_colour():
+    panels = [panel.title for panel in grid(count=1).axes]
+    clean, adversarial = panels[0], panels[1]
+    assert (clean.get_text()[0], adversarial.get_text()[0]) == ("✓", "✗")
+    assert clean.get_color() != adversarial.get_color()
+
+
+def test_a_grid_of_images_that_do_not_match_is_refused():
+    labels = torch.zeros(2, dtype=torch.long)
+    with pytest.raises(ValueError, match="one shape"):
+        adversarial_grid(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5), labels, labels, labels)
+
+
+@pytest.mark.parametrize(("norm", "eps", "extra_axes"), [("Linf", 8 / 255, 1), ("Linf", 0.3, 0), ("L2", 0.1, 0)])
+def test_small_linf_radii_are_also_given_in_grey_levels(norm, eps, extra_axes):
+    axes = accuracy_curve({"pgd": [(0.0, 1.0), (eps, 0.5)]}, norm, samples={"pgd": 50}).axes[0]
+    assert len(axes.child_axes) == extra_axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.0, 1.0], [eps, 0.5]]
+
+
+def test_few_classes_become_bars_and_many_a_heat_map():
+    few = class_bars(["a", "b"], {"clean": [1.0, None], "pgd": [0.5, 0.25]}).axes[0]
+    assert sorted(bar.get_height() for bar in few.patches if bar.get_height() == bar.get_height()) == [0.25, 0.5, 1.0]
+    many = class_bars([str(i) for i in range(100)], {"clean": [0.5] * 100})
+    assert sum(panel.images[0].get_array().size for panel in many.axes if panel.images) == 100
+
+
+def test_histograms_are_shares_of_images():
+    axes = confidence_histogram([0.97] * 4, [0.3, 0.97]).axes[0]
+    outlines = [patch.get_xy() for patch in axes.patches if not patch.get_fill()]
+    assert [outline[:, 1].max() for outline in outlines] == [1.0, 0.5]
+
+
+def test_hostile_class_names_are_drawn_as_text():
+    names = ["$\\frac{", "$a$\n<b>"]
+    figure = grid(class_names=names)
+    assert Image.open(io.BytesIO(png(figure))).size[0] > 400
+    png(class_bars(["漢字", *names], {"$x": [0.1, 0.2, 0.3]}), dpi=40)
+
+
+def test_drawing_leaves_pyplot_and_the_global_style_alone():
+    # Reading rcParams["backend"] would itself import pyplot, hence the choice of keys.
+    code = (
+        "import sys, matplotlib\n"
+        "style = lambda: {key: matplotlib.rcParams[key] for key in matplotlib.rcParams if key != 'backend'}\n"
+        "before = style()\n"
+        "from lightning_adv.results.figures import history_curves, png\n"
+        "assert png(history_curves({'accuracy': [(1, 0.5)]}), dpi=40).startswith(b'\\x89PNG')\n"
+        "assert style() == before and 'matplotlib.pyplot' not in sys.modules\n"
+        "assert not {'lightning', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_histories_are_drawn_in_the_order_of_epochs():
+    axes = history_curves({"val/accuracy": [(2, 0.6), (1, 0.4)]}).axes[0]
+    assert axes.lines[0].get_xydata().tolist() == [[1, 0.4], [2, 0.6]]
