@@ -24,6 +24,9 @@ __all__ = ["APGD"]
 MOMENTUM = 0.75
 STEPS_BETWEEN_DROPS = 5
 
+ENOUGH_STEPS = 20
+"""The search goes through several lengths of step before it has been everywhere."""
+
 L1_STAGES = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
 """Under L1 the search begins in larger balls: (factor of eps, share of the steps)."""
 
@@ -82,6 +85,11 @@ class APGD(Attack):
         self.steps, self.targets, self.rho, self.loss = steps, targets, rho, losses[loss]
 
     judges_itself = True
+
+    @property
+    def covers_ball(self) -> bool:
+        """Without classes to aim at, given enough steps."""
+        return self.steps >= ENOUGH_STEPS and not self.targets
 
     @property
     def takes_probabilities(self) -> bool:

@@ -62,8 +62,14 @@ class Attack(ABC):
     judges_itself: bool = False
     """``perturb`` looks at every image it makes and returns None: the best on record is the result."""
 
-    reaches: bool = False
-    """Success is a class that the attack itself chooses, not any error (``Targeted``)."""
+    aim: str | None = None
+    """Rule by which the attack chooses a class, reaching which alone is success (``Targeted``); None for any error."""
+
+    covers_ball: bool = False
+    """Follows its loss's gradient to any point of its ball: where it fails, it is not for want of steps."""
+
+    black_box: bool = False
+    """Asks the model for answers only, never for a gradient."""
 
     draws: int = 1
     """Forwards of a randomised model that every loss, gradient and verdict averages over (see ``EOT``)."""
@@ -183,6 +189,16 @@ class Attack(ABC):
             goal.labels = label_range(y)
             x_adv = self.perturb(goal, noise)
             return (self._found(goal)[0] if x_adv is None else x_adv).detach()
+
+    @property
+    def members(self) -> dict[str, "Attack"]:
+        """Attacks of an ensemble, by name and in turn; an attack by itself has none."""
+        return {}
+
+    @property
+    def reaches(self) -> bool:
+        """Whether success is a class that the attack itself chooses."""
+        return self.aim is not None
 
     @property
     def has_budget(self) -> bool:

@@ -51,9 +51,8 @@ class AutoAttack(WorstOf):
         version: Literal["standard", "plus", "rand"] = "standard",
         seed: int = 0,
     ) -> None:
-        self.norm, self.eps, self.version = as_norm(norm), as_eps(eps, norm), version
-        super().__init__(_suite(self.eps, self.norm, version, seed))
-        self.seed = seed
+        super().__init__(_suite(as_eps(eps, norm), as_norm(norm), version, seed))
+        self.version, self.seed = version, seed
 
     def run(
         self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
@@ -71,10 +70,6 @@ class AutoAttack(WorstOf):
             return result
         note = f"{classes} classes: DLR leaves out the logits that are not there, targets are {classes - 1} at most"
         return replace(result, notes=(*result.notes, note))
-
-    def scaled(self, factor: float) -> "AutoAttack":
-        """The same version with eps times ``factor``."""
-        return AutoAttack(self.eps * factor, self.norm, self.version, self.seed)
 
 
 def _suite(eps: float, norm: Norm, version: str, seed: int) -> dict[str, Attack]:

@@ -104,13 +104,13 @@ class CarliniWagner(Attack):
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The nearest image of each sample that reached the confidence, the clean one where none did."""
         inner = copy.copy(goal)  # its samples come and go without a record: only a margin of ``confidence`` counts here
-        inner.keep_best = False
+        inner.keep_best, inner.zero_gradient = False, None
         search = {"L2": _Search, "Linf": _LinfSearch, "L0": _L0Search}[self.norm](self, inner)
         nearest, row = goal.x.clone(), torch.arange(len(goal.x), device=goal.x.device)
         keep = search.unfinished()
         while True:
             nearest[row] = search.best
-            if goal.keep_best:
+            if goal.zero_gradient is not None:
                 goal.zero_gradient[goal.active[row]] |= search.blind
             if len(keep) < len(row):
                 inner.pursue(keep)

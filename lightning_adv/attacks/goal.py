@@ -59,12 +59,12 @@ class Goal:
         self.labels: tuple[float, float] | None = None  # least and greatest, which the first answer must know
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         self.mates = x if uses_batch_statistics(model) else None
+        self.zero_gradient = torch.zeros_like(self.active, dtype=torch.bool) if keep_best else None
         if keep_best:
             self.clean, self.best = x, x.clone()
             self.best_score = torch.full((len(x),), -torch.inf, dtype=torch.float32, device=x.device)
             self.best_logits: Tensor | None = None  # [N, K] once K is known
             self.success = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            self.zero_gradient = torch.zeros_like(self.success)
 
     def gradient(self, x_adv: Tensor, on_record: bool = True) -> Tensor:
         """Gradient [N, C, H, W] of the loss at ``x_adv``: one forward, one backward to the input.
@@ -81,10 +81,10 @@ class Goal:
         logits = self._forward(x_adv)
         loss = self._mean_loss(logits)
         (grad,) = _input_gradients(x_adv, loss.sum()[None])
-        if self.keep_best:
+        if self.zero_gradient is not None:
             self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits.detach())
-            if on_record:
-                self._record(x_adv.detach(), logits.detach(), loss.detach())
+        if self.keep_best and on_record:
+            self._record(x_adv.detach(), logits.detach(), loss.detach())
         return loss.detach(), grad
 
     def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,8 +104,9 @@ class Goal:
                 raise
             parts = [self._weighted_gradients(x_adv, weight) for weight in weights.split(1)]
             every, grads = parts[0][0], torch.cat([grad for _, grad in parts])
-        if self.keep_best:
+        if self.zero_gradient is not None:
             self._suspect((grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0), every)
+        if self.keep_best:
             self._record(x_adv.detach(), every, self._mean_loss(every))
         return every.mean(dim=1), grads
 

@@ -31,7 +31,3 @@ class LeastLikely(Targeted):
         self, eps: Budget = 8 / 255, step_size: Budget | None = 1 / 255, steps: int = 10, norm: Norm = "Linf"
     ) -> None:
         super().__init__(BIM(eps=eps, step_size=step_size, steps=steps, norm=norm), "least_likely")
-
-    def scaled(self, factor: float) -> "LeastLikely":
-        """The same attack with eps and step_size times ``factor``."""
-        return LeastLikely(self.eps * factor, self.step_size * factor, self.steps, self.norm)

@@ -20,6 +20,9 @@ __all__ = ["PGD"]
 STEPS_BETWEEN_DROPS = 5
 """Finished samples leave an evaluation every so many steps: one host sync each time."""
 
+ENOUGH_STEPS = 5
+"""With fewer steps an ascent does not bend as the loss does, however long they are."""
+
 GAUSSIAN_START = 1e-3
 """Standard deviation of TRADES's start (Zhang et al., 2019)."""
 
@@ -69,6 +72,13 @@ class PGD(Attack):
         if not 0 <= self.step_size < math.inf:
             raise InputError(f"step_size must be finite and not negative, got {step_size}")
         self.steps, self.start = steps, start
+
+    @property
+    def covers_ball(self) -> bool:
+        """Whether steps are enough and long enough; under L2 and L1 a random start is never quite left behind."""
+        way = self.eps if self.start == "clean" else 2 * self.eps
+        leaves = self.start == "clean" or self.norm == "Linf"
+        return leaves and self.steps >= ENOUGH_STEPS and self.steps * self.step_size >= way - 1e-9
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The loop of the module's equation."""

@@ -65,7 +65,7 @@ class Square(Attack):
     """
 
     loss = staticmethod(margin)
-    judges_itself = True
+    judges_itself = black_box = True
 
     def __init__(
         self,

@@ -16,9 +16,11 @@ from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.budget import Budget, as_float
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.attacks.noise import Noise, SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.trace import leaves_no_trace
+from lightning_adv.attacks.wrapper import Wrapper
 from lightning_adv.errors import InputError
 from lightning_adv.pixels import check_pixels
 
@@ -44,7 +46,7 @@ class SubstituteRound:
     agreement: float
 
 
-class SubstituteAttack(Attack):
+class SubstituteAttack(Wrapper):
     """Learns a substitute from an oracle's labels, then attacks the substitute: the images transfer.
 
     :meth:`fit` asks the oracle, once, for at most ``queries`` labels; afterwards the attack crafts on the substitute
@@ -78,6 +80,10 @@ class SubstituteAttack(Attack):
         True
     """
 
+    # The attack works on the substitute: to the model under attack its images come from a black box, once.
+    loss, shortest, judges_itself, aim, draws = staticmethod(cross_entropy), None, False, None, 1
+    covers_ball, black_box, takes_probabilities = False, True, False
+
     def __init__(
         self,
         attack: Attack,
@@ -93,14 +99,14 @@ class SubstituteAttack(Attack):
         batch_size: int = 64,
         seed: int = 0,
     ) -> None:
-        super().__init__(seed=seed)
+        super().__init__(attack)
+        self.seed = seed
         numbers = {"epochs": epochs, "period": period, "reservoir": reservoir, "queries": queries}
         for name, value in (numbers | {"batch_size": batch_size}).items():
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
         if rounds < 0 or reservoir_after < 0 or lr <= 0:
             raise InputError(f"rounds, reservoir_after and lr must not be negative: {rounds}, {reservoir_after}, {lr}")
-        self._wrap(attack)
         self.substitute, self.rounds, self.epochs = substitute, rounds, epochs
         self.augmentation_step = as_float("augmentation_step", augmentation_step)
         self.period, self.reservoir, self.reservoir_after = period, reservoir, reservoir_after
@@ -109,9 +115,9 @@ class SubstituteAttack(Attack):
         self.history: list[SubstituteRound] = []
 
     @property
-    def has_budget(self) -> bool:
-        """Whether the attack has one."""
-        return self.attack.has_budget
+    def members(self) -> dict[str, Attack]:
+        """None: whatever crafts on the substitute, one image comes of it."""
+        return {}
 
     def fit(self, oracle: LabelOracle, images: Tensor, num_classes: int) -> "SubstituteAttack":
         """Learn the substitute from the oracle's labels of ``images`` and of those grown from them; returns itself.
@@ -153,11 +159,6 @@ class SubstituteAttack(Attack):
         self.model, self.history = model.eval(), history
         return self
 
-    @property
-    def takes_probabilities(self) -> bool:
-        """Never: the substitute answers with classes."""
-        return False
-
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """Craft on the substitute; the model under attack is not asked."""
         if self.model is None:
@@ -165,15 +166,8 @@ class SubstituteAttack(Attack):
         index = noise.index if isinstance(noise, SampleNoise) else None
         return self.attack(self.model, goal.x, goal.y, target=goal.target, index=index)
 
-    def scaled(self, factor: float) -> "SubstituteAttack":
-        """The same substitute, with the attack's budget times ``factor``."""
-        other = copy.copy(self)
-        other._wrap(self.attack.scaled(factor))
-        return other
-
-    def _wrap(self, attack: Attack) -> None:
+    def _hold(self, attack: Attack) -> None:
         self.attack = attack
-        self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
 
     def _labelled(self, oracle: LabelOracle, x: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
         """The images to which the oracle gives a class, not a NaN, and these classes."""

@@ -11,6 +11,7 @@ from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import most_likely
 from lightning_adv.attacks.losses import wrong_classes
 from lightning_adv.attacks.noise import Noise
+from lightning_adv.attacks.wrapper import Wrapper
 from lightning_adv.errors import InputError
 
 __all__ = ["Selector", "Targeted"]
@@ -19,7 +20,7 @@ Selector = Literal["least_likely", "random", "next", "all"]
 """Which class an attack aims at; never the label."""
 
 
-class Targeted(Attack):
+class Targeted(Wrapper):
     """Any attack, aimed at a class that a rule selects; success is reaching that class, not just any error.
 
     One forward on the clean images tells the classes. Restarts aim at the same class again.
@@ -42,30 +43,21 @@ class Targeted(Attack):
         True
     """
 
-    reaches = True
-
     def __init__(self, attack: Attack, selector: Selector = "least_likely") -> None:
-        super().__init__(attack.restarts, attack.seed)
+        super().__init__(attack)
         if selector not in get_args(Selector):
             raise InputError(f"selector must be one of {', '.join(get_args(Selector))}, got {selector!r}")
-        self.attack, self.selector = attack, selector
-        self.loss, self.shortest, self.draws = attack.loss, attack.shortest, attack.draws
-        self.judges_itself = attack.judges_itself or selector == "all"
-        self.eps, self.norm, self.steps, self.step_size = attack.eps, attack.norm, attack.steps, attack.step_size
+        self.selector = selector
 
     @property
-    def takes_probabilities(self) -> bool:
-        """Where the attack does."""
-        return self.attack.takes_probabilities
+    def aim(self) -> str:
+        """The selector."""
+        return self.selector
 
     @property
-    def has_budget(self) -> bool:
-        """Whether the attack has one."""
-        return self.attack.has_budget
-
-    def scaled(self, factor: float) -> "Targeted":
-        """The same targets, the attack's budget times ``factor``."""
-        return Targeted(self.attack.scaled(factor), self.selector)
+    def judges_itself(self) -> bool:
+        """Where the attack does, and where one class after the other is aimed at."""
+        return self.attack.judges_itself or self.selector == "all"
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """Select, then attack."""

@@ -1,13 +1,17 @@
 """The pointwise worst case over several attacks (Tramèr and Boneh, 2019: "max" over perturbation types)."""
 
+import copy
 import time
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
+from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.losses import margin
@@ -18,6 +22,8 @@ from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 
 __all__ = ["WorstOf"]
+
+_T = TypeVar("_T")
 
 
 class WorstOf(Attack):
@@ -51,15 +57,41 @@ class WorstOf(Attack):
         for name, attack in self.attacks.items():
             if attack.shortest is not None and not attack.has_budget:
                 raise InputError(f"attack {name} has no budget and succeeds at any distance; give it eps")
-        # One budget is that of the ensemble; of several it has none, but each can be scaled.
-        budgets = {(attack.eps, attack.norm) for attack in self.attacks.values()}
-        self.eps, self.norm = budgets.pop() if len(budgets) == 1 else (None, None)
-        self.draws = min(attack.draws for attack in self.attacks.values())
+
+    @property
+    def members(self) -> dict[str, Attack]:
+        """The attacks."""
+        return self.attacks
+
+    @property
+    def eps(self) -> float | None:
+        """That of all the attacks; None where they have several budgets, each of which can be scaled."""
+        return self._budget[0]
+
+    @property
+    def norm(self) -> Norm | Literal["L0"] | None:
+        """That of all the attacks."""
+        return self._budget[1]
 
     @property
     def has_budget(self) -> bool:
         """Whether every attack has one."""
         return all(attack.has_budget for attack in self.attacks.values())
+
+    @property
+    def aim(self) -> str | None:
+        """That of all the attacks; where one of them takes any error, so does the ensemble."""
+        return _shared(attack.aim for attack in self.attacks.values())
+
+    @property
+    def draws(self) -> int:
+        """The fewest of any attack."""
+        return min(attack.draws for attack in self.attacks.values())
+
+    @property
+    def black_box(self) -> bool:
+        """Whether no attack asks for a gradient."""
+        return all(attack.black_box for attack in self.attacks.values())
 
     def run(
         self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
@@ -91,7 +123,7 @@ class WorstOf(Attack):
                 score[left] = torch.maximum(reached, score[left])
         if worst.draws > 1:
             with leaves_no_trace(model):
-                worst = judged_by_fresh_draws(model, worst, y, reach=target is not None)
+                worst = judged_by_fresh_draws(model, worst, y, reach=target is not None or self.reaches)
         return replace(worst, stages=tuple(stages))
 
     @property
@@ -100,17 +132,35 @@ class WorstOf(Attack):
         return all(attack.takes_probabilities for attack in self.attacks.values())
 
     def scaled(self, factor: float) -> "WorstOf":
-        """The same attacks, each with its budget times ``factor``."""
-        return WorstOf({name: attack.scaled(factor) for name, attack in self.attacks.items()})
+        """The same attacks, each with its budget times ``factor``.
+
+        Raises:
+            InputError: an attack without a budget.
+        """
+        other = copy.copy(self)
+        other.attacks = {name: attack.scaled(factor) for name, attack in self.attacks.items()}
+        return other
 
     def perturb(self, goal: Goal, noise: Noise) -> None:
         """Every attack on every sample that ``goal`` pursues: for training, and inside other attacks."""
         everyone = torch.arange(len(goal.x), device=goal.x.device)
         for attack in self.attacks.values():
             own = attack._goal(goal.model, goal.x, goal.y, goal.target, keep_best=attack.judges_itself)
+            own.zero_gradient = torch.zeros_like(everyone, dtype=torch.bool)
             own.draws = max(attack.draws, goal.draws)
             x_adv = attack.perturb(own, noise.select(everyone))
+            goal.zero_gradient[goal.active] |= own.zero_gradient
             goal.logits(attack._found(own)[0] if x_adv is None else x_adv)
+
+    @property
+    def _budget(self) -> tuple[float | None, Norm | Literal["L0"] | None]:
+        return _shared((attack.eps, attack.norm) for attack in self.attacks.values()) or (None, None)
+
+
+def _shared(values: Iterable[_T]) -> _T | None:
+    """The value that all are, None where there are several."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
 def _named(attacks: list[Attack]) -> dict[str, Attack]:
