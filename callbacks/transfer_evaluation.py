@@ -7,12 +7,13 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
 from lightning_adv.asking import predicted
-from lightning_adv.attacks import Attack, SubstituteAttack, leaves_no_trace
+from lightning_adv.attacks import Attack, leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.masking import is_yardstick
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.transfer import TransferredAttack, TransferResult, TransferTally
@@ -127,12 +128,11 @@ class TransferEvaluation(EpochEndEvaluation):
     def _masked(self, row: TransferredAttack, callback: AttackEvaluation) -> list[str]:
         """Attacks on the model itself that this transferred one surpasses."""
         transferred = self.attacks[row.attack]
-        eps, norm = transferred.eps, transferred.norm
         found = []
         for own in callback.result.attacks:
-            comparable = eps is not None and own.eps is not None and own.norm == norm and own.eps >= eps - 1e-9
-            black_box = isinstance(callback.attacks[own.name], SubstituteAttack)
-            if comparable and not black_box and row.robust_accuracy < own.robust_accuracy - TOLERANCE:
+            attack = callback.attacks[own.name]
+            comparable = repr(attack) == repr(transferred) or is_yardstick(attack, transferred)
+            if comparable and row.robust_accuracy < own.robust_accuracy - TOLERANCE:
                 found.append(
                     f"{row.attack} crafted on {row.source} leaves {row.robust_accuracy:.1%} of the images correct, "
                     f"{own.name} on the model itself {own.robust_accuracy:.1%}: its gradients are masked, and its "

@@ -1,22 +1,21 @@
 """Signs that gradients are masked and robust accuracy is overstated (Athalye, Carlini, Wagner, 2018)."""
 
-from lightning_adv.attacks import APGD, PGD, Attack
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lightning_adv.attacks import Attack
 from lightning_adv.results.robustness import AttackRow
 
-__all__ = ["masking_warnings"]
+__all__ = ["is_yardstick", "masking_warnings"]
 
 ZERO_GRADIENT_SHARE = 0.05
 RESTART_GAIN = 0.05
 TOLERANCE = 0.02
 """Accuracy that is left where none should be."""
 
-ONE_STEP_GAP = 0.05
+GAP = 0.05
 FEW_IMAGES = 5
 """Two attacks that end at different maxima may differ by such a share, or by fewer images, without meaning anything."""
-
-ENOUGH_STEPS = 5
-ENOUGH_STEPS_OF_APGD = 20
-"""An iterative attack of fewer steps is no yardstick; APGD goes through several lengths of step first."""
 
 HALF_GREY = 0.5
 """An Linf budget at which every image can be turned into uniform grey."""
@@ -26,6 +25,9 @@ def masking_warnings(
     attacks: dict[str, Attack], rows: list[AttackRow], curves: dict[str, list[tuple[float, float]]]
 ) -> list[str]:
     """Sentences for the reader, none if nothing looks wrong.
+
+    Attacks say themselves what they are (``Attack.covers_ball``, ``black_box``, ``aim``, ...), and ensembles are looked
+    at stage by stage, also inside wrappers.
 
     Args:
         attacks: name to attack.
@@ -39,15 +41,17 @@ def masking_warnings(
                 f"{row.name}: the input gradient was exactly zero for {row.zero_gradient_share:.0%} of the images; "
                 "gradient attacks see nothing there, so this robust accuracy is an upper bound. Use a black-box attack."
             )
-        if (row.restart_gain or 0) > RESTART_GAIN and _reaches_everywhere(attacks[row.name]):
+        if (row.restart_gain or 0) > RESTART_GAIN and attacks[row.name].covers_ball:
             warnings.append(
                 f"{row.name}: restarts after the first took another {row.restart_gain:.1%} of the accuracy; "
                 "the loss surface is rough, more restarts would find more."
             )
-    warnings += _one_step_beats_many(attacks, {row.name: row for row in rows})
+    stages = [stage for row in rows for stage in _stages(row, attacks[row.name])]
+    surprises = (rule(stage, stages) for stage in stages for rule in (_one_step_wins, _black_box_wins))
+    warnings += [surprise for surprise in surprises if surprise]
     for name, points in curves.items():
         eps, accuracy = points[-1]
-        searched = attacks[name].norm == "Linf" and _reaches_everywhere(attacks[name])
+        searched = any(part.norm == "Linf" and part.covers_ball and not part.aim for part in _parts(attacks[name]))
         if searched and eps >= HALF_GREY and accuracy > TOLERANCE:
             warnings.append(
                 f"{name}: {accuracy:.1%} of the images stay correct at eps {eps:g}, where every image can be made "
@@ -56,35 +60,94 @@ def masking_warnings(
     return warnings
 
 
-def _one_step_beats_many(attacks: dict[str, Attack], rows: dict[str, AttackRow]) -> list[str]:
-    """Of the same loss, under the same norm, at no larger eps."""
-    found = []
-    for weak, few in attacks.items():
-        if not isinstance(few, PGD) or few.steps > 1:
+@dataclass(frozen=True)
+class _Stage:
+    """An attack that met all the images, or those that the stages before it left, and what it would have left alone."""
+
+    name: str
+    attack: Attack
+    least: int  # correct at the end, alone on all images: no fewer than withstood it ...
+    most: int  # ... and no more than it did not break
+    samples: int
+    broken: int = 0  # of those that withstood the stages before
+    before: tuple[str, ...] = ()
+
+    def lost_to(self, winner: "_Stage") -> int:
+        """Images that ``winner`` breaks beyond those that this attack breaks, at the least."""
+        return winner.broken if self.name in winner.before else self.least - winner.most
+
+
+def _stages(row: AttackRow, attack: Attack) -> Iterator[_Stage]:
+    if not attack.members:
+        yield _Stage(row.name, attack, row.robust_correct, row.robust_correct, row.samples)
+    done, before = {stage.name: stage for stage in row.stages}, []
+    for name, member in attack.members.items():
+        stage, full = done.get(name), f"{name} of {row.name}"
+        if stage is None or member.members:  # of what an ensemble leaves, each of its members leaves as much
+            left = row.robust_correct if stage is None else stage.attacked - stage.broken
+            yield from (_Stage(full, part, left, row.samples, row.samples) for part in _parts(member))
             continue
-        for strong, many in attacks.items():
-            if not _reaches_everywhere(many) or many.loss != few.loss or many.norm != few.norm or few.eps > many.eps:
-                continue
-            lost = rows[strong].robust_correct - rows[weak].robust_correct
-            gap = lost / rows[strong].samples
-            if gap > ONE_STEP_GAP and lost >= FEW_IMAGES:
-                found.append(
-                    f"{weak} with {few.steps} step(s) leaves {gap:.1%} less accuracy than {strong} with {many.steps}: "
-                    "following the gradient does not help, a sign of masked gradients."
-                )
-    return found
+        start = row.stages[0].attacked
+        counts = (stage.attacked - stage.broken, start - stage.broken, row.samples, stage.broken)
+        yield _Stage(full, member, *counts, tuple(before))
+        before.append(full)
 
 
-def _reaches_everywhere(attack: Attack) -> bool:
-    """Whether it follows the gradient to any point of its ball: where it fails, it is not for want of steps.
+def _parts(attack: Attack) -> Iterator[Attack]:
+    """The attack itself, or every attack of an ensemble, of ensembles in it, too."""
+    if not attack.members:
+        yield attack
+    for member in attack.members.values():
+        yield from _parts(member)
 
-    Attacks that aim at a class, look for the nearest success, ask no gradient or are ensembles fail for other reasons.
-    Under L2 and L1 a random start is never quite left behind.
+
+def is_yardstick(attack: Attack, other: Attack) -> bool:
+    """Whether ``attack``, or one of an ensemble, follows the gradient everywhere to where ``other`` goes without it.
+
+    Under the same norm, at no smaller eps, away from the label or to the class of the same rule, and with no fewer
+    draws of a randomised model: where ``other`` does better, the gradient is to blame.
+
+    Example:
+        >>> from lightning_adv.attacks import FGSM, PGD, Square
+        >>> is_yardstick(PGD(eps=0.1), Square(eps=0.1)), is_yardstick(FGSM(eps=0.1), Square(eps=0.1))
+        (True, False)
     """
-    if isinstance(attack, APGD):
-        return attack.steps >= ENOUGH_STEPS_OF_APGD and not attack.targets
-    if not isinstance(attack, PGD) or attack.steps < ENOUGH_STEPS:
-        return False
-    clean = attack.start == "clean"
-    way = attack.eps if clean else 2 * attack.eps
-    return (clean or attack.norm == "Linf") and attack.steps * attack.step_size >= way - 1e-9
+    return any(_follows(part, other) for part in _parts(attack))
+
+
+def _follows(attack: Attack, other: Attack) -> bool:
+    alike = (attack.norm, attack.aim) == (other.norm, other.aim) and attack.draws >= other.draws
+    return attack.covers_ball and alike and other.eps is not None and attack.eps >= other.eps - 1e-9
+
+
+def _one_step_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
+    """Over many along the gradient of the same loss."""
+    attack = winner.attack
+    if attack.steps != 1 or attack.black_box:
+        return None
+    losers = [each for each in stages if _follows(each.attack, attack) and each.attack.loss == attack.loss]
+    meaning = "following the gradient does not help, a sign of masked gradients."
+    return _sentence(f"{winner.name} with {attack.steps} step(s)", winner, losers, meaning)
+
+
+def _black_box_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
+    """Over many steps along the gradient of whatever loss."""
+    if not winner.attack.black_box:
+        return None
+    losers = [each for each in stages if _follows(each.attack, winner.attack)]
+    meaning = "the gradient leads nowhere, a sign of masked gradients, and what they leave is an upper bound."
+    return _sentence(f"{winner.name}, a black box,", winner, losers, meaning)
+
+
+def _sentence(who: str, winner: _Stage, losers: list[_Stage], meaning: str) -> str | None:
+    """What stands out most; None where nothing does."""
+    loser = max(losers, key=lambda each: each.lost_to(winner), default=None)
+    if loser is None:
+        return None
+    lost, whom = loser.lost_to(winner), f"{loser.name} with {loser.attack.steps}"
+    gap = lost / loser.samples
+    if gap <= GAP or lost < FEW_IMAGES:
+        return None
+    if loser.name in winner.before:
+        return f"{who} breaks {gap:.1%} of the images after {whom} has failed: {meaning}"
+    return f"{who} leaves {gap:.1%} less accuracy than {whom}: {meaning}"

@@ -94,6 +94,14 @@ def test_masked_gradients_are_told_in_both_sections_whatever_the_order(transfer_
     assert run.callback_metrics["val/transfer/robust_accuracy"] < run.callback_metrics["val/own/robust_accuracy"]
 
 
+def test_one_step_on_the_model_itself_is_no_yardstick_for_many_on_a_source_like_it():
+    own = AttackEvaluation({"own": FGSM(eps=0.12)})
+    callback = TransferEvaluation({"twin": trained()}, {"pgd": PGD(eps=0.12, steps=20)})
+    run = evaluated(own, callback)
+    assert not callback.result.warnings
+    assert run.callback_metrics["val/transfer/robust_accuracy"] < run.callback_metrics["val/own/robust_accuracy"] - 0.02
+
+
 def test_honest_gradients_raise_no_warning():
     own = AttackEvaluation({"own": PGD(eps=0.12, steps=5)})
     callback = TransferEvaluation({"linear": source()}, ATTACKS)
