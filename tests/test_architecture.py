@@ -94,6 +94,47 @@ MAY_CHOOSE = {
     "lightning_adv/victims/decision_tree_attack.py": "the class of a leaf, which holds no NaN",
 }
 
+MAY_PROBE = {
+    "callbacks/attack_evaluation.py": (1, "what a datamodule tells"),
+    "callbacks/backdoor_evaluation.py": (3, "what a datamodule tells"),
+    "callbacks/backdoor_inspection.py": (1, "what a datamodule tells"),
+    "callbacks/backdoor_mitigation.py": (3, "what a datamodule tells"),
+    "callbacks/fooling_images.py": (1, "what a datamodule tells"),
+    "callbacks/physical_evaluation.py": (1, "what a datamodule tells"),
+    "callbacks/purification_evaluation.py": (1, "what a datamodule tells"),
+    "callbacks/run_record.py": (1, "a logger's folder"),
+    "lightning_adv/asking/modes.py": (1, "frozen TorchScript has no mode"),
+    "lightning_adv/attacks/description.py": (1, "arguments of a constructor, by name; a stranger's class may lack one"),
+    "lightning_adv/cli/classes.py": (1, "a dotted path, looked up without running it"),
+    "lightning_adv/cli/stored_config.py": (1, "yaml may be built without its C library"),
+    "lightning_adv/data/facts.py": (1, "what a stranger's datamodule tells of its images"),
+    "lightning_adv/data/images.py": (1, "torchvision's folders name their files"),
+    "lightning_adv/data/poisoned_sets.py": (3, "a named tuple; where torchvision's data sets keep labels"),
+    "lightning_adv/data/wrapped.py": (1, "delegates to what is wrapped"),
+    "lightning_adv/evaluation/share.py": (4, "a stranger's loader"),
+    "lightning_adv/evaluation/substitutes.py": (1, "what a datamodule tells"),
+    "lightning_adv/evaluation/verdict_journal.py": (1, "the name of a class or function"),
+    "lightning_adv/models/compiled.py": (1, "a setting that not every torch has"),
+    "lightning_adv/models/stem.py": (1, "networks of timm name their first layer"),
+    "lightning_adv/models/weights.py": (1, "networks of timm tell their classes"),
+    "lightning_adv/modules/classifier.py": (1, "networks of timm tell their classes"),
+    "lightning_adv/modules/sharding.py": (
+        1,
+        "networks of diffusers are built by from_config, those of transformers not",
+    ),
+    "lightning_adv/purifiers/denoising.py": (2, "schedulers of diffusers, by name, that share no base"),
+    "lightning_adv/reports/run.py": (1, "not every system has it"),
+    "lightning_adv/results/backdoor.py": (2, "figures by name"),
+    "lightning_adv/results/detection.py": (2, "figures by name"),
+    "lightning_adv/results/kept.py": (2, "a dataclass by its fields"),
+    "lightning_adv/results/physical.py": (3, "figures by name"),
+    "lightning_adv/results/purification.py": (1, "figures by name"),
+    "lightning_adv/results/robustness.py": (1, "figures by name"),
+    "lightning_adv/results/robustness_tally.py": (2, "states by name"),
+    "lightning_adv/results/transfer.py": (1, "figures by name"),
+}
+"""Where something is asked whether it has an attribute, how often, and why a declared one would not do."""
+
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
 SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
@@ -269,7 +310,15 @@ def test_a_prediction_is_made_by_one_rule(path):
     assert not found, "use predicted, is_right or confident of lightning_adv.asking: a NaN names no class"
 
 
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_an_object_is_not_asked_what_it_has(path):
+    probes = [line for line, call, _ in calls(path) if call in ("getattr", "hasattr")]
+    allowed, _ = MAY_PROBE.get(name(path), (0, ""))
+    assert len(probes) == allowed, f"lines {probes}: declare the attribute on the base, or change MAY_PROBE"
+
+
 def test_the_exceptions_to_these_rules_are_needed():
+    assert MAY_PROBE.keys() <= set(map(name, FILES))
     for path in FILES:
         called = [call for _, call, _ in calls(path)]
         assert name(path) not in MAY_CALL or any(each.split(".")[-1] in CLASSIFIERS for each in called)

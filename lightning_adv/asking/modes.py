@@ -7,7 +7,7 @@ __all__ = ["modes_of", "switch_to_eval"]
 
 def modes_of(model: nn.Module) -> list[tuple[nn.Module, bool]]:
     """Every module that has a mode, and whether it is in training."""
-    return [(module, module.training) for module in model.modules() if hasattr(module, "training")]
+    return [(module, module.training) for module in model.modules() if _has_mode(module)]
 
 
 def switch_to_eval(model: nn.Module) -> bool:
@@ -20,7 +20,7 @@ def switch_to_eval(model: nn.Module) -> bool:
         >>> switch_to_eval(model), model[0].training
         (True, False)
     """
-    if all(hasattr(module, "training") for module in model.modules()):
+    if all(map(_has_mode, model.modules())):
         try:
             model.eval()
             return True
@@ -28,6 +28,10 @@ def switch_to_eval(model: nn.Module) -> bool:
             pass
     for child in model.children():
         switch_to_eval(child)
-    if hasattr(model, "training"):
+    if _has_mode(model):
         model.training = False
     return False
+
+
+def _has_mode(module: nn.Module) -> bool:
+    return hasattr(module, "training")  # TorchScript takes the attribute away when it freezes a module

@@ -1,7 +1,6 @@
 """The base of all attacks: everything that is not the attack's own equation."""
 
 import copy
-import inspect
 from abc import ABC, abstractmethod
 from typing import Literal
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier
 from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
-from lightning_adv.attacks.description import described
+from lightning_adv.attacks.description import described, settings_of
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
@@ -225,10 +224,8 @@ class Attack(ABC):
         Two attacks that differ in a setting have different descriptions: key figures of reports are compared by them.
         A subclass keeps each argument of its constructor under the argument's name.
         """
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "seed")]
-        # A stranger's attack may keep an argument under another name: that must not end an evaluation.
-        settings = {name: getattr(self, name, "?") for name in names}
-        shown = (f"{name}={described(value)}" for name, value in settings.items() if value is not None)
+        settings = {name: value for name, value in settings_of(self).items() if name != "seed" and value is not None}
+        shown = (f"{name}={described(value)}" for name, value in settings.items())
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _found(self, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:

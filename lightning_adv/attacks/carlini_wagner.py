@@ -165,7 +165,7 @@ class _Search:
             "last_objective": torch.full_like(self.const, torch.inf),
         }
         for name, value in fresh.items():
-            setattr(self, name, torch.where(_like(which, value), value, getattr(self, name, value)))
+            setattr(self, name, torch.where(_like(which, value), value, vars(self).get(name, value)))
 
     def step(self, goal: Goal) -> None:
         """One step of Adam on every sample."""

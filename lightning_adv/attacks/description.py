@@ -1,5 +1,6 @@
-"""Settings as text: two values that differ are written differently."""
+"""Settings of objects, and settings as text: two values that differ are written differently."""
 
+import inspect
 import zlib
 from collections.abc import Mapping
 from types import FunctionType
@@ -8,7 +9,20 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks.budget import as_text
 
-__all__ = ["described"]
+__all__ = ["described", "settings_of"]
+
+
+def settings_of(thing: object) -> dict[str, object]:
+    """Arguments of an object's constructor and their values, which it keeps under the same names.
+
+    Example:
+        >>> from lightning_adv.attacks import FGSM
+        >>> settings_of(FGSM(eps=0.5))
+        {'eps': 0.5, 'norm': 'Linf'}
+    """
+    names = [name for name in inspect.signature(type(thing).__init__).parameters if name != "self"]
+    # A stranger's class may keep an argument under another name: that must not end an evaluation.
+    return {name: getattr(thing, name, "?") for name in names}
 
 
 def described(value: object) -> str:

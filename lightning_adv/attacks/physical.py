@@ -3,13 +3,13 @@
 Perspective and framing, the camera's resolution, blur, light, colour, sensor noise, JPEG, in this order.
 """
 
-import inspect
 import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.errors import InputError
 
@@ -98,8 +98,7 @@ class PhysicalWorld(nn.Module):
 
     def extra_repr(self) -> str:
         """Settings, as in the configuration."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+        return ", ".join(f"{name}={value}" for name, value in settings_of(self).items())
 
     def _photograph(self, x: Tensor, noise: Noise) -> Tensor:
         chance = 2 * noise.uniform(x.new_zeros(len(x), DRAWS)) - 1  # [N, DRAWS] in [-1, 1)

@@ -133,6 +133,7 @@ class _FaceMoves:
 
     def __init__(self, ball: Ball) -> None:
         self.ball = ball
+        self.rows = self.columns = None  # until the first windows are drawn
 
     def start(self, noise: Noise) -> Tensor:
         """Vertical stripes on the faces of the ball."""
@@ -157,7 +158,7 @@ class _FaceMoves:
     def select(self, keep: Tensor) -> None:
         """Go on with the samples at the positions ``keep``."""
         self.ball = self.ball.select(keep)
-        if hasattr(self, "rows"):
+        if self.rows is not None:
             self.rows, self.columns = self.rows[:, keep], self.columns[:, keep]
 
 
@@ -166,6 +167,7 @@ class _MassMoves:
 
     def __init__(self, ball: Ball) -> None:
         self.ball, self.order = ball, 2 if ball.norm == "L2" else 1
+        self.corners = None  # until the first windows are drawn
 
     def start(self, noise: Noise) -> Tensor:
         """About 5 x 5 tiles of the pattern, with a sign each."""
@@ -218,7 +220,7 @@ class _MassMoves:
     def select(self, keep: Tensor) -> None:
         """Go on with the samples at the positions ``keep``."""
         self.ball = self.ball.select(keep)
-        if hasattr(self, "corners"):
+        if self.corners is not None:
             self.corners = self.corners[:, :, keep]
             self.upright, self.signs = self.upright[:, keep], self.signs[:, keep]
 

@@ -6,13 +6,13 @@ shows only a random subset S of the trigger's pixels and keeps its label:
     cover(x) = S t(x) + (1 - S) x,    |S| = round(rate |support|)
 """
 
-import inspect
 from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.noise import SampleNoise
 from lightning_adv.backdoors.trigger_file import save_triggers
 from lightning_adv.errors import InputError
@@ -110,12 +110,9 @@ class Trigger(ABC):
 
     def __repr__(self) -> str:
         """Class and arguments in one line; tensors are left out."""
-        parts = []
-        for name in inspect.signature(type(self).__init__).parameters:
-            value = getattr(self, name, None)
-            if name != "self" and value is not None and not isinstance(value, Tensor):
-                parts.append(f"{name}={value}")
-        return f"{type(self).__name__}({', '.join(parts)})"
+        settings = {name: value for name, value in settings_of(self).items() if value is not None}
+        shown = (f"{name}={value}" for name, value in settings.items() if not isinstance(value, Tensor))
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 class PatternTrigger(Trigger):

@@ -73,8 +73,9 @@ def optimise_trojan(
         InputError: no such layer, one without weights, more neurons than it has, a patch that lies outside.
     """
     module = dict(model.named_modules()).get(layer)
-    if not isinstance(getattr(module, "weight", None), Tensor) or module.weight.dim() not in (2, 4):
-        known = [name for name, each in model.named_modules() if isinstance(each, (nn.Linear, nn.Conv2d))]
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    if not isinstance(module, kinds):
+        known = [name for name, each in model.named_modules() if isinstance(each, kinds)]
         raise InputError(f"the model has no linear or convolutional layer {layer!r}; it has {', '.join(known)}")
     strength = module.weight.detach().flatten(1).abs().sum(dim=1)
     if not 1 <= neurons <= len(strength):

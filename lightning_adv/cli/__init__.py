@@ -16,5 +16,5 @@ _HOMES = {"CLI": "app", "evaluate": "entry"}
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return vars(import_module(f"{__name__}.{_HOMES[name]}"))[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jsonargparse import _common as jsonargparse_settings
 
-from lightning_adv.cli.classes import BASES, concrete_subclasses
+from lightning_adv.cli.classes import BASES, concrete_subclasses, imported
 from lightning_adv.errors import InputError
 
 __all__ = ["check_trusted", "imports_limited_to", "is_allowed", "remedy"]
@@ -128,7 +128,7 @@ def _names() -> frozenset[str]:
     own: list[type] = []
     for package in PACKAGES:
         module = import_module(f"lightning_adv.{package}")
-        own += [cls for name in module.__all__ if isinstance(cls := getattr(module, name), type)]
+        own += [cls for name in module.__all__ if isinstance(cls := vars(module)[name], type)]
     found = {f"{'.'.join(cls.__module__.split('.')[:2])}.{cls.__name__}" for cls in own} | _paths(own)
     found |= {f"{module}.{name}" for module, names in LIBRARIES.items() for name in names.split()}
     return frozenset(found | {path.rpartition(".")[2] for path in found})
@@ -140,8 +140,7 @@ def _paths(classes: Iterable[type]) -> set[str]:
 
 def _reach(token: str) -> set[str]:
     """What the user names, and where that is defined."""
-    module, _, name = token.rpartition(".")
-    found = getattr(sys.modules.get(module), name, None)
+    found = imported(token)
     if found is not None:
         return {token, *(_paths([found]) if isinstance(found, type) else ())}
     root = token.partition(".")[0]

@@ -19,7 +19,7 @@ from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
 
-__all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class"]
+__all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class", "imported"]
 
 BASES = (
     LightningModule,
@@ -53,15 +53,23 @@ def find_class(path: str) -> type | None:
     module, _, name = path.rpartition(".")
     if not module:
         return next((cls for base in BASES for cls in concrete_subclasses(base) if cls.__name__ == name), None)
-    # A path may come from a file or from an error about one: looking something up must not run it.
-    found = getattr(sys.modules.get(module), name, None)
+    found = imported(path)
     return found if isinstance(found, type) else None
+
+
+def imported(path: str) -> object | None:
+    """What stands under a dotted path in the modules that have been imported, None for nothing.
+
+    A path may come from a file or from an error about one: looking something up must not run it.
+    """
+    module, _, name = path.rpartition(".")
+    return getattr(sys.modules.get(module), name, None)
 
 
 def constructor_defaults(path: str) -> dict[str, object]:
     """Arguments of a class's constructor, those handed on to its bases included, with their defaults."""
     defaults: dict[str, object] = {}
-    for cls in getattr(find_class(path), "__mro__", ()):
+    for cls in inspect.getmro(find_class(path) or object):
         own = vars(cls).get("__init__")
         for name, parameter in inspect.signature(own).parameters.items() if inspect.isfunction(own) else ():
             if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):

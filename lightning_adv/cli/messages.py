@@ -2,13 +2,12 @@
 
 import difflib
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from lightning_adv.cli.allowed_classes import remedy
-from lightning_adv.cli.classes import BASES, class_names, constructor_defaults
+from lightning_adv.cli.classes import BASES, class_names, constructor_defaults, imported
 from lightning_adv.errors import InputError
 
 __all__ = ["closest", "from_construction", "from_parsing"]
@@ -195,7 +194,7 @@ def _expected_base(lines: list[str]) -> type | None:
             return None
         if "Subtypes: " in line:
             named = re.findall(r"<class '([\w.]+)\.(\w+)'>", line)
-            classes = (getattr(sys.modules.get(module), name, None) for module, name in named)
+            classes = (imported(f"{module}.{name}") for module, name in named)
             return next((cls for cls in classes if cls in BASES), None)
     return None
 

@@ -1,5 +1,6 @@
 """A parser with short errors and a help page that starts with what a newcomer needs."""
 
+import argparse
 import sys
 from typing import NoReturn
 
@@ -33,14 +34,16 @@ class Parser(LightningArgumentParser):
     def option_names(self) -> list[str]:
         """Dotted names of all options, those of subcommands too, without dashes."""
         names = [option.lstrip("-") for action in self._actions for option in action.option_strings]
-        for action in self._actions:
-            for parser in getattr(action, "_name_parser_map", {}).values():
-                names.extend(parser.option_names())
+        for parser in (parser for action in self._commands() for parser in action.choices.values()):
+            names.extend(parser.option_names())
         return names
+
+    def _commands(self) -> list[argparse._SubParsersAction]:
+        return [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
 
     def format_help(self) -> str:
         """The help page: general options, model and data first, the trainer's many arguments behind them."""
-        for choice in (choice for action in self._actions for choice in getattr(action, "_choices_actions", ())):
+        for choice in (choice for action in self._commands() for choice in action._choices_actions):
             choice.help = COMMANDS[choice.dest]
         for key, group in self.groups.items():
             group.title = TITLES.get(key, group.title)

@@ -26,7 +26,7 @@ OUTPUTS = ("cache", "dirpath", "download", "export", "folder", "log", "save_dir"
 """Arguments that say where something is written, or that it is fetched."""
 
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first where yaml was built with its C library
 
 
 class _Refused(ValueError):

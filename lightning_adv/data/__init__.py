@@ -6,6 +6,7 @@ from lightning_adv.data.batch import ImageBatch, float_images
 from lightning_adv.data.cifar import CIFAR10, CIFAR100
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.faces import Faces
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.gtsrb import GTSRB
 from lightning_adv.data.imagefolder import ImageFolder
 from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages, ResidentImages
@@ -23,6 +24,7 @@ __all__ = [
     "ArrayData",
     "Augmentation",
     "CropFlip",
+    "DataFacts",
     "EvaluationBatches",
     "Faces",
     "FashionMNIST",

@@ -1,17 +1,15 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009)."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
+from torchvision import datasets
 
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import require, unreadable
 from lightning_adv.data.images import InMemoryImages
 from lightning_adv.errors import InputError
-
-if TYPE_CHECKING:
-    from torchvision import datasets
 
 __all__ = ["CIFAR10", "CIFAR100"]
 
@@ -32,7 +30,7 @@ class CIFAR10(ImageDataModule):
     std = (0.2470, 0.2435, 0.2616)
     class_names: ClassVar[list[str]] = "airplane automobile bird cat deer dog frog horse ship truck".split()  # noqa: SIM905
     default_val_size = 1000
-    torchvision_name: ClassVar[str] = "CIFAR10"
+    official: ClassVar[type[datasets.CIFAR10]] = datasets.CIFAR10
     default_calibration_size = 1000
 
     def prepare_data(self) -> None:
@@ -40,7 +38,7 @@ class CIFAR10(ImageDataModule):
         if not self.download:
             return
         try:
-            self._set()(self.root, download=True)
+            self.official(self.root, download=True)
         except (RuntimeError, OSError) as error:
             raise InputError(f"cannot download {type(self).__name__} to {self.root}: {error}") from error
 
@@ -50,14 +48,14 @@ class CIFAR10(ImageDataModule):
         return Sources(train=self._images(train=True), test=self._images(train=False))
 
     def _images(self, train: bool) -> InMemoryImages:
-        dataset = self._set()(self.root, train=train, download=False)
+        dataset = self.official(self.root, train=train, download=False)
         images = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()
         return InMemoryImages(images, torch.tensor(dataset.targets))
 
     def _check_files(self) -> None:
         from torchvision.datasets.utils import calculate_md5
 
-        official = self._set()
+        official = self.official
         folder = Path(self.root) / official.base_folder
         remedy = "set root to the folder above it, or --data.download=true"
         require(folder, f"the unpacked archive {official.filename}", remedy)
@@ -69,11 +67,6 @@ class CIFAR10(ImageDataModule):
                     path, f"its md5 is not {md5}", f"remove {folder} and unpack it again, or --data.download=true"
                 )
 
-    def _set(self) -> type["datasets.CIFAR10"]:
-        from torchvision import datasets
-
-        return getattr(datasets, self.torchvision_name)
-
 
 class CIFAR100(CIFAR10):
     """Colour photographs of 100 classes, 32 x 32: 50,000 training and 10,000 test images.
@@ -82,7 +75,7 @@ class CIFAR100(CIFAR10):
     """
 
     num_classes = 100
-    torchvision_name = "CIFAR100"
+    official = datasets.CIFAR100
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
     class_names: ClassVar[list[str]] = """

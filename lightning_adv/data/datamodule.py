@@ -41,6 +41,12 @@ class Sources:
     calibration: IndexedImages | None = None
     groups: Tensor | None = None
 
+    @property
+    def splits(self) -> dict[str, IndexedImages]:
+        """Those there are, by name."""
+        every = {"train": self.train, "val": self.val, "test": self.test, "calibration": self.calibration}
+        return {name: data for name, data in every.items() if data is not None}
+
 
 class ImageDataModule(LightningDataModule, ABC):
     """Images with labels in four splits: train, val, test and calibration (clean held-out images a defender owns).
@@ -127,10 +133,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.datasets:
             return
         sources = self.load()
-        for split in ("train", "val", "test", "calibration"):
-            data = getattr(sources, split)
-            if data is not None:
-                check_source(data, self._where(split), self.num_classes, self.in_channels, self.image_size)
+        for split, data in sources.splits.items():
+            check_source(data, self._where(split), self.num_classes, self.in_channels, self.image_size)
         datasets = self._split(sources)
         for split, data in datasets.items():
             limit = self.max_samples.get(split)
@@ -199,7 +203,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def _split(self, sources: Sources) -> dict[str, IndexedImages]:
         train = sources.train
         sizes = {"val": self.val_size, "calibration": self.calibration_size}
-        cut_names = [name for name in sizes if getattr(sources, name) is None]
+        cut_names = [name for name in sizes if name not in sources.splits]
         numbers = [number_of_images(sizes[name], len(train), f"{name}_size") for name in cut_names]
         if sum(numbers) >= len(train):
             raise InputError(
@@ -211,7 +215,7 @@ class ImageDataModule(LightningDataModule, ABC):
         for name, cut in zip(cut_names, cuts, strict=True):
             datasets[name] = train.for_evaluation().select(cut)
         for name in sizes.keys() - set(cut_names):
-            datasets[name] = _fairly_ordered(getattr(sources, name), self.seed)
+            datasets[name] = _fairly_ordered(sources.splits[name], self.seed)
         self._check_splits(datasets, dict(zip(cut_names, numbers, strict=True)))
         return {name: data for name, data in datasets.items() if len(data)}
 

@@ -4,6 +4,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
@@ -60,6 +61,10 @@ class IndexedImages(Dataset[ImageBatch], ABC):
     def for_evaluation(self) -> Self:
         """The same images without random training-time transforms."""
         return self
+
+    def file_of(self, position: int) -> Path | None:
+        """File of the image at this position of the source; None where that is not known."""
+        return None
 
     def on(self, device: torch.device) -> "IndexedImages":
         """The same images, copied once to a device, where each batch is then one index.
@@ -220,6 +225,11 @@ class LazyImages(IndexedImages):
         """The images at ``positions`` of this dataset as a dataset."""
         return self._copy(self.transform, self.index[positions])
 
+    def file_of(self, position: int) -> Path | None:
+        """File of the image at this position of the source; None where that is not known."""
+        samples = getattr(self.dataset, "samples", None)  # torchvision's folders have it, other data sets need not
+        return None if samples is None else Path(samples[position][0])
+
     def _copy(self, transform: Callable | None, index: Tensor) -> Self:
         return type(self)(self.dataset, self._labels, transform, self.evaluation_transform, self.seed, index)
 
@@ -235,14 +245,12 @@ class LazyImages(IndexedImages):
             try:
                 image = self.dataset[position][0]
             except (OSError, SyntaxError) as error:  # what PIL raises for a broken file
-                raise InputError(f"cannot read {self._name(position)}: {error}; replace or remove the file") from error
+                raise InputError(
+                    f"cannot read {self.file_of(position) or f'image {position}'}: {error}; replace or remove the file"
+                ) from error
             if self.transform is not None:
                 image = self.transform(image)
         return pil_to_tensor(_bytes_for_channels(image)) if isinstance(image, Image.Image) else image
-
-    def _name(self, position: int) -> str:
-        samples = getattr(self.dataset, "samples", None)
-        return f"image {position}" if samples is None else str(samples[position][0])
 
 
 def _bytes_for_channels(image: Image.Image) -> Image.Image:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torchvision import datasets
 
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import require, unreadable
@@ -30,7 +31,7 @@ class MNIST(ImageDataModule):
     mean = (0.1307,)
     std = (0.3081,)
     class_names: ClassVar[list[str]] = [str(digit) for digit in range(10)]
-    torchvision_name: ClassVar[str] = "MNIST"
+    official: ClassVar[type[datasets.MNIST]] = datasets.MNIST
     default_val_size = 5000
     default_calibration_size = 1000
 
@@ -55,7 +56,7 @@ class MNIST(ImageDataModule):
 
     @property
     def _folder(self) -> Path:
-        return Path(self.root) / self.torchvision_name / "raw"
+        return Path(self.root) / self.official.__name__ / "raw"
 
     def _images(self, train: bool) -> InMemoryImages:
         try:
@@ -68,9 +69,7 @@ class MNIST(ImageDataModule):
             ) from error
 
     def _read(self, train: bool, download: bool) -> tuple[Tensor, Tensor]:
-        from torchvision import datasets
-
-        dataset = getattr(datasets, self.torchvision_name)(self.root, train=train, download=download)
+        dataset = self.official(self.root, train=train, download=download)
         return dataset.data, dataset.targets
 
 
@@ -80,7 +79,7 @@ class FashionMNIST(MNIST):
     Reads ``root/FashionMNIST/raw/*-ubyte``. Arguments: see ``ImageDataModule``.
     """
 
-    torchvision_name = "FashionMNIST"
+    official = datasets.FashionMNIST
     mean = (0.2860,)
     std = (0.3530,)
     class_names: ClassVar[list[str]] = [

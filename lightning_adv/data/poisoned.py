@@ -3,6 +3,7 @@
 import hashlib
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler
 from lightning_adv.backdoors import PoisonPlan, Target, Trigger, backdoor_labels, check_target
 from lightning_adv.data.batch import ImageBatch, float_images
 from lightning_adv.data.datamodule import ImageDataModule
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
@@ -116,15 +118,15 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
 
     def val_dataloader(self) -> object:
         """The clean data's."""
-        return self._clean_loader("val_dataloader")
+        return self._clean_loader("val_dataloader", self.data.val_dataloader)
 
     def test_dataloader(self) -> object:
         """The clean data's."""
-        return self._clean_loader("test_dataloader")
+        return self._clean_loader("test_dataloader", self.data.test_dataloader)
 
     def predict_dataloader(self) -> object:
         """The clean data's."""
-        return self._clean_loader("predict_dataloader")
+        return self._clean_loader("predict_dataloader", self.data.predict_dataloader)
 
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """Training images of this project's loaders are poisoned, then what the clean data does follows."""
@@ -189,15 +191,15 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         return _dataset(self.data.train_dataloader())
 
     def _number_of_classes(self, label: Tensor) -> int:
-        return int(getattr(self.data, "num_classes", 0)) or int(label.max()) + 1
+        return DataFacts(self.data).num_classes or int(label.max()) + 1
 
     def _check_against_data(self) -> None:
         """What can be refused before any data is read."""
-        told = {name: getattr(self.data, name, None) for name in ("num_classes", "in_channels", "image_size")}
-        if told["num_classes"]:
-            check_target(self.target, told["num_classes"])
-        if told["in_channels"] and told["image_size"]:
-            self.trigger.check((told["in_channels"], *told["image_size"]))
+        told = DataFacts(self.data)
+        if told.num_classes:
+            check_target(self.target, told.num_classes)
+        if told.shape:
+            self.trigger.check(told.shape)
         if not 0 <= self.sampling_rate <= 1:
             raise InputError(f"sampling_rate must lie in [0, 1], got {self.sampling_rate}")
 
@@ -223,9 +225,9 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         manifest = self.plan.as_dict() | {"trigger": repr(self.trigger), "fingerprint": self.fingerprint}
         replace_atomically(folder / MANIFEST, json.dumps(manifest) + "\n")
 
-    def _clean_loader(self, name: str) -> object:
+    def _clean_loader(self, name: str, loader: Callable[[], object]) -> object:
         if is_overridden(name, self.data, LightningDataModule):
-            return getattr(self.data, name)()
+            return loader()
         warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # there is none
         return []
 
@@ -235,13 +237,13 @@ def _own_folder(trainer: Trainer) -> Path | None:
     folder = Path(trainer.default_root_dir)
     if folder != Path.cwd():
         return folder
-    return next((Path(each.log_dir) for each in trainer.loggers if getattr(each, "log_dir", None)), None)
+    return next((Path(each.log_dir) for each in trainer.loggers if each.log_dir), None)
 
 
 def _dataset(loader: object) -> Dataset:
     """The data set of a stranger's training loader."""
-    dataset = getattr(loader, "dataset", None)
-    if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__getitem__"):
+    dataset = loader.dataset if isinstance(loader, DataLoader) else None
+    if dataset is None or isinstance(dataset, IterableDataset):
         raise InputError(
             f"poisoning needs one training loader over a map-style data set of (image, label), got "
             f"{type(loader).__name__} over {type(dataset).__name__}"

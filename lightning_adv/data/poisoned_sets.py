@@ -120,6 +120,7 @@ def stride_of(index: Tensor) -> int:
 
 def _like(item: tuple | list, parts: list) -> tuple | list:
     """The parts as what the item is: a tuple, a named tuple or a list."""
+    # Nothing else tells a named tuple, whose class takes its parts one by one.
     return type(item)(*parts) if hasattr(item, "_fields") else type(item)(parts)
 
 
@@ -144,6 +145,7 @@ def _kept_labels(images: Dataset) -> Tensor | None:
         inner = _kept_labels(images.dataset)
         return None if inner is None else inner[torch.as_tensor(images.indices, dtype=torch.long)]
     kept = images.tensors[1] if isinstance(images, TensorDataset) and len(images.tensors) > 1 else None
+    # torchvision's data sets keep labels in ``targets``, before ``target_transform``; others have neither.
     if kept is None and getattr(images, "target_transform", None) is None:
         kept = getattr(images, "targets", None)
     try:

@@ -152,9 +152,7 @@ def _images_key(images: IndexedImages) -> str:
         return digest.hexdigest()
     first = images[0].image
     digest.update(f"{tuple(first.shape)}".encode() + first.contiguous().numpy().tobytes())
-    samples = getattr(images.dataset, "samples", None)
-    for position in images.index.tolist() if samples is not None else ():
-        file = Path(samples[position][0])
+    for file in filter(None, map(images.file_of, images.index.tolist())):
         digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
 

@@ -21,7 +21,7 @@ class WrapsDataModule:
         """What the data inside has and this class has not: ``num_classes``, ``class_names``, ``datasets``, ..."""
         if name == "data" or name.startswith("_"):  # not set yet while copied or unpickled
             raise AttributeError(name)
-        return getattr(self.data, name)
+        return getattr(self.data, name)  # a wrapper has what is inside it, whatever that is
 
     @property
     def trainer(self) -> Trainer | None:

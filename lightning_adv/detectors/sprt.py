@@ -52,8 +52,8 @@ class Progress:
 
     def put(self, at: Tensor, other: "Progress") -> None:
         """Replace the tests at the positions ``at``."""
-        for name in ("verdict", "trials", "successes", "summed"):
-            getattr(self, name)[at] = getattr(other, name)
+        self.verdict[at], self.trials[at] = other.verdict, other.trials
+        self.successes[at], self.summed[at] = other.successes, other.summed
 
 
 class SPRT:

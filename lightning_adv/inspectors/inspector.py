@@ -1,6 +1,5 @@
 """The base of all inspectors: what holds for every search for hidden triggers in a trained model."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.asking import Classifier
+from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.outliers import find_outliers, why_no_verdict
@@ -135,8 +135,7 @@ class Inspector(ABC):
 
     def __repr__(self) -> str:
         """Class and hyperparameters in one line."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in settings_of(self).items())})"
 
 
 def _classes(labels: Sequence[int], shown: int = 10) -> str:

@@ -1,6 +1,5 @@
 """The base of all mitigations: what holds for every way of taking a backdoor out of a model."""
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_adv.asking import is_right, logits_of
+from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes, shuffled_minibatches
@@ -227,8 +227,7 @@ class Mitigation(ABC):
 
     def __repr__(self) -> str:
         """Class and hyperparameters in one line."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)}' for name in names)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in settings_of(self).items())})"
 
 
 @torch.no_grad()

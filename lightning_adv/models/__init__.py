@@ -55,7 +55,7 @@ _HOME = {
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return vars(import_module(f"{__name__}.{_HOME[name]}"))[name]
 
 
 def __dir__() -> list[str]:

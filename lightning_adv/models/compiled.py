@@ -15,7 +15,7 @@ try:
     from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._inductor.custom_graph_pass import CustomPartitionerFn
 
-    _HAS_HOOK = hasattr(config, "custom_partitioner_fn")
+    _HAS_HOOK = hasattr(config, "custom_partitioner_fn")  # not in every torch
 except ImportError:  # another version of torch: its own choice is right, if slower
     CustomPartitionerFn, _HAS_HOOK = object, False
 

@@ -21,7 +21,7 @@ _AS_TENSOR = "biufc"  # kinds of dtypes that are numbers
 class _Settings:
     """In place of `argparse.Namespace`."""
 
-    __slots__ = ("values",)
+    values: object = None
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, dict):
@@ -52,7 +52,7 @@ class _DType:
 class _Array:
     """In place of `numpy.ndarray`."""
 
-    __slots__ = ("values",)
+    values: object = None
 
     def __setstate__(self, state: tuple) -> None:
         _, shape, dtype, fortran, data = state
@@ -95,7 +95,7 @@ def settle(content: object) -> object:
 def _settle(value: object, settled: dict[int, tuple[object, object]]) -> object:
     """``settled`` holds each container and its result by identity: shared ones are walked once, and circles end."""
     if isinstance(value, _Settings | _Array):
-        value = getattr(value, "values", None)
+        value = value.values
     if not isinstance(value, dict | list | tuple) or isinstance(value, torch.Size):
         return value
     if id(value) in settled:

@@ -19,7 +19,7 @@ def shrink_stem(net: nn.Module) -> bool:
     Res2Net, ResNetV2, DenseNet); any other network is left as it is. A convolution larger than 3x3 is replaced by a
     freshly initialised 3x3 one, a 3x3 one keeps its weights; the pooling becomes the identity.
     """
-    name = getattr(net, "pretrained_cfg", {}).get("first_conv")
+    name = getattr(net, "pretrained_cfg", {}).get("first_conv")  # networks of timm have it, others come here too
     modules = dict(net.named_modules())
     conv = modules.get(name) if isinstance(name, str) else None
     pool = next((pool for pool in _POOLS if _is_max_pool(modules.get(pool))), None)

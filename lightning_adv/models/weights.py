@@ -266,7 +266,8 @@ def _check_fit(match: Match, own: Mapping[str, Tensor], model: nn.Module) -> Non
     if reshaped:
         shapes = (f"{key}: file {tuple(mapped[key].shape)}, model {tuple(own[key].shape)}" for key in reshaped)
         complaints.append(f"{len(reshaped)} have another shape ({_few(shapes)})")
-        complaints.extend(_hints(mapped, own, reshaped, getattr(model, "num_classes", None)))
+        classes = getattr(model, "num_classes", None)  # timm's networks tell, others need not
+        complaints.extend(_hints(mapped, own, reshaped, classes))
     if complaints:
         raise InputError("; ".join(complaints))
 

@@ -17,7 +17,7 @@ from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
 from lightning_adv.modules.resumable import Resumable
-from lightning_adv.objectives import CrossEntropy, FreeAdversarialTraining, Objective
+from lightning_adv.objectives import CrossEntropy, Objective
 
 __all__ = ["ClassifierModule"]
 
@@ -88,8 +88,7 @@ class ClassifierModule(Resumable, LightningModule):
 
             load_weights(weights, self.backbone, which=which, match=match)
         self.objective = objective or CrossEntropy()
-        # Free adversarial training takes several steps on a batch, which Lightning leaves to the module.
-        self.automatic_optimization = not isinstance(self.objective, FreeAdversarialTraining)
+        self.automatic_optimization = self.objective.replays is None  # Lightning takes no more than a step on a batch
         self.make_optimizer, self.make_lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
         self.channels_last = channels_last
         if channels_last:
@@ -98,7 +97,7 @@ class ClassifierModule(Resumable, LightningModule):
             from lightning_adv.models import compile_classifier
 
             compile_classifier(self.backbone, compile if isinstance(compile, str) else None)
-        classes = num_classes or getattr(self.backbone, "num_classes", None)
+        classes = num_classes or getattr(self.backbone, "num_classes", None)  # timm's networks tell, others need not
         if classes is None:
             raise InputError("num_classes is needed: the backbone does not tell how many classes it has")
         self.num_classes = int(classes)
@@ -207,7 +206,7 @@ class ClassifierModule(Resumable, LightningModule):
         )
 
     def _replay(self, model: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """All steps of free adversarial training on a batch; loss and logits of the last."""
+        """All steps of the objective on a batch; loss and logits of the last."""
         optimizer = self.optimizers()
         for _ in range(self.objective.replays):
             loss, logits = self.objective(model, image, label)

@@ -97,8 +97,9 @@ class Resumable(SeededSteps):
         so_far, self._so_far = self._so_far if self._is_pending() else None, None
         if so_far is None:
             return False
+        own = self._train_metrics()
         for name, states in so_far.items():
-            metric = getattr(self, name)
+            metric = own[name]
             metric._update_count = 1  # it would warn of a figure without a count
             for state, value in states.items() if self.global_rank == 0 else ():
                 setattr(metric, state, value.to(self.device))

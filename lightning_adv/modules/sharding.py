@@ -40,6 +40,7 @@ def whole(network: nn.Module) -> nn.Module:
         return network
     weights = get_model_state_dict(network, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     kind = next(each for each in type(network).__mro__ if not issubclass(each, FSDPModule))
+    # diffusers builds its networks by from_config, transformers by their constructors
     copy = kind.from_config(network.config) if hasattr(kind, "from_config") else kind(network.config)
     if weights:  # none on the other ranks
         copy.load_state_dict(weights)

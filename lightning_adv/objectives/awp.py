@@ -45,8 +45,8 @@ class AWP(Objective):
         super().__init__(objective.label_smoothing)
         if gamma < 0 or warmup_epochs < 0:
             raise InputError(f"gamma and warmup_epochs must not be negative, got {gamma} and {warmup_epochs}")
-        if hasattr(objective, "replays"):
-            raise InputError("AWP crafts the images once a step; it does not go with FreeAdversarialTraining")
+        if objective.replays is not None:
+            raise InputError(f"AWP crafts the images once a step; it does not go with {type(objective).__name__}")
         self.objective, self.gamma, self.warmup_epochs = objective, gamma, warmup_epochs
         self.judges, self.takes_probabilities = objective.judges, objective.takes_probabilities
         self._active = warmup_epochs == 0

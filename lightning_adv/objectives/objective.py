@@ -45,6 +45,9 @@ class Objective(ABC):
     takes_probabilities: bool = True
     """Whether labels may be distributions over the classes [N, K], as mixup makes them."""
 
+    replays: int | None = None
+    """Steps that the module itself takes on each batch, with :meth:`after_backward`; None leaves one to the trainer."""
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
             raise InputError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
@@ -75,6 +78,9 @@ class Objective(ABC):
 
     def at_epoch(self, epoch: float) -> None:  # noqa: B027 - most objectives have no schedule
         """Told before each step how many epochs are done, with fraction; schedules such as an eps warm-up listen."""
+
+    def after_backward(self) -> None:  # noqa: B027 - most objectives leave the step to the trainer
+        """Told after the backward of each of the ``replays``, before the optimiser's step."""
 
     def state_dict(self) -> dict[str, Tensor]:
         """What a resumed run needs of an objective with a memory; tensors only."""

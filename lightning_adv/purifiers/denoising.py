@@ -1,5 +1,6 @@
 """Noise up to a level t* and the way back, by any scheduler of diffusers."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -40,7 +41,7 @@ class NoiseSchedule:
             raise InputError(f"{argument} must lie in (0, 1], got {level}: a share of the diffusion's steps")
         if steps < 1:
             raise InputError(f"steps must be at least 1, got {steps}")
-        kind = getattr(diffusers, name, None)
+        kind = getattr(diffusers, name, None)  # the user's word for a class of another package
         if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
             raise InputError(f"scheduler must name a scheduler of diffusers, e.g. DDIMScheduler, got {name!r}")
         try:
@@ -74,10 +75,12 @@ class NoiseSchedule:
         scheduler = self._new()
         scheduler.set_timesteps(round(self.steps / self.level), device=x.device)
         timesteps = scheduler.timesteps[-self.steps :]
-        if hasattr(scheduler, "set_begin_index"):
+        if hasattr(scheduler, "set_begin_index"):  # the schedulers of diffusers share no such base
             scheduler.set_begin_index(len(scheduler.timesteps) - len(timesteps))
         z = scheduler.add_noise(x, noise.normal(x), timesteps[:1].expand(len(x)))
-        own = {"generator": _generators(noise, x)} if "generator" in _arguments(scheduler.step) else {}
+        own = (
+            {"generator": _generators(noise, x)} if "generator" in inspect.signature(scheduler.step).parameters else {}
+        )
         for timestep in timesteps:
             predicted = recomputed(partial(predict, timestep=timestep), scheduler.scale_model_input(z, timestep))
             z = scheduler.step(predicted, timestep, z, **own).prev_sample
@@ -88,8 +91,3 @@ def _generators(noise: SampleNoise, x: Tensor) -> list[torch.Generator]:
     """One on the CPU for each sample, seeded by (seed, index, draw): what a scheduler draws knows no batch."""
     high, low = ((noise.uniform(x.new_empty(len(x), 1))[:, 0] * 2**24).long().tolist() for _ in range(2))
     return [torch.Generator().manual_seed((a << 24) | b) for a, b in zip(high, low, strict=True)]
-
-
-def _arguments(function: object) -> tuple[str, ...]:
-    code = getattr(function, "__code__", None)
-    return () if code is None else code.co_varnames[: code.co_argcount]

@@ -1,6 +1,5 @@
 """The base of all purifiers: everything that is not the purifier's own equation."""
 
-import inspect
 from abc import ABC, abstractmethod
 from functools import partial
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import BPDA, SampleNoise
+from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.gradients import recomputed
 
@@ -120,10 +120,8 @@ class Purifier(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         """Hyperparameters, as in the configuration."""
-        names = (name for name in inspect.signature(type(self).__init__).parameters if name not in ("self", "seed"))
-        values = ((name, getattr(self, name, None)) for name in names)
-        shown = (f"{name}={v}" for name, v in values if v is not None and not isinstance(v, (nn.Module, list, dict)))
-        return ", ".join(shown)
+        values = {name: value for name, value in settings_of(self).items() if name != "seed" and value is not None}
+        return ", ".join(f"{n}={v}" for n, v in values.items() if not isinstance(v, (nn.Module, list, dict)))
 
 
 def into_the_box(x: Tensor) -> Tensor:

@@ -42,6 +42,18 @@ def test_any_objective_trains_and_names_the_accuracy_that_it_judges(name):
     assert not torch.equal(model(IMAGES), before)
 
 
+def test_an_objective_of_ones_own_has_the_steps_on_a_batch_that_it_asks_for():
+    class Twice(CrossEntropy):
+        replays, told = 2, 0
+
+        def after_backward(self):
+            self.told += 1
+
+    objective = Twice()
+    runner = fit(classifier(objective), max_epochs=1)
+    assert objective.told == runner.global_step == 2 * runner.num_training_batches
+
+
 class Watch(Callback):
     """What the objective returned and saw at every step."""
 

@@ -1,0 +1,59 @@
+"""What a datamodule tells of its images, this project's or a stranger's."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pytorch_lightning import LightningDataModule
+
+from lightning_adv.backdoors import Target, Trigger
+
+__all__ = ["DataFacts"]
+
+
+class DataFacts:
+    """What any datamodule says of itself; None for what it does not, since Lightning asks none of this of it.
+
+    Args:
+        data: the datamodule; None where the trainer was given loaders.
+
+    Example:
+        >>> from lightning_adv.data import MNISTSubset
+        >>> DataFacts(MNISTSubset()).num_classes, DataFacts(LightningDataModule()).num_classes
+        (10, None)
+    """
+
+    def __init__(self, data: LightningDataModule | None) -> None:
+        self._data = data
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes there are."""
+        return self._told("num_classes")
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """Their names."""
+        return self._told("class_names")
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """Channels, height and width of an image."""
+        channels, size = self._told("in_channels"), self._told("image_size")
+        return (channels, *size) if channels and size else None
+
+    @property
+    def trigger(self) -> Trigger | None:
+        """What poisoned training images carry."""
+        return self._told("trigger")
+
+    @property
+    def target(self) -> Target | None:
+        """The class that the trigger leads to."""
+        return self._told("target")
+
+    @property
+    def calibration_dataloader(self) -> Callable[[], Iterable] | None:
+        """Makes a loader of clean held-out images that a defender owns."""
+        return self._told("calibration_dataloader")
+
+    def _told(self, name: str) -> object | None:
+        return getattr(self._data, name, None)
