@@ -135,6 +135,22 @@ MAY_PROBE = {
 }
 """Where something is asked whether it has an attribute, how often, and why a declared one would not do."""
 
+MAY_REACH = {
+    "_BatchNorm": "the base of torch's normalisations",
+    "_ConvNd": "the base of torch's convolutions",
+    "_SubParsersAction": "argparse names its commands so",
+    "_checkpoint_connector": "Lightning has no other way to a checkpoint of this moment",
+    "_choices_actions": "argparse keeps the help of its commands there",
+    "_exit": "os",
+    "_functorch": "torch's compiler",
+    "_get_default_store": "torch's process group has no other way to its store",
+    "_inductor": "torch's compiler",
+    "_pytree": "torch's compiler",
+    "_replace": "a named tuple",
+    "_signal_connector": "Lightning has no other way to its handlers of signals",
+}
+"""Private names of other packages that are used, and why."""
+
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
 SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
@@ -317,7 +333,28 @@ def test_an_object_is_not_asked_what_it_has(path):
     assert len(probes) == allowed, f"lines {probes}: declare the attribute on the base, or change MAY_PROBE"
 
 
+def _reached(path: Path) -> dict[str, int]:
+    """Private attributes of anything but the object itself that the file does not define, with their lines."""
+    nodes = list(ast.walk(syntax(path)))
+    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    reached = (
+        node
+        for node in nodes
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()")
+    )
+    return {each.attr: each.lineno for each in reached if re.match("_(?!_)", each.attr) and each.attr not in own}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_nobody_reaches_for_what_is_private_to_another_file(path):
+    found = {f"line {line}: {attribute}" for attribute, line in _reached(path).items() if attribute not in MAY_REACH}
+    assert not found, "give the owner a public verb"
+
+
 def test_the_exceptions_to_these_rules_are_needed():
+    assert MAY_REACH.keys() == {each for path in FILES for each in _reached(path)} & MAY_REACH.keys()
     assert MAY_PROBE.keys() <= set(map(name, FILES))
     for path in FILES:
         called = [call for _, call, _ in calls(path)]

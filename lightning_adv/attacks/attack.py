@@ -186,8 +186,16 @@ class Attack(ABC):
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
             goal.labels = label_range(y)
-            x_adv = self.perturb(goal, noise)
-            return (self._found(goal)[0] if x_adv is None else x_adv).detach()
+            return self._made(goal, noise).detach()
+
+    def for_goal(self, goal: Goal, noise: Noise) -> Tensor:
+        """What this attack makes of the samples that another attack's ``goal`` pursues: for attacks made of attacks."""
+        own = self._goal(goal.model, goal.x, goal.y, goal.target, keep_best=self.judges_itself)
+        own.zero_gradient = torch.zeros(len(goal.x), dtype=torch.bool, device=goal.x.device)
+        own.draws = max(self.draws, goal.draws)
+        x_adv = self._made(own, noise)
+        goal.zero_gradient[goal.active] |= own.zero_gradient
+        return x_adv
 
     @property
     def members(self) -> dict[str, "Attack"]:
@@ -227,6 +235,10 @@ class Attack(ABC):
         settings = {name: value for name, value in settings_of(self).items() if name != "seed" and value is not None}
         shown = (f"{name}={described(value)}" for name, value in settings.items())
         return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _made(self, goal: Goal, noise: Noise) -> Tensor:
+        x_adv = self.perturb(goal, noise)
+        return self._found(goal)[0] if x_adv is None else x_adv
 
     def _found(self, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
         """Images, logits and success on record; a minimal-norm attack with a budget succeeds where it stays inside."""

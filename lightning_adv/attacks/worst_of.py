@@ -145,12 +145,7 @@ class WorstOf(Attack):
         """Every attack on every sample that ``goal`` pursues: for training, and inside other attacks."""
         everyone = torch.arange(len(goal.x), device=goal.x.device)
         for attack in self.attacks.values():
-            own = attack._goal(goal.model, goal.x, goal.y, goal.target, keep_best=attack.judges_itself)
-            own.zero_gradient = torch.zeros_like(everyone, dtype=torch.bool)
-            own.draws = max(attack.draws, goal.draws)
-            x_adv = attack.perturb(own, noise.select(everyone))
-            goal.zero_gradient[goal.active] |= own.zero_gradient
-            goal.logits(attack._found(own)[0] if x_adv is None else x_adv)
+            goal.logits(attack.for_goal(goal, noise.select(everyone)))
 
     @property
     def _budget(self) -> tuple[float | None, Norm | Literal["L0"] | None]:

@@ -167,7 +167,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """A resumable loader of shuffled training batches of any images, for this process."""
         self._refuse_overfitting()
         data, pinned = self._where_wanted(data)
-        sampler = TrainBatches(len(data), self.batch_size, self.seed, *self._processes())
+        sampler = TrainBatches(len(data), self.batch_size, self.seed, *self.processes())
         self._training_loader = ImageLoader(data, sampler, self.num_workers, pinned)
         return self._training_loader
 
@@ -176,7 +176,7 @@ class ImageDataModule(LightningDataModule, ABC):
         data, pinned = self._where_wanted(data.for_evaluation())
         return DataLoader(
             data,
-            sampler=EvaluationBatches(len(data), self.eval_batch_size, *self._processes()),
+            sampler=EvaluationBatches(len(data), self.eval_batch_size, *self.processes()),
             batch_size=None,
             num_workers=self.num_workers,
             pin_memory=pinned,
@@ -253,7 +253,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"{self._where(name)}: there are no images; set {name}_size above 0")
         return self.datasets[name]
 
-    def _processes(self) -> tuple[int, int]:
+    def processes(self) -> tuple[int, int]:
+        """How many processes share the data, and the number of this one."""
         return (1, 0) if self.trainer is None else (self.trainer.world_size, self.trainer.global_rank)
 
     def _where_wanted(self, data: IndexedImages) -> tuple[IndexedImages, bool]:

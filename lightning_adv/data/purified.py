@@ -117,7 +117,7 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         images = images.for_evaluation()  # random transforms come after, if at all
         folder = Path(self.cache).expanduser() / f"{key}-{_images_key(images)}"
         starts = range(0, len(images), self.piece)
-        world, rank = self.data._processes()
+        world, rank = self.data.processes()
         own = [start for start in starts[rank::world] if not self._file(folder, start).is_file()]
         if own:
             rank_zero_info(f"purifying {len(own)} of {len(starts)} pieces of {self.piece} images into {folder}")

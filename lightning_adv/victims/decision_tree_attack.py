@@ -55,7 +55,7 @@ class DecisionTreeAttack(Attack):
             )
         tree = _Tree.of(victim)
         rows = goal.x.flatten(1).cpu().double().numpy()
-        leaves = victim._ready().apply(rows)
+        leaves = victim.learnt().apply(rows)
         label = most_likely(goal.y)
         aims = goal.target.tolist() if goal.reach else label.tolist()
         wanted = [tree.label == aim if goal.reach else tree.label != aim for aim in range(victim.num_classes)]
@@ -92,7 +92,7 @@ class _Tree:
 
     @classmethod
     def of(cls, victim: DecisionTreeVictim) -> "_Tree":
-        fitted = victim._ready()
+        fitted = victim.learnt()
         tree = fitted.tree_
         parent = np.full(tree.node_count, -1)
         for children in (tree.children_left, tree.children_right):

@@ -26,7 +26,7 @@ class _Linear(Victim):
 
     def twin(self) -> nn.Sequential:
         """``Flatten`` and one ``Linear`` layer with the victim's coefficients, float32."""
-        fitted = self._ready()
+        fitted = self.learnt()
         weight, bias = fitted.coef_, fitted.intercept_
         if len(weight) == 1:  # two classes share one hyperplane
             weight, bias = np.concatenate([-weight, weight]), np.concatenate([-bias, bias])

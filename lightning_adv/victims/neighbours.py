@@ -61,7 +61,7 @@ class NearestNeighboursVictim(Victim):
 
     def twin(self) -> "SoftNearestNeighbours":
         """Papernot's soft nearest neighbour over the same images."""
-        self._ready()
+        self.learnt()
         return SoftNearestNeighbours(self._images, self._labels, self.temperature)
 
 

@@ -83,7 +83,7 @@ class Victim(nn.Module, ABC):
         Raises:
             InputError: not fitted yet, or asked for a gradient.
         """
-        fitted = self._ready()
+        fitted = self.learnt()
         if torch.is_grad_enabled() and image.requires_grad:
             raise InputError(
                 f"{type(self).__name__} has no gradient: attack its twin() if it has one, or a substitute "
@@ -108,7 +108,12 @@ class Victim(nn.Module, ABC):
         """[N, classes seen]; by default log-probabilities."""
         return np.log(np.maximum(fitted.predict_proba(rows), LEAST_PROBABILITY))
 
-    def _ready(self) -> "ClassifierMixin":
+    def learnt(self) -> "ClassifierMixin":
+        """The classifier of scikit-learn that :meth:`fit` has made.
+
+        Raises:
+            InputError: not fitted yet.
+        """
         if self.fitted is None:
             raise InputError(f"{type(self).__name__} has not learnt anything yet: call fit(images, labels) first")
         return self.fitted
