@@ -1,11 +1,13 @@
-"""Pixels lie in [0, 1]: checked in one place, with the same tolerance everywhere."""
+"""Pixels lie in [0, 1], checked with one tolerance; equal images have one key, made in one way."""
+
+import hashlib
 
 import torch
 from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_pixels"]
+__all__ = ["canonical", "check_pixels", "digests"]
 
 ROUNDING = 1e-6
 """Resizing, colour transforms and float16 leave pixels such as 1 + 1.2e-7."""
@@ -31,6 +33,23 @@ def check_pixels(images: Tensor, remedy: str, what: str = "images") -> None:
     if low != low or high != high:
         remedy = "they contain NaN"
     raise InputError(f"{what} must lie in [0, 1], got [{_shown(low)}, {_shown(high)}]: {remedy}")
+
+
+def canonical(images: Tensor) -> Tensor:
+    """The images in float32, without a graph, where -0 is 0: those that are equal have equal bits."""
+    return (images.detach().float() + 0.0).contiguous()
+
+
+def digests(images: Tensor) -> list[str]:
+    """32 hexadecimal digits for each image [N, ...], the same where shape and pixels are, on any device.
+
+    Example:
+        >>> x = torch.tensor([0.0, -0.0, 0.5]).view(3, 1, 1, 1)
+        >>> len(set(digests(x)))
+        2
+    """
+    shape = str(tuple(images.shape[1:])).encode()
+    return [hashlib.sha256(shape + image.tobytes()).hexdigest()[:32] for image in canonical(images).cpu().numpy()]
 
 
 def _shown(value: float) -> str:

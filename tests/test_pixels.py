@@ -12,9 +12,11 @@ from lightning_adv.backdoors import MaskedPattern
 from lightning_adv.data.poisoned import _first_image
 from lightning_adv.detectors.detector import checked_index
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.verdict_journal import checksums
 from lightning_adv.inspectors.suspect import CleanImages
-from lightning_adv.pixels import check_pixels
-from lightning_adv.victims import NearestNeighboursVictim
+from lightning_adv.pixels import check_pixels, digests
+from lightning_adv.purifiers import content_index
+from lightning_adv.victims import CountedOracle, NearestNeighboursVictim
 
 LABELS = torch.arange(8) % 2
 
@@ -62,3 +64,32 @@ def test_rounding_is_forgiven_and_nothing_else(who):
 def test_the_message_shows_what_is_outside(pixel, message):
     with pytest.raises(InputError, match=message):
         check_pixels(torch.tensor([0.0, 1.0, pixel]), "divide")
+
+
+def queries_for(x: Tensor) -> list[int]:
+    """How many have been paid after each image, of which the first stands twice."""
+    oracle = CountedOracle(lambda images: torch.zeros(len(images), dtype=torch.int64))
+    return [(oracle(image[None]), oracle.spent)[1] for image in x]
+
+
+KEYS: dict[str, Callable[[Tensor], list]] = {
+    "digests": digests,
+    "noise of a purifier": lambda x: content_index(x).tolist(),
+    "verdicts": lambda x: checksums(x, torch.zeros(len(x), dtype=torch.int64)),
+    "queries": queries_for,
+}
+
+
+@pytest.mark.parametrize("who", KEYS)
+def test_equal_images_have_one_key_whatever_the_sign_of_their_zeros(who):
+    x = torch.tensor([0.0, 0.5, 1.0]).expand(3, 1, 2, 3).clone()
+    x[1] = torch.where(x[1] == 0, -x[1], x[1])
+    x[2, 0, 1, 2] = 1 - 2**-20
+    first, equal, other = KEYS[who](x)
+    assert first == equal != other
+    assert KEYS[who](x.double().flip(3).flip(3)) == [first, equal, other]
+
+
+def test_the_key_of_an_image_is_what_logs_of_paid_answers_were_written_with():
+    assert digests(torch.tensor([[[[0.25, 0.5], [0.75, 1.0]]]])) == ["a73f9ab17ba28ec07b65dfea9b8c1282"]
+    assert digests(torch.zeros(1, 1, 2, 3)) != digests(torch.zeros(1, 1, 3, 2))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +14,15 @@ from lightning_adv.asking import confident
 from lightning_adv.attacks import Attack, AttackResult, perturbation_norms
 from lightning_adv.files import append_line, read_lines, replace_atomically
 from lightning_adv.names import file_name
+from lightning_adv.pixels import digests
 
 __all__ = ["NORMS", "Verdict", "VerdictJournal", "checksums", "fingerprint"]
 
 NORMS = ("Linf", "L2", "L1")
 """The order of :attr:`Verdict.sizes`."""
+
+FORMAT = 2
+"""Of a line; goes into the fingerprint, so that lines of another format are not read."""
 
 CONFIDENCE_TOLERANCE = 1e-3
 """A model whose confidence in a clean image moved by more is not the model that was attacked."""
@@ -57,7 +60,7 @@ class VerdictJournal:
     """
 
     def __init__(self, folder: Path | None = None, key: str = "", rank: int = 0, ranks: int = 1) -> None:
-        self._known: dict[tuple[str, int], tuple[int, float, Verdict]] = {}
+        self._known: dict[tuple[str, int], tuple[str, float, Verdict]] = {}
         self._stages: dict[str, list[list]] = {}
         self._notes: dict[str, None] = {}
         self._folder = None if folder is None else folder / key
@@ -78,11 +81,11 @@ class VerdictJournal:
         """Number of verdicts."""
         return len(self._known)
 
-    def checks(self, image: Tensor, label: Tensor) -> list[int]:
+    def checks(self, image: Tensor, label: Tensor) -> list[str]:
         """:func:`checksums` of a batch; nothing is compared, or fetched from the device, where nothing is kept."""
-        return [0] * len(label) if self._folder is None else checksums(image, label)
+        return [""] * len(label) if self._folder is None else checksums(image, label)
 
-    def find(self, attack: str, index: Tensor, checks: list[int], confidence: Tensor) -> list[Verdict | None]:
+    def find(self, attack: str, index: Tensor, checks: list[str], confidence: Tensor) -> list[Verdict | None]:
         """What is known of these images, None for each that is still to be attacked.
 
         Args:
@@ -102,7 +105,7 @@ class VerdictJournal:
         self,
         attack: str,
         index: Tensor,
-        checks: list[int],
+        checks: list[str],
         confidence: Tensor,
         clean: Tensor,
         result: AttackResult,
@@ -181,10 +184,9 @@ class VerdictJournal:
         self._notes |= dict.fromkeys(f"{attack}: {note}" for note in line["notes"])
 
 
-def checksums(image: Tensor, label: Tensor) -> list[int]:
-    """One number for each image [N, C, H, W] and its label: those of another data set differ."""
-    rows = image.detach().float().cpu().contiguous().flatten(1).numpy()
-    return [zlib.crc32(row.tobytes(), number) for row, number in zip(rows, label.tolist(), strict=True)]
+def checksums(image: Tensor, label: Tensor) -> list[str]:
+    """A text for each image [N, C, H, W] and its label: those of another data set differ."""
+    return [f"{digest}-{number}" for digest, number in zip(digests(image), label.tolist(), strict=True)]
 
 
 def fingerprint(model: nn.Module, attacks: dict[str, Attack], settings: str) -> str:
@@ -195,7 +197,7 @@ def fingerprint(model: nn.Module, attacks: dict[str, Attack], settings: str) -> 
         attacks: by name.
         settings: whatever else a verdict depends on, e.g. the precision.
     """
-    digest = hashlib.sha256(f"{settings}\n{model}\n".encode())
+    digest = hashlib.sha256(f"{FORMAT}\n{settings}\n{model}\n".encode())
     _update(digest, {name: _plain(attack) for name, attack in attacks.items()})
     _update(digest, model.state_dict())
     return digest.hexdigest()[:16]

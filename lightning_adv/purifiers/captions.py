@@ -1,14 +1,14 @@
 """Image captions (BLIP; Li et al., 2022) as prompts: the language of language-guided purification."""
 
-import hashlib
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import digests
 from lightning_adv.purifiers.caption_log import CaptionLog
-from lightning_adv.purifiers.fingerprint import fingerprint, tensor_bytes
+from lightning_adv.purifiers.fingerprint import fingerprint
 from lightning_adv.purifiers.pretrained import load_pretrained, load_settings
 from lightning_adv.purifiers.prompts import Prompter
 
@@ -75,7 +75,7 @@ class Captions(Prompter):
 
     def prompts(self, x: Tensor, keep: bool) -> list[str]:
         """The template with the caption."""
-        keys = [hashlib.blake2b(tensor_bytes(image), digest_size=16).hexdigest() for image in x]
+        keys = digests(x)
         known = {key: caption for key in keys if (caption := self._kept().get(key)) is not None} if self.cache else {}
         rows = {key: row for row, key in enumerate(keys) if key not in known}
         if rows:

@@ -2,11 +2,12 @@
 
 import hashlib
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from lightning_adv.purifiers.denoising import NoiseSchedule
 
-__all__ = ["fingerprint", "tensor_bytes"]
+__all__ = ["fingerprint"]
 
 ELSEWHERE = {"training", "path", "cache", "local_files_only", "name_or_path"}
 """Where things lie says nothing of what they are: weights are hashed themselves."""
@@ -27,13 +28,8 @@ def fingerprint(module: nn.Module) -> str:
         digest.update(f"{name} {type(part).__name__} {_settings(part)}\n".encode())
     for name, weight in module.state_dict().items():
         digest.update(f"{name} {tuple(weight.shape)} {weight.dtype}\n".encode())
-        digest.update(tensor_bytes(weight))
+        digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def tensor_bytes(tensor: Tensor) -> memoryview:
-    """The numbers of a tensor, on the CPU, as bytes."""
-    return memoryview(tensor.detach().cpu().contiguous().flatten().view(-1).numpy()).cast("B")
 
 
 def _settings(part: nn.Module) -> dict[str, str]:

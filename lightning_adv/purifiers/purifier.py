@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks import BPDA, SampleNoise
 from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import canonical
 from lightning_adv.purifiers.gradients import recomputed
 
 __all__ = ["Purifier", "content_index", "into_the_box"]
@@ -143,7 +144,7 @@ def content_index(x: Tensor) -> Tensor:
         >>> torch.equal(content_index(x)[2:], content_index(x[2:]))
         True
     """
-    bits = (x.detach().float() + 0.0).contiguous().flatten(1).view(torch.int32).long()  # [N, P]; -0 is 0
+    bits = canonical(x).flatten(1).view(torch.int32).long()  # [N, P]
     source = SampleNoise(0, torch.zeros(1, dtype=torch.long, device=x.device))
     high, low = ((source.uniform(bits[:1]) * 2**24).long() for _ in range(2))
     return (bits * ((high << 24) | low | 1)).sum(dim=1)  # wraps around: a random linear hash of all pixels

@@ -1,6 +1,5 @@
 """Queries of a black box, counted, limited and kept: an answer that was paid for is never asked for again."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
@@ -12,6 +11,7 @@ from lightning_adv.asking import answer_of
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.errors import InputError
 from lightning_adv.files import append_line, read_lines
+from lightning_adv.pixels import digests
 
 __all__ = ["CountedOracle", "QueryBudgetExceeded"]
 
@@ -78,7 +78,7 @@ class CountedOracle:
             QueryBudgetExceeded: the images that are new are more than the budget allows.
             InputError: the oracle failed, or answered in another shape; what it answered before is kept.
         """
-        keys = [_key(each) for each in image]
+        keys = digests(image)
         new = list({key: i for i, key in reversed(list(enumerate(keys))) if key not in self._known}.values())[::-1]
         if len(new) > self.left:
             raise QueryBudgetExceeded(
@@ -126,11 +126,6 @@ class CountedOracle:
                     f"line {number} of the query log {self.log} cannot be read ({error}); name another file, or remove "
                     "the line if you can do without its answers"
                 ) from error
-
-
-def _key(image: Tensor) -> str:
-    pixels = image.detach().float().cpu().contiguous()
-    return hashlib.sha256(str(tuple(pixels.shape)).encode() + pixels.numpy().tobytes()).hexdigest()[:32]
 
 
 def _checked(answer: object, count: int, before: Answer | None, kept: str) -> list[Answer]:
