@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from lightning_adv.backdoors import Patch, RandomPattern
-from lightning_adv.data import CropFlip, DataFacts, ImageBatch, ImageFolder, PoisonedDataModule
+from lightning_adv.data import CropFlip, ImageBatch, ImageFolder, PoisonedDataModule
 from lightning_adv.errors import InputError
 from tests.callbacks.strangers import PlainModule, images, trainer
 from tests.data.builders import MarkedData, numbers_in
@@ -269,15 +269,6 @@ def test_a_strangers_data_is_poisoned_item_by_item(dataset, workers):
     assert (label[where] == 1).all()
     assert (own[where] != 1).all()
     assert torch.equal(label[cover], own[cover])
-
-
-def test_a_stranger_is_asked_for_nothing_that_it_cannot_know_before_it_is_set_up():
-    class Unread(Stranger):
-        @property
-        def class_names(self):
-            raise RuntimeError("set up first")
-
-    assert DataFacts(poisoned(Unread(images(40)))).num_classes is None
 
 
 def test_a_strangers_cover_copies_come_behind_its_images():
