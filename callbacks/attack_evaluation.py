@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,16 +11,17 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_adv.asking import confident
-from lightning_adv.attacks import Attack, AttackResult, WorstOf
+from lightning_adv.attacks import Attack, WorstOf
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve
+from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.evaluation.masking import masking_warnings
+from lightning_adv.evaluation.masking import masking_warnings, yardsticks
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
@@ -30,7 +32,20 @@ from lightning_adv.results.robustness_tally import AttackTally, CleanTally
 __all__ = ["AttackEvaluation"]
 
 
-class AttackEvaluation(EpochEndEvaluation):
+@dataclass
+class _Measured:
+    """What this rank has measured: verdicts by tally, the first images of each attack, the counts of the sweep."""
+
+    judge: Judge
+    clean: CleanTally
+    tallies: dict[str, AttackTally]
+    shown: dict[str, FirstFew]
+    journal: VerdictJournal
+    swept: Tensor | None = None
+    swept_samples: int = 0
+
+
+class AttackEvaluation(EpochEndEvaluation[_Measured]):
     """Clean accuracy, accuracy under each attack and under the worst of them for every image.
 
     A minimal-norm attack without a budget (C&W, DeepFool, FAB) is run once: its distances are the accuracy for every
@@ -57,17 +72,12 @@ class AttackEvaluation(EpochEndEvaluation):
 
     Args:
         attacks: name to attack.
-        max_samples: images over all ranks, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's. Smaller ones share out better over ranks.
         eps_sweep: budgets for the accuracy-over-eps curve, drawn after the last epoch, in validate and test.
         sweep_samples: images of the curve, a choice of those evaluated.
         examples: images a picture shows for each attack.
-        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
-        seed: of the choice of images.
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
+        **shared: see ``EpochEndEvaluation``.
 
     Raises:
         InputError: no attack, an unknown kind of batch, a forward that does not give logits, labels out of range.
@@ -83,24 +93,18 @@ class AttackEvaluation(EpochEndEvaluation):
     def __init__(
         self,
         attacks: dict[str, Attack],
-        max_samples: int | None = None,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
         eps_sweep: Sequence[Budget] = (),
         sweep_samples: int = 200,
         examples: int = 8,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "attacks",
         verdicts: str | None = None,
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(**shared)
         if not attacks:
             raise InputError("attacks is empty: name at least one, e.g. attacks: {pgd: {class_path: PGD}}")
         if "worst_case" in attacks:
             raise InputError("an attack cannot be named worst_case: that is the worst of all attacks for every image")
-        if examples < 0:
-            raise InputError(f"examples must not be negative, got {examples}")
+        self.require(0, examples=examples)
         self.attacks, self.examples = dict(attacks), examples
         self.verdicts = verdicts
         self._substitutes = Substitutes(self.attacks)
@@ -114,55 +118,63 @@ class AttackEvaluation(EpochEndEvaluation):
         clean_logits(model, images.first().image)
         self._substitutes.check(images.trainer)
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Attack this rank's images."""
-        self._judge = Judge(model, images, self.seed)
-        classes = self._judge.classes
-        if self._is_weakened():
+        judge = Judge(model, images, self.seed)
+        found = _Measured(
+            judge,
+            CleanTally(judge.classes).to(model.device),
+            {
+                name: AttackTally(judge.classes, len(_ensemble(attack))).to(model.device)
+                for name, attack in self.attacks.items()
+            },
+            {name: FirstFew(self.examples) for name in self.attacks},
+            self._open_journal(trainer, model),
+        )
+        if self._is_weakened(judge):
             warn_of_single_draws()
-        self._substitutes.fit(trainer, model, classes)
-        self._clean = CleanTally(classes).to(model.device)
-        stages = {name: len(_ensemble(attack)) for name, attack in self.attacks.items()}
-        self._tallies = {name: AttackTally(classes, stages[name]).to(model.device) for name in self.attacks}
-        self._shown: dict[str, list[list[Tensor]]] = {name: [] for name in self.attacks}
-        self._journal = self._open_journal(trainer, model)
+        self._substitutes.fit(trainer, model, judge.classes)
         for batch in self.track(trainer, images.balanced(), " + ".join(self.attacks)):
-            self._attack(model, batch)
-        for name, tally in self._tallies.items():
-            rows = self._journal.stages(name)
+            self._attack(model, batch, found)
+        for name, tally in found.tallies.items():
+            rows = found.journal.stages(name)
             if rows:
                 tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
         if self.sweep and self._is_last(trainer):
-            few = images.fewer(self.sweep.max_samples).balanced()
-            self.sweep.run(model, self.track(trainer, few, "eps sweep"), self._judge)
+            few = images.fewer(self.sweep.max_samples)
+            found.swept, found.swept_samples = (
+                self.sweep.run(model, self.track(trainer, few.balanced(), "eps sweep"), judge),
+                few.total,
+            )
+        return found
 
-    def results(self, trainer: Trainer) -> RobustnessResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> RobustnessResult:
         """Counts over all ranks."""
-        counts, clean_confidence = self._clean.compute()
+        counts, clean_confidence = measured.clean.compute()
         samples, clean_correct, worst_case = counts.tolist()
-        tallies = {name: tally.compute() for name, tally in self._tallies.items()}
+        tallies = {name: tally.compute() for name, tally in measured.tallies.items()}
         # torchmetrics makes a scalar of a vector of one image.
         clean_confidence = clean_confidence.reshape(-1)
         for tally in tallies.values():
             tally |= {key: tally[key].reshape(-1) for key in ("confidence", "distance")}
         rows = [_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
-        names = getattr(trainer.datamodule, "class_names", None)
-        curves = self.sweep.curves(trainer) if self.sweep and self._is_last(trainer) else {}
-        swept = dict.fromkeys(curves, self.sweep.samples if self.sweep else 0)
+        curves = {} if measured.swept is None else self.sweep.curves(trainer, measured.swept)
+        swept = dict.fromkeys(curves, measured.swept_samples)
         for name in self._minimal:
             curves[name] = distance_curve(tallies[name]["distance"])
+        shown = {name: few.joined() for name, few in measured.shown.items()}
         return RobustnessResult(
             title="Adversarial attacks",
             warnings=[
                 *_nan_warnings(clean_confidence, tallies),
-                *([RANDOMISED] if self._is_weakened() else []),
+                *([RANDOMISED] if self._is_weakened(measured.judge) else []),
                 *masking_warnings(self.attacks, rows, curves),
-                *self._journal.notes,
+                *measured.journal.notes,
             ],
-            draws=self._judge.draws,
+            draws=measured.judge.draws,
             samples=sum(samples),
             clean_correct=sum(clean_correct),
-            class_names=list(names) if names and len(names) == len(samples) else [str(k) for k in range(len(samples))],
+            class_names=self.class_names(trainer, len(samples)),
             per_class_samples=samples,
             per_class_clean_correct=clean_correct,
             attacks=rows,
@@ -170,27 +182,23 @@ class AttackEvaluation(EpochEndEvaluation):
             worst_case_per_class=worst_case,
             curves=curves,
             curve_samples=swept,
-            examples={
-                name: Examples(*(torch.cat(part) for part in zip(*batches, strict=True)))
-                for name, batches in self._shown.items()
-                if batches
-            },
+            examples={name: Examples(*parts) for name, parts in shown.items() if parts is not None},
             clean_confidences=clean_confidence.tolist(),
             adversarial_confidences={name: tally["confidence"].tolist() for name, tally in tallies.items()},
         )
 
-    def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        logits = self._judge(batch.image, batch.index)
+    def _attack(self, model: LightningModule, batch: EvaluationBatch, found: _Measured) -> None:
+        logits = found.judge(batch.image, batch.index)
         check_labels(batch.label, logits.shape[1])
         said, confidence = confident(logits)
         correct = said == batch.label
         attacked = correct.nonzero().flatten()
         worst = correct.clone()
         few = EvaluationBatch(batch.image[attacked], batch.label[attacked], batch.index[attacked])
-        checks = self._journal.checks(few.image, few.label)
+        checks = found.journal.checks(few.image, few.label)
         for name, attack in self.attacks.items():
             robust, attacked_confidence = correct.clone(), confidence.clone()
-            verdicts = self._verdicts(name, model, batch, attacked, logits, checks) if len(attacked) else []
+            verdicts = self._verdicts(name, model, batch, attacked, logits, checks, found) if len(attacked) else []
             restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
             zero_gradient = few.label.new_tensor([verdict.zero_gradient for verdict in verdicts]).bool()
             sizes = torch.tensor([v.sizes for v in verdicts], dtype=torch.double, device=model.device).reshape(-1, 3)
@@ -201,19 +209,27 @@ class AttackEvaluation(EpochEndEvaluation):
                 distance = torch.zeros_like(correct, dtype=torch.double)
                 nearest = sizes[:, NORMS.index(attack.shortest)]
                 distance[attacked] = torch.where(restart < 0, torch.inf, nearest)
-            self._tallies[name].update(
+            found.tallies[name].update(
                 batch.label, robust, attacked_confidence, sizes, restart, zero_gradient, distance
             )
             if name not in self._minimal:
                 worst &= robust
-        self._clean.update(logits, batch.label, worst)
+        found.clean.update(logits, batch.label, worst)
 
     def _verdicts(
-        self, name: str, model: LightningModule, batch: EvaluationBatch, attacked: Tensor, logits: Tensor, checks: list
+        self,
+        name: str,
+        model: LightningModule,
+        batch: EvaluationBatch,
+        attacked: Tensor,
+        logits: Tensor,
+        checks: list[int],
+        found: _Measured,
     ) -> list[Verdict]:
         """What this attack does to each image ``attacked``, of which the journal may know some already."""
+        journal, shown = found.journal, found.shown[name]
         confidence = confident(logits[attacked])[1]
-        known = self._journal.find(name, batch.index[attacked], checks, confidence)
+        known = journal.find(name, batch.index[attacked], checks, confidence)
         left = [i for i, verdict in enumerate(known) if verdict is None]
         if left:
             rows = torch.tensor(left, device=batch.image.device)
@@ -221,18 +237,19 @@ class AttackEvaluation(EpochEndEvaluation):
             image, label, index = batch.image[places], batch.label[places], batch.index[places]
             attack = self.attacks[name]
             result = attack.run(model, image, label, index=index)
-            result = self._judge.verdict(result, batch, places, attack.reaches)
-            shown = self._show(name, image, label, logits[places], result)
-            kept = [checks[i] for i in left]
-            self._journal.add(name, index, kept, confidence[rows], image, result, shown)
-            known = self._journal.find(name, batch.index[attacked], checks, confidence)
-        if len(left) < len(known) and (shown := self._journal.shown(name, batch.index[attacked])):
-            self._shown[name].append(shown)
+            result = found.judge.verdict(result, batch, places, attack.reaches)
+            before, sure_before = confident(logits[places])
+            after, sure_after = confident(result.logits)
+            kept = shown.add(image, result.images, label, before, after, sure_before, sure_after)
+            journal.add(name, index, [checks[i] for i in left], confidence[rows], image, result, kept)
+            known = journal.find(name, batch.index[attacked], checks, confidence)
+        if len(left) < len(known) and (earlier := journal.shown(name, batch.index[attacked])):
+            shown.add(*earlier)
         return known
 
-    def _is_weakened(self) -> bool:
+    def _is_weakened(self, judge: Judge) -> bool:
         """Whether the model is randomised and an attack follows single draws of it."""
-        return self._judge.draws > 1 and any(attack.draws == 1 for attack in self.attacks.values())
+        return judge.draws > 1 and any(attack.draws == 1 for attack in self.attacks.values())
 
     def _open_journal(self, trainer: Trainer, model: LightningModule) -> VerdictJournal:
         folder = None if self.verdicts is None else Path(self.verdicts)
@@ -245,19 +262,6 @@ class AttackEvaluation(EpochEndEvaluation):
         if len(journal) and trainer.is_global_zero:
             sys.stderr.write(f"{self.name}: going on after {len(journal)} verdicts of an earlier run in {folder}\n")
         return journal
-
-    def _show(
-        self, name: str, image: Tensor, label: Tensor, logits: Tensor, result: AttackResult
-    ) -> list[Tensor] | None:
-        """Keep the first attacked images of this rank for the picture (rank zero draws it)."""
-        wanted = self.examples - sum(len(batch[0]) for batch in self._shown[name])
-        if wanted <= 0:
-            return None
-        before, sure_before = confident(logits[:wanted])
-        after, sure_after = confident(result.logits[:wanted])
-        shown = (image, result.images, label, before, after, sure_before, sure_after)
-        self._shown[name].append([part[:wanted].detach().cpu() for part in shown])
-        return self._shown[name][-1]
 
 
 def _ensemble(attack: Attack) -> list[str]:
@@ -299,6 +303,7 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         minimal_norm=len(distance) > 0,
         median_distance=_finite_median(distance),
         stages=[StageRow(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
+        follows=yardsticks(attack),
     )
 
 

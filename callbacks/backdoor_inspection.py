@@ -8,8 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 
 from lightning_adv.backdoors import save_triggers
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
-from lightning_adv.callbacks.run_record import run_folder
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.share import Share
 from lightning_adv.inspectors import InspectionReport, Inspector, Search
@@ -20,7 +19,11 @@ from lightning_adv.results.inspection import InspectionResult
 __all__ = ["BackdoorInspection"]
 
 
-class BackdoorInspection(EpochEndEvaluation):
+_Measured = tuple[int, dict[str, Search]]
+"""How many images there were, and what each inspector found on this rank."""
+
+
+class BackdoorInspection(EpochEndEvaluation[_Measured]):
     """Searches the model for backdoors with any number of inspectors.
 
     Every rank sees the same clean images; the classes are shared out to the ranks (r, r + W, ...) and put together
@@ -32,11 +35,7 @@ class BackdoorInspection(EpochEndEvaluation):
     Args:
         inspectors: name to inspector.
         max_samples: clean images, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always inspected.
-        batch_size: images a batch while they are collected; None for the data loader's.
-        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
-        seed: of the choice of images.
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        **shared: see ``EpochEndEvaluation``.
 
     Raises:
         InputError: no inspector, an unknown kind of batch, a forward that does not give logits, labels out of range.
@@ -53,13 +52,9 @@ class BackdoorInspection(EpochEndEvaluation):
         self,
         inspectors: dict[str, Inspector],
         max_samples: int | None = 1000,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "inspection",
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(max_samples=max_samples, **shared)
         if not inspectors:
             raise InputError("inspectors is empty: name one, e.g. inspectors: {neural_cleanse: NeuralCleanse}")
         self.inspectors = dict(inspectors)
@@ -72,49 +67,34 @@ class BackdoorInspection(EpochEndEvaluation):
             for text in inspector.check(label, classes):
                 rank_zero_warn(f"{name}: {text}")
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Search for the triggers of this rank's classes."""
         clean = [(batch.image, batch.label) for batch in images.on_every_rank()]
-        self._samples = images.total
-        self._found: dict[str, Search] = {}
-        for name in self.track(trainer, list(self.inspectors), " + ".join(self.inspectors)):
-            self._found[name] = self.inspectors[name].search(model, clean, trainer.global_rank, trainer.world_size)
+        found = {
+            name: self.inspectors[name].search(model, clean, trainer.global_rank, trainer.world_size)
+            for name in self.track(trainer, list(self.inspectors), " + ".join(self.inspectors))
+        }
+        return images.total, found
 
-    def results(self, trainer: Trainer) -> InspectionResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> InspectionResult:
         """The reports over all ranks' classes."""
-        parts: list[dict[str, Search]] = [self._found]
+        samples, found = measured
+        parts: list[dict[str, Search]] = [found]
         if trainer.world_size > 1:
             parts = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._found)
+            torch.distributed.all_gather_object(parts, found)
         reports = {name: inspector.judge([part[name] for part in parts]) for name, inspector in self.inspectors.items()}
-        classes = max(len(report.labels) for report in reports.values())
-        names = getattr(trainer.datamodule, "class_names", None)
         return InspectionResult(
             title="Search for backdoors",
             reports=reports,
-            samples=self._samples,
-            class_names=list(names) if names and len(names) == classes else [str(k) for k in range(classes)],
+            samples=samples,
+            class_names=self.class_names(trainer, max(len(report.labels) for report in reports.values())),
             history=self.history,
-            key_prefix="" if self.name == self.default_name else f"{self.name}/",
+            key_prefix=self.key_prefix,
         )
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the triggers of the last inspection."""
-        self._save_triggers(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the triggers found in ``validate``."""
-        if trainer.state.fn == "validate":
-            self._save_triggers(trainer)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the triggers found in ``test``."""
-        self._save_triggers(trainer)
-
-    def _save_triggers(self, trainer: Trainer) -> None:
-        folder = run_folder(trainer)
-        if self.result is None or not trainer.is_global_zero or trainer.fast_dev_run:
-            return
+    def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
+        """Save the triggers of the last inspection."""
         for number, (name, report) in enumerate(self.result.reports.items()):
             _save(report, folder / (f"triggers_{file_name(name)}.safetensors" if number else "triggers.safetensors"))
 

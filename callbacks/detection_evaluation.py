@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import Attack, SampleNoise
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
 from lightning_adv.detectors.detector import above
 from lightning_adv.errors import InputError
@@ -33,7 +33,11 @@ FEWEST = 5
 """Samples of each kind that a regression is fitted on."""
 
 
-class DetectionEvaluation(EpochEndEvaluation):
+_Measured = tuple[dict[str, dict[str, SampleTable]], Tensor]
+"""Samples by detector and kind; [2] images without a class, and all."""
+
+
+class DetectionEvaluation(EpochEndEvaluation[_Measured]):
     """How well detectors tell adversarial images from normal ones, attack by attack.
 
     Normal are the images that the model classifies correctly, adversarial the successes of each attack on them;
@@ -51,12 +55,7 @@ class DetectionEvaluation(EpochEndEvaluation):
             calibration images of the datamodule.
         fit_samples: clean training images for fitting and thresholds, a seeded choice.
         false_positive_rate: that thresholds are set for, in [0, 1).
-        max_samples: images over all ranks, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's.
-        pictures: log pictures and tables "last", "always" or "never".
-        seed: of the choices of images.
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        **shared: see ``EpochEndEvaluation``; ``seed`` is that of both choices.
 
     Raises:
         InputError: no detector, no attack, a name that is taken, no training images, no normal or no adversarial one.
@@ -76,20 +75,14 @@ class DetectionEvaluation(EpochEndEvaluation):
         attacks: dict[str, Attack],
         fit_samples: int = 2000,
         false_positive_rate: float = 0.05,
-        max_samples: int | None = None,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "detection",
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(**shared)
         if not detectors or not attacks:
             raise InputError("a detection evaluation needs at least one detector and one attack")
         if taken := {NORMAL, WRONG} & set(attacks):
             raise InputError(f"an attack cannot be named {', '.join(taken)}: that is a kind of clean images")
-        if fit_samples < 2 * CALIBRATION:
-            raise InputError(f"fit_samples must be at least {2 * CALIBRATION}, got {fit_samples}")
+        self.require(2 * CALIBRATION, fit_samples=fit_samples)
         if not 0 <= false_positive_rate < 1:
             raise InputError(f"false_positive_rate must lie in [0, 1), got {false_positive_rate}")
         self.detectors, self.attacks = dict(detectors), dict(attacks)
@@ -108,35 +101,40 @@ class DetectionEvaluation(EpochEndEvaluation):
             detector.check_labels(fitted, clean_logits(model, first.image).shape[1])
         self._substitutes.check(images.trainer)
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Fit the detectors, attack this rank's images and measure them."""
         self._fit(trainer, model)
         first = images.first()
         self._substitutes.fit(trainer, model, clean_logits(model, first.image).shape[1])
-        self._tables: dict[str, dict[str, SampleTable]] = {}
+        every: dict[str, dict[str, SampleTable]] = {}
         for name, detector in self.detectors.items():
             width = EXTRA + detector.measures(model, first.image, index=first.index).shape[1]
             tables = {kind: SampleTable(width).to(model.device) for kind in (NORMAL, *self.attacks, WRONG)}
             for table in tables.values():  # a rank without such samples takes part in gathering them
                 table.update(torch.zeros(0, width, device=model.device))
-            self._tables[name] = tables
-        self._lost = torch.zeros(2, dtype=torch.long, device=model.device)
+            every[name] = tables
+        lost = torch.zeros(2, dtype=torch.long, device=model.device)
         for batch in self.track(trainer, images, "detection"):
             said = predicted(clean_logits(model, batch.image))
             correct = said == batch.label
-            self._lost += torch.stack([(said == NO_CLASS).sum(), torch.ones_like(said).sum()])
-            self._measure(NORMAL, model, batch.image[correct], batch.index[correct])
-            self._measure(WRONG, model, batch.image[~correct], batch.index[~correct])
+            lost += torch.stack([(said == NO_CLASS).sum(), torch.ones_like(said).sum()])
+            self._measure(every, NORMAL, model, batch.image[correct], batch.index[correct])
+            self._measure(every, WRONG, model, batch.image[~correct], batch.index[~correct])
             if correct.any():
-                self._attack(model, EvaluationBatch(batch.image[correct], batch.label[correct], batch.index[correct]))
+                right = EvaluationBatch(batch.image[correct], batch.label[correct], batch.index[correct])
+                for name, attack in self.attacks.items():
+                    found = attack.run(model, right.image, right.label, index=right.index)
+                    self._measure(every, name, model, found.images[found.success], right.index[found.success])
+        return every, lost
 
-    def results(self, trainer: Trainer) -> DetectionResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> DetectionResult:
         """Figures over all ranks."""
+        every, lost = measured
         rows, transfer = [], []
         curves: dict[str, dict] = {}
         scores: dict[str, dict] = {}
         for name, detector in self.detectors.items():
-            kinds = {kind: table.compute().cpu() for kind, table in self._tables[name].items()}
+            kinds = {kind: table.compute().cpu() for kind, table in every[name].items()}
             parts = {kind: _halves(samples) for kind, samples in kinds.items()}
             if not len(parts[NORMAL][1]):
                 raise InputError("no image among the held-out ones is classified correctly: nothing is normal")
@@ -154,7 +152,7 @@ class DetectionEvaluation(EpochEndEvaluation):
             transfer += _transfer(name, parts, list(self.attacks))
         if not rows:
             raise InputError("no attack succeeded on any of these images: there is nothing to detect; raise its budget")
-        lost = trainer.strategy.reduce(self._lost, reduce_op="sum").tolist()
+        lost = trainer.strategy.reduce(lost, reduce_op="sum").tolist()
         missing = [attack for attack in self.attacks if attack not in curves]
         return DetectionResult(
             title="Detection",
@@ -191,12 +189,9 @@ class DetectionEvaluation(EpochEndEvaluation):
             if self._sets_threshold[name] and not isinstance(detector, DetectorEnsemble):
                 detector.calibrate(model, kept, self.false_positive_rate)
 
-    def _attack(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        for name, attack in self.attacks.items():
-            found = attack.run(model, batch.image, batch.label, index=batch.index)
-            self._measure(name, model, found.images[found.success], batch.index[found.success])
-
-    def _measure(self, kind: str, model: LightningModule, image: Tensor, index: Tensor) -> None:
+    def _measure(
+        self, every: dict[str, dict[str, SampleTable]], kind: str, model: LightningModule, image: Tensor, index: Tensor
+    ) -> None:
         if not len(image):
             return
         for name, detector in self.detectors.items():
@@ -208,7 +203,7 @@ class DetectionEvaluation(EpochEndEvaluation):
                 extra[:, 1:] = torch.stack([verdict.suspicious, verdict.mutations, verdict.undecided], dim=1)
             elif not isinstance(detector, DetectorEnsemble):
                 extra[:, 1] = above(detector.combine(measures), detector.known_threshold())
-            self._tables[name][kind].update(torch.cat([extra, measures], dim=1))
+            every[name][kind].update(torch.cat([extra, measures], dim=1))
 
 
 class _Everywhere(Share):

@@ -2,46 +2,53 @@
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterator
-from typing import ClassVar, Literal, TypeVar, get_args
+from pathlib import Path
+from typing import ClassVar, Generic, Literal, TypeVar, get_args
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader
 
 from lightning_adv.asking import remarks
 from lightning_adv.attacks import leaves_no_trace
+from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.loggers import log_figure, log_table
+from lightning_adv.evaluation.order import in_turn
 from lightning_adv.evaluation.progress import track
 from lightning_adv.evaluation.share import Share, evaluation_loader
 from lightning_adv.results.kept import as_state, from_state
 from lightning_adv.results.result import EvaluationResult
 
-__all__ = ["EpochEndEvaluation", "scalars_of_epoch", "stored_history"]
+__all__ = ["EpochEndEvaluation", "Shared", "When", "scalars_of_epoch"]
 
 Item = TypeVar("Item")
+Measured = TypeVar("Measured")
 When = Literal["last", "always", "never"]
+Shared = int | str | None
+"""Arguments that every evaluation hands on to :class:`EpochEndEvaluation`."""
 
 
-class EpochEndEvaluation(Callback):
+class EpochEndEvaluation(Callback, Generic[Measured]):
     """Base of the callbacks that evaluate a model at the end of an epoch, in ``fit``, ``validate`` and ``test``.
 
-    A subclass is two methods: :meth:`evaluate` goes over this rank's images, :meth:`results` adds up the ranks and
-    returns a typed result. This class knows when (after validation, every n epochs and in the last), on what (a seeded
-    choice of images, each on one rank), and where to (scalars through ``pl_module.log``, tables and pictures to every
-    logger, the result and the history to the report). Any LightningModule that maps images to logits will do, and
-    training goes on as if there had been no evaluation.
+    A subclass is two methods: :meth:`evaluate` goes over this rank's images and returns what it measured,
+    :meth:`results` adds that up over the ranks and returns a typed result. This class knows when (after validation,
+    every n epochs and in the last), on what (a seeded choice of images, each on one rank), and where to (scalars
+    through ``pl_module.log``, tables and pictures to every logger, the result and the history to the report, files of
+    its own by :meth:`write`). Any LightningModule that maps images to logits will do, and training goes on as if there
+    had been no evaluation.
 
     Args:
-        name: part of the callback's state and of the keys of its pictures; two callbacks of one class need two names.
-            Scalars are logged under ``{stage}/{name}/...``, without the name where it is the class's default.
+        name: part of the callback's state and of its keys; two callbacks of one class need two names. Scalars are
+            logged under ``{stage}/{name}/...``, without the name where it is the class's default and the class says so.
         every_n_epochs: in fit; the last epoch is always evaluated.
         max_samples: images over all ranks, a seeded choice; None for all.
-        batch_size: images a batch on one rank; None for the data loader's.
-        pictures: log pictures and tables "last" (after the last epoch, and in validate and test), "always" or "never".
+        batch_size: images a batch on one rank; None for the data loader's. Smaller ones share out better over ranks.
+        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
         seed: of the choice of images.
 
     Raises:
@@ -49,10 +56,14 @@ class EpochEndEvaluation(Callback):
     """
 
     default_name: ClassVar[str] = ""
+    """The name of a callback that is not given one."""
+
+    named_by_default: ClassVar[bool] = False
+    """Whether the default name, too, stands before the keys of scalars."""
 
     def __init__(
         self,
-        name: str,
+        name: str | None = None,
         every_n_epochs: int = 1,
         max_samples: int | None = None,
         batch_size: int | None = None,
@@ -60,13 +71,10 @@ class EpochEndEvaluation(Callback):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        numbers = {"every_n_epochs": every_n_epochs, "max_samples": max_samples, "batch_size": batch_size}
-        for argument, value in numbers.items():
-            if value is not None and value < 1:
-                raise InputError(f"{argument} of {type(self).__name__} must be at least 1, got {value}")
+        self.require(1, every_n_epochs=every_n_epochs, max_samples=max_samples, batch_size=batch_size)
         if pictures not in get_args(When):
             raise InputError(f"pictures must be one of {', '.join(get_args(When))}, got {pictures!r}")
-        self.name, self.every_n_epochs, self.max_samples = name, every_n_epochs, max_samples
+        self.name, self.every_n_epochs, self.max_samples = name or self.default_name, every_n_epochs, max_samples
         self.batch_size, self.pictures, self.seed = batch_size, pictures, seed
         self.result: EvaluationResult | None = None
         self._before: EvaluationResult | None = None  # what the run had measured when it was interrupted
@@ -74,15 +82,49 @@ class EpochEndEvaluation(Callback):
         self._pictured = True
 
     @abstractmethod
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
-        """Go over this rank's images; the model is in eval mode, under the trainer's precision."""
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> Measured:
+        """Go over this rank's images and give what was measured.
+
+        The model is in eval mode, under the trainer's precision.
+        """
 
     @abstractmethod
-    def results(self, trainer: Trainer) -> EvaluationResult:
-        """Add up all ranks (called on every one) and give the typed result."""
+    def results(self, trainer: Trainer, measured: Measured) -> EvaluationResult:
+        """Add up what every rank measured (called on every one) and give the typed result."""
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse before the first step of a run, as a rule on ``images.first()``, what would fail hours later."""
+
+    def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
+        """Write files of this evaluation's own at the end: called on rank zero, where there is a result.
+
+        Args:
+            trainer: of the run.
+            model: as it is at the end.
+            folder: of the run.
+        """
+
+    def require(self, least: int, **numbers: int | None) -> None:
+        """Refuse arguments below ``least``; None is none.
+
+        Raises:
+            InputError: names the argument.
+        """
+        for argument, value in numbers.items():
+            if value is not None and value < least:
+                raise InputError(f"{argument} of {type(self).__name__} must be at least {least}, got {value}")
+
+    @property
+    def key_prefix(self) -> str:
+        """What stands between stage and key of every scalar."""
+        return f"{self.name}/" if self.named_by_default or self.name != self.default_name else ""
+
+    @staticmethod
+    def class_names(trainer: Trainer, classes: int) -> list[str]:
+        """Names of the classes: those of the datamodule, where it has as many as the model has logits, else numbers."""
+        # A stranger's datamodule need not know them.
+        names = getattr(trainer.datamodule, "class_names", None)
+        return list(names) if names and len(names) == classes else [str(number) for number in range(classes)]
 
     @property
     def state_key(self) -> str:
@@ -99,8 +141,7 @@ class EpochEndEvaluation(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
-        # Weight averaging puts the training weights back in the hook in which an evaluation runs.
-        trainer.callbacks = sorted(trainer.callbacks, key=_turn)
+        trainer.callbacks = in_turn(trainer.callbacks)
         # What a model caches under inference mode cannot be used in an attack's graph.
         trainer.validate_loop.inference_mode = trainer.test_loop.inference_mode = False
 
@@ -141,9 +182,27 @@ class EpochEndEvaluation(Callback):
         """Log the pictures of the last result when training ended earlier than planned."""
         self._log_pictures(trainer)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what belongs to the last result."""
+        self._write(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what belongs to the result of ``validate``."""
+        if trainer.state.fn == "validate":
+            self._write(trainer, pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what belongs to the result of ``test``."""
+        self._write(trainer, pl_module)
+
     def track(self, trainer: Trainer, items: Collection[Item], title: str) -> Iterator[Item]:
         """Iterate under a progress bar."""
         return track(trainer, items, title)
+
+    def _write(self, trainer: Trainer, model: LightningModule) -> None:
+        folder = run_folder(trainer)
+        if self.result is not None and trainer.is_global_zero and not trainer.fast_dev_run:
+            self.write(trainer, model, folder)
 
     def _check(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
@@ -167,8 +226,8 @@ class EpochEndEvaluation(Callback):
         with isolate_rng():
             images = self._images(trainer, stage)
             with trainer.precision_plugin.forward_context():
-                self.evaluate(trainer, pl_module, images)
-            self.result = self.results(trainer)
+                measured = self.evaluate(trainer, pl_module, images)
+            self.result = self.results(trainer, measured)
             self.result.warnings[:0] = remarks(pl_module)
             self.result.stage = stage
             self.result.epoch = trainer.current_epoch + 1 if trainer.state.fn == "fit" else 0
@@ -178,7 +237,7 @@ class EpochEndEvaluation(Callback):
                 self._log_pictures(trainer)
 
     def _log_scalars(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        prefix = f"{self.result.stage}/" + ("" if self.name == self.default_name else f"{self.name}/")
+        prefix = f"{self.result.stage}/{self.key_prefix}"
         scalars = {f"{prefix}{key}": float(value) for key, value in self.result.scalars().items()}
         # The model may log such a key itself, of all images and not only of those chosen here: then it is the model's.
         taken = trainer.callback_metrics.keys() - self.history.keys()
@@ -199,32 +258,6 @@ class EpochEndEvaluation(Callback):
             log_table(trainer, f"{key}/table_{number}", table)
         for picture in self.result.pictures():
             log_figure(trainer, f"{key}/{picture.name}", picture.draw())
-
-
-def _turn(callback: Callback) -> int:
-    """Evaluations before weight averaging, which comes before the checkpoints that save its state."""
-    return 2 if isinstance(callback, Checkpoint) else 1 if isinstance(callback, WeightAveraging) else 0
-
-
-def stored_history(state: dict) -> dict[str, list[list[float]]]:
-    """The history of scalars in a callback's state, which a checkpoint may hold anything in place of.
-
-    Raises:
-        InputError: no points of an epoch and a number by the name of a scalar.
-    """
-    history = state.get("history") if isinstance(state, dict) else None
-    if not isinstance(history, dict) or not all(_is_curve(key, points) for key, points in history.items()):
-        raise InputError(
-            "the checkpoint's callbacks keep no history of scalars as they should: take another checkpoint"
-        )
-    return history
-
-
-def _is_curve(key: object, points: object) -> bool:
-    """Whether these are a name and at least one pair of an epoch and a number."""
-    pairs = [each for each in points if isinstance(each, list | tuple)] if isinstance(points, list) else []
-    numbers = [pair for pair in pairs if list(map(type, pair)) in ([int, float], [int, int])]
-    return isinstance(key, str) and bool(numbers) and len(numbers) == len(points)
 
 
 def scalars_of_epoch(trainer: Trainer) -> dict[str, float]:

@@ -16,7 +16,11 @@ from lightning_adv.results.fooling import FoolingResult
 __all__ = ["FoolingImages"]
 
 
-class FoolingImages(EpochEndEvaluation):
+_Measured = tuple[int, dict[str, tuple[FoolingSet, float]]]
+"""Number of classes; name of each of this rank's methods to its images and its seconds."""
+
+
+class FoolingImages(EpochEndEvaluation[_Measured]):
     """Looks for images that nobody recognises and the model is sure of, after the last epoch and in validate and test.
 
     Methods are shared out to the ranks. Logs ``{stage}/{method}/median_confidence`` over the classes and
@@ -46,7 +50,7 @@ class FoolingImages(EpochEndEvaluation):
         classes: list[int] | None = None,
         every_n_epochs: int | None = None,
         pictures: When = "last",
-        name: str = "fooling",
+        name: str | None = None,
     ) -> None:
         super().__init__(name, every_n_epochs or 1, pictures=pictures)
         if not methods:
@@ -60,28 +64,27 @@ class FoolingImages(EpochEndEvaluation):
         if wrong:
             raise InputError(f"classes of FoolingImages must be some of 0 .. {count - 1}, got {wrong}")
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Run this rank's methods."""
         first = images.first()
         self.check(model, images)
-        self._number_of_classes = clean_logits(model, first.image).shape[1]
-        self._found: dict[str, tuple[FoolingSet, float]] = {}
+        found = {}
         for name in self.track(trainer, list(self.methods)[trainer.global_rank :: trainer.world_size], self.name):
             began = time.perf_counter()
-            found = self.methods[name](model, tuple(first.image.shape[1:]), self.classes)
-            moved = FoolingSet(found.images.cpu(), found.classes.cpu(), found.confidences.cpu(), found.medians)
-            self._found[name] = moved, time.perf_counter() - began
+            made = self.methods[name](model, tuple(first.image.shape[1:]), self.classes)
+            moved = FoolingSet(made.images.cpu(), made.classes.cpu(), made.confidences.cpu(), made.medians)
+            found[name] = moved, time.perf_counter() - began
+        return clean_logits(model, first.image).shape[1], found
 
-    def results(self, trainer: Trainer) -> FoolingResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> FoolingResult:
         """The images of all ranks' methods."""
-        parts: list[dict[str, tuple[FoolingSet, float]]] = [self._found]
+        count, found = measured
+        parts = [found]
         if trainer.world_size > 1:
             parts = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, self._found)
+            torch.distributed.all_gather_object(parts, found)
         every = {name: found for part in parts for name, found in part.items()}
-        count = self._number_of_classes
-        names = getattr(trainer.datamodule, "class_names", None)
-        names = list(names) if names and len(names) == count else [str(number) for number in range(count)]
+        names = self.class_names(trainer, count)
         return FoolingResult(
             title="Fooling images",
             found={name: every[name][0] for name in self.methods},

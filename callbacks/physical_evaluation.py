@@ -1,6 +1,7 @@
 """Adversarial images in front of a camera, at the end of an epoch (Kurakin, Goodfellow, Bengio, 2017)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share
@@ -30,7 +32,18 @@ Key = tuple[str, float | None]
 """Name of an attack, and its eps."""
 
 
-class PhysicalEvaluation(EpochEndEvaluation):
+@dataclass(frozen=True)
+class _Measured:
+    """What this rank has measured; of its first images the labels, and by row of the picture images and predictions."""
+
+    judge: Judge
+    clean: PhotographTally
+    tallies: dict[Key, PhotographTally]
+    labels: FirstFew
+    shown: dict[str, FirstFew]
+
+
+class PhysicalEvaluation(EpochEndEvaluation[_Measured]):
     """Whether attacks survive being printed and photographed, and what they make of the images before that.
 
     The destruction rate is the share of an attack's successes whose simulated photographs are classified correctly
@@ -48,12 +61,8 @@ class PhysicalEvaluation(EpochEndEvaluation):
         families: names of classes that are related, e.g. ``[[cat, dog], [car, truck]]``; None for those that the model
             confuses on at least one clean image in a hundred.
         max_samples: images over all ranks, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's.
         examples: images that the picture shows.
-        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
-        seed: of the choice of images.
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        **shared: see ``EpochEndEvaluation``.
 
     Raises:
         InputError: no attack, an eps out of range or without an attack that has one; before training starts: images
@@ -74,18 +83,13 @@ class PhysicalEvaluation(EpochEndEvaluation):
         world: PhysicalWorld | None = None,
         families: list[list[str]] | None = None,
         max_samples: int | None = 500,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
         examples: int = 8,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "physical",
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(max_samples=max_samples, **shared)
         if not attacks or any(not key or "/" in key for key in attacks):
             raise InputError("attacks of PhysicalEvaluation must be named, without a slash: attacks: {fgsm: FGSM}")
-        if examples < 0:
-            raise InputError(f"examples must not be negative, got {examples}")
+        self.require(0, examples=examples)
         self.attacks, self.families, self.examples = dict(attacks), families, examples
         self.world = PhysicalWorld() if world is None else world
         norms = {attack.norm for attack in attacks.values() if attack.eps}
@@ -99,33 +103,32 @@ class PhysicalEvaluation(EpochEndEvaluation):
         """Take a photograph, and look the families up."""
         first = images.first()
         classes = clean_logits(model, self.world(first.image, first.index)).shape[1]
-        self._related(_names(images.trainer, classes))
+        self._related(self.class_names(images.trainer, classes))
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Attack, photograph and classify this rank's images."""
-        self._judge = Judge(model, images, self.seed)
-        self._classes = self._judge.classes
-        self._clean = PhotographTally().to(model.device)
-        self._tallies = {key: PhotographTally().to(model.device) for key in self._keys()}
-        self._labels: list[Tensor] = []
-        self._shown: dict[str, list[tuple[Tensor, Tensor]]] = {}
+        judge = Judge(model, images, self.seed)
+        tallies = {key: PhotographTally().to(model.device) for key in self._keys()}
+        measured = _Measured(judge, PhotographTally().to(model.device), tallies, FirstFew(self.examples), {})
         for batch in self.track(trainer, images.balanced(), self.name):
-            check_labels(batch.label, self._classes)
-            self._evaluate(model, batch)
+            check_labels(batch.label, judge.classes)
+            self._evaluate(model, batch, measured)
+        return measured
 
-    def results(self, trainer: Trainer) -> PhysicalResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> PhysicalResult:
         """Counts over all ranks."""
-        names = _names(trainer, self._classes)
-        label, clean, _, photo, *_ = self._clean.compute().cpu().T
+        classes = measured.judge.classes
+        names = self.class_names(trainer, classes)
+        label, clean, _, photo, *_ = measured.clean.compute().cpu().T
         known = clean != NO_CLASS
-        said = F.one_hot(clean[known], self._classes).float()
+        said = F.one_hot(clean[known], classes).float()
         related = self._related(names)
         related = similar_classes(said, label[known], CONFUSED) if related is None else related
-        tables = {key: tally.compute().cpu() for key, tally in self._tallies.items()}
+        tables = {key: tally.compute().cpu() for key, tally in measured.tallies.items()}
         lost = {key: int((table[:, 1:4] == NO_CLASS).any(dim=1).sum()) for key, table in tables.items()}
         return PhysicalResult(
             title="Physical world",
-            warnings=self._judge.notes
+            warnings=measured.judge.notes
             + [each for (name, _), count in lost.items() for each in nan_warnings(count, len(label), name)],
             rows=[self._row(key, table, related) for key, table in tables.items()],
             samples=len(label),
@@ -134,7 +137,7 @@ class PhysicalEvaluation(EpochEndEvaluation):
             world=repr(self.world),
             descriptions={name: repr(attack) for name, attack in self.attacks.items()},
             related=[(names[i], names[j]) for i, j in related.triu().nonzero().tolist()],
-            strips=[self._strip()] if self._labels else [],
+            strips=_strips(measured),
             class_names=names,
         )
 
@@ -144,30 +147,28 @@ class PhysicalEvaluation(EpochEndEvaluation):
             keys += [(name, eps) for eps in (self.eps[attack.norm] if attack.eps else ()) or [attack.eps]]
         return keys
 
-    def _evaluate(self, model: LightningModule, batch: EvaluationBatch) -> None:
+    def _evaluate(self, model: LightningModule, batch: EvaluationBatch, measured: _Measured) -> None:
         image, label, index = batch.image.float(), batch.label, batch.index
-        wanted = max(0, self.examples - sum(map(len, self._labels)))
-        if wanted:
-            self._labels.append(label[:wanted].cpu())
-        last = dict(self._tallies.keys())  # of several budgets of an attack the largest stays
+        judge, tallies = measured.judge, measured.tallies
+        measured.labels.add(label)
+        last = dict(tallies.keys())  # of several budgets of an attack the largest stays
 
         def photographed(title: str, taken: Tensor, logits: Tensor, show: bool) -> Tensor:
             photo = self.world(taken, index)
-            seen = self._judge(photo, index)
+            seen = judge(photo, index)
             for row, images, said in ((title, taken, logits), (f"{title}:\nphotograph", photo, seen)):
-                if wanted and show:
-                    shown = (images[:wanted].detach().cpu(), predicted(said[:wanted]).cpu())
-                    self._shown.setdefault(row, []).append(shown)
+                if show:
+                    measured.shown.setdefault(row, FirstFew(self.examples)).add(images, predicted(said))
             return seen
 
-        clean = self._judge(image, index)
-        self._clean.update(label, clean, clean, photographed("clean", image, clean, show=True))
-        for (name, eps), tally in self._tallies.items():
+        clean = judge(image, index)
+        measured.clean.update(label, clean, clean, photographed("clean", image, clean, show=True))
+        for (name, eps), tally in tallies.items():
             attack = self.attacks[name]
             attack = attack if eps is None else attack.scaled(eps / attack.eps)
             target = _BehindTheCamera(self.world, model, attack.draws) if isinstance(attack, EOT) else model
             crafted = attack(target, image, label, index=index)
-            logits = self._judge(crafted, index)
+            logits = judge(crafted, index)
             title = name if eps is None else f"{name},\neps {as_text(eps)}"
             tally.update(label, clean, logits, photographed(title, crafted, logits, show=eps == last[name]))
 
@@ -201,12 +202,13 @@ class PhysicalEvaluation(EpochEndEvaluation):
             related[members[:, None], members] = True
         return related & ~torch.eye(len(names), dtype=torch.bool)
 
-    def _strip(self) -> Strip:
-        rows = [
-            StripRow(title, *(torch.cat(parts) for parts in zip(*shown, strict=True)))
-            for title, shown in self._shown.items()
-        ]
-        return Strip("photographs", "Images, attacked images and their photographs", torch.cat(self._labels), rows)
+
+def _strips(measured: _Measured) -> list[Strip]:
+    labels = measured.labels.joined()
+    if labels is None:
+        return []
+    rows = [StripRow(title, *few.joined()) for title, few in measured.shown.items()]
+    return [Strip("photographs", "Images, attacked images and their photographs", labels[0], rows)]
 
 
 class _BehindTheCamera(nn.Module):
@@ -227,8 +229,3 @@ class _BehindTheCamera(nn.Module):
         # Numbers made from pixels, so that neither batches nor ranks decide which photographs an attacker takes.
         index = content_index(x) + torch.arange(len(x), device=x.device) % self.draws
         return logits_of(self.model, self.world(x, index))
-
-
-def _names(trainer: Trainer, classes: int) -> list[str]:
-    names = getattr(trainer.datamodule, "class_names", None)
-    return list(names) if names and len(names) == classes else list(map(str, range(classes)))

@@ -1,13 +1,17 @@
 """Purifiers against attacks under threat models, at the end of an epoch."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share
@@ -21,11 +25,19 @@ __all__ = ["PurificationEvaluation"]
 Key = tuple[str, str, str]
 """Names of purifier, attack and threat model."""
 
-Shown = tuple[Tensor, Tensor]
-"""A few images [n, C, H, W] and what is said of them [n], on the CPU."""
+
+@dataclass(frozen=True)
+class _Measured:
+    """What this rank has measured; of its first images the labels, and images with predictions by kind."""
+
+    judge: Judge
+    tallies: dict[Key, DrawsTally]
+    labels: FirstFew
+    attacked: dict[Key, FirstFew]
+    purified: dict[Key, FirstFew]
 
 
-class PurificationEvaluation(EpochEndEvaluation):
+class PurificationEvaluation(EpochEndEvaluation[_Measured]):
     """Accuracy behind purifiers, clean and attacked, by what the attacker knows.
 
     Works with any LightningModule whose ``forward`` maps images in [0, 1] to logits. Blind attacks are made once and
@@ -44,12 +56,8 @@ class PurificationEvaluation(EpochEndEvaluation):
         draws: of a randomised purifier, or classifier, for each verdict.
         attack_draws: that every gradient averages over under "bpda_eot" and "adaptive".
         max_samples: images over all ranks, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's.
         examples: images that the strips show.
-        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
-        seed: of the choice of images, and of the attackers' draws.
-        name: part of the keys; two callbacks in one trainer need two names.
+        **shared: see ``EpochEndEvaluation``; ``seed`` is also that of the attackers' draws.
 
     Raises:
         InputError: no purifier or attack, a name that is taken, unknown threat models; before training starts: a
@@ -62,6 +70,9 @@ class PurificationEvaluation(EpochEndEvaluation):
         'purification'
     """
 
+    default_name: ClassVar[str] = "purification"
+    named_by_default: ClassVar[bool] = True
+
     def __init__(
         self,
         purifiers: dict[str, Purifier],
@@ -71,22 +82,17 @@ class PurificationEvaluation(EpochEndEvaluation):
         draws: int = 5,
         attack_draws: int = 8,
         max_samples: int | None = 500,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
         examples: int = 6,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "purification",
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(max_samples=max_samples, **shared)
+        self.require(1, draws=draws, attack_draws=attack_draws)
+        self.require(0, examples=examples)
         for argument, given in (("purifiers", purifiers), ("attacks", attacks)):
             if not given:
                 raise InputError(f"PurificationEvaluation needs at least one of {argument}")
             if any(not key or "/" in key or key in (NONE, "undefended") for key in given):
                 raise InputError(f"names of {argument} must not be empty, {NONE!r} or 'undefended', nor hold a slash")
-        for argument, value in (("draws", draws), ("attack_draws", attack_draws), ("examples + 1", examples + 1)):
-            if value < 1:
-                raise InputError(f"{argument} of PurificationEvaluation must be at least 1, got {value}")
         self.threat_models = as_threat_models(threat_models)
         if (ThreatModel.BLACK_BOX in self.threat_models) != (black_box is not None):
             raise InputError("threat model black_box and argument black_box (its attack, e.g. Square) go together")
@@ -99,39 +105,36 @@ class PurificationEvaluation(EpochEndEvaluation):
         for purifier in self.purifiers.values():
             clean_logits(PurifiedClassifier(purifier.to(first.device), model), first)
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Attack, purify and classify this rank's images."""
-        self._judge = Judge(model, images, self.seed, self.draws)
-        self._classes = self._judge.classes
-        self._tallies = {key: DrawsTally(self._classes, self.draws).to(model.device) for key in self._keys()}
-        self._shown: dict[Key, list[Shown]] = {}
-        self._purified: dict[Key, list[Shown]] = {}
-        self._labels: list[Tensor] = []
+        judge = Judge(model, images, self.seed, self.draws)
+        tallies = {key: DrawsTally(judge.classes, self.draws).to(model.device) for key in self._keys()}
+        measured = _Measured(judge, tallies, FirstFew(self.examples), {}, {})
         for batch in self.track(trainer, images.balanced(), self.name):
-            check_labels(batch.label, self._classes)
-            self._evaluate(model, batch)
+            check_labels(batch.label, judge.classes)
+            self._evaluate(model, batch, measured)
+        return measured
 
-    def results(self, trainer: Trainer) -> PurificationResult:
+    def results(self, trainer: Trainer, measured: _Measured) -> PurificationResult:
         """Counts over all ranks."""
         rows, warnings = [], []
-        for (purifier, attack, threat), tally in self._tallies.items():
+        for (purifier, attack, threat), tally in measured.tallies.items():
             counts = {name: value.tolist() for name, value in tally.compute().items()}
             kind = ", ".join(each for each in (purifier, attack, threat) if each != NONE)
             warnings += nan_warnings(counts["no_class"], counts["samples"], kind)
             pooled = {f"{name}_correct": counts[name] for name in ("mean", "vote", "worst")}
             shared = {"samples": counts["samples"], "correct": counts["correct"], "confusion": counts["confusion"]}
             rows.append(PurificationRow(purifier, attack, threat, **shared, **pooled))
-        names = getattr(trainer.datamodule, "class_names", None)
         named = {**self.purifiers, **self.attacks}
         if self.black_box is not None:
             named[_name_of(self.black_box)] = self.black_box
         return PurificationResult(
             title="Purification",
-            warnings=self._judge.notes + warnings,
+            warnings=measured.judge.notes + warnings,
             rows=rows,
             descriptions={name: " ".join(repr(each).split()) for name, each in named.items()},
-            class_names=list(names) if names and len(names) == self._classes else list(map(str, range(self._classes))),
-            strips=self._strips() if self._labels else [],
+            class_names=self.class_names(trainer, measured.judge.classes),
+            strips=self._strips(measured),
         )
 
     def _keys(self) -> list[Key]:
@@ -145,66 +148,59 @@ class PurificationEvaluation(EpochEndEvaluation):
                     keys += [(name, attack, threat.value) for attack in self.attacks]
         return keys
 
-    def _evaluate(self, model: LightningModule, batch: EvaluationBatch) -> None:
-        image = batch.image.float()
+    def _evaluate(self, model: LightningModule, batch: EvaluationBatch, measured: _Measured) -> None:
+        image, judge = batch.image.float(), measured.judge
         blind = {NONE: image}
         blind |= {
             name: attack(model, image, batch.label, index=batch.index).to(image.device)
             for name, attack in self.attacks.items()
         }
-        wanted = max(0, self.examples - sum(map(len, self._labels)))
-        if wanted:
-            self._labels.append(batch.label[:wanted].cpu())
-        for key, tally in self._tallies.items():
+        wanted = measured.labels.wanted
+        measured.labels.add(batch.label)
+        for key, tally in measured.tallies.items():
             purifier, attack, threat = key
             if purifier == NONE:
-                logits = self._judge.each_draw(blind[attack], batch.index).transpose(0, 1).expand(self.draws, -1, -1)
-                self._keep(key, blind[attack], logits[0], None, wanted)
-                tally.update(batch.label, logits)
-                continue
-            whole = PurifiedClassifier(self.purifiers[purifier].to(image.device), model)
-            attacked = blind[attack] if threat in (NONE, "blind") else self._attacked(whole, key, image, batch)
-            logits = whole.judge(attacked, batch.index, self.draws, randomised=self._judge.draws > 1)
-            self._keep(key, attacked, logits[0], whole.purifier(attacked[:wanted], batch.index[:wanted]), wanted)
+                attacked = blind[attack]
+                logits = judge.each_draw(attacked, batch.index).transpose(0, 1).expand(self.draws, -1, -1)
+            else:
+                whole = PurifiedClassifier(self.purifiers[purifier].to(image.device), model)
+                attacked = blind[attack] if threat in (NONE, "blind") else self._attacked(whole, key, image, batch)
+                logits = whole.judge(attacked, batch.index, self.draws, randomised=judge.draws > 1)
             tally.update(batch.label, logits)
+            said = predicted(logits[0])
+            if wanted:
+                measured.attacked.setdefault(key, FirstFew(self.examples)).add(attacked, said)
+            if wanted and purifier != NONE:
+                purified = whole.purifier(attacked[:wanted], batch.index[:wanted])
+                measured.purified.setdefault(key, FirstFew(self.examples)).add(purified, said[:wanted])
 
     def _attacked(self, whole: PurifiedClassifier, key: Key, image: Tensor, batch: EvaluationBatch) -> Tensor:
         threat = ThreatModel(key[2])
         attack = self.black_box if threat is ThreatModel.BLACK_BOX else self.attacks[key[1]]
         return whole.attacked(attack, threat, image, batch.label, batch.index, self.attack_draws, self.seed)
 
-    def _keep(self, key: Key, attacked: Tensor, logits: Tensor, purified: Tensor | None, wanted: int) -> None:
-        """The first images of this rank, for the strips (rank zero draws them)."""
-        if not wanted:
-            return
-        said = predicted(logits[:wanted]).cpu()
-        self._shown.setdefault(key, []).append((attacked[:wanted].detach().cpu(), said))
-        if purified is not None:
-            self._purified.setdefault(key, []).append((purified.detach().cpu(), said))
-
-    def _strips(self) -> list[Strip]:
-        labels = torch.cat(self._labels)
+    def _strips(self, measured: _Measured) -> list[Strip]:
+        labels = measured.labels.joined()
+        if labels is None:
+            return []
+        attacked = {key: few.joined() for key, few in measured.attacked.items()}
+        purified = {key: few.joined() for key, few in measured.purified.items()}
         strips = []
         for attack in self.attacks:
-            rows = [_row("clean", self._shown[NONE, NONE, NONE]), _row("attacked", self._shown[NONE, attack, NONE])]
-            blind = [(name, self._purified.get((name, attack, "blind"))) for name in self.purifiers]
-            rows += [_row(name, shown) for name, shown in blind if shown]
+            rows = [StripRow("clean", *attacked[NONE, NONE, NONE]), StripRow("attacked", *attacked[NONE, attack, NONE])]
+            blind = [(name, purified.get((name, attack, "blind"))) for name in self.purifiers]
+            rows += [StripRow(name, *shown) for name, shown in blind if shown]
             if len(rows) > 2:
-                strips.append(Strip(f"{attack}_blind", f"{attack}, blind, then purified", labels, rows))
+                strips.append(Strip(f"{attack}_blind", f"{attack}, blind, then purified", labels[0], rows))
             rows = [rows[0]]
             for purifier in self.purifiers:
-                informed = [key for key in self._purified if key[:2] == (purifier, attack) and key[2] != "blind"]
+                informed = [key for key in purified if key[:2] == (purifier, attack) and key[2] != "blind"]
                 for key in informed[-1:]:
-                    rows.append(_row(f"{purifier}:\n{key[2]}", self._shown[key]))
-                    rows.append(_row("purified", self._purified[key]))
+                    rows.append(StripRow(f"{purifier}:\n{key[2]}", *attacked[key]))
+                    rows.append(StripRow("purified", *purified[key]))
             if len(rows) > 1:
-                strips.append(Strip(f"{attack}_informed", f"{attack}, knowing the purifier", labels, rows))
+                strips.append(Strip(f"{attack}_informed", f"{attack}, knowing the purifier", labels[0], rows))
         return strips
-
-
-def _row(name: str, shown: list[Shown]) -> StripRow:
-    images, said = (torch.cat(parts) for parts in zip(*shown, strict=True))
-    return StripRow(name, images, said)
 
 
 def _name_of(attack: Attack) -> str:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch, stored_history
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
 
 __all__ = ["Report"]

@@ -8,23 +8,21 @@ from torch import nn
 
 from lightning_adv.asking import predicted
 from lightning_adv.attacks import Attack, leaves_no_trace
-from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.evaluation.masking import is_yardstick
+from lightning_adv.evaluation.masking import reach
 from lightning_adv.evaluation.share import EvaluationBatch, Share
-from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.transfer import TransferredAttack, TransferResult, TransferTally
 
 __all__ = ["TransferEvaluation"]
 
-TOLERANCE = 0.02
-"""Accuracies may differ by so much without meaning anything."""
+Measured = tuple[Judge, dict[tuple[str, str], TransferTally]]
+"""Who gave the verdicts, and the counts by names of source and attack."""
 
 
-class TransferEvaluation(EpochEndEvaluation):
+class TransferEvaluation(EpochEndEvaluation[Measured]):
     """Attacks other, frozen models and evaluates the model on what they give: a black-box attack without a query.
 
     A transferred attack that leaves fewer images correct than an attack on the model itself, of the same norm and at
@@ -37,12 +35,7 @@ class TransferEvaluation(EpochEndEvaluation):
     Args:
         sources: name to a checkpoint of ``train.py``, or to a module that maps images to logits.
         attacks: name to attack; a ``SubstituteAttack`` must be fitted already.
-        max_samples: images over all ranks, a seeded choice; None for all.
-        every_n_epochs: in fit; the last epoch is always evaluated.
-        batch_size: images a batch on one rank; None for the data loader's.
-        pictures: log pictures and tables "last" (after the last epoch, in validate and test), "always" or "never".
-        seed: of the choice of images.
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        **shared: see ``EpochEndEvaluation``.
 
     Raises:
         InputError: no source, no attack, a checkpoint that cannot be loaded, a source with other classes than the
@@ -61,84 +54,50 @@ class TransferEvaluation(EpochEndEvaluation):
         self,
         sources: dict[str, str | nn.Module],
         attacks: dict[str, Attack],
-        max_samples: int | None = None,
-        every_n_epochs: int = 1,
-        batch_size: int | None = None,
-        pictures: When = "last",
-        seed: int = 0,
-        name: str = "transfer",
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs, max_samples, batch_size, pictures, seed)
+        super().__init__(**shared)
         if not sources or not attacks:
             raise InputError("a transfer evaluation needs a source and an attack, e.g. sources: {standard: last.ckpt}")
         self.sources, self.attacks = dict(sources), dict(attacks)
         self._models: dict[str, nn.Module] = {}
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Come after the attacks on the model itself, whose results are compared with these."""
-        super().setup(trainer, pl_module, stage)
-        if any(isinstance(each, AttackEvaluation) for each in trainer.callbacks):
-            others = [each for each in trainer.callbacks if each is not self]
-            last = max(i for i, each in enumerate(others) if isinstance(each, AttackEvaluation))
-            trainer.callbacks = [*others[: last + 1], self, *others[last + 1 :]]
-
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a source that does not go with the model."""
         self._check_classes(model, images.first())
 
-    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> None:
+    def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> Measured:
         """Attack the sources on this rank's images."""
         classes = self._check_classes(model, images.first())
-        self._judge = Judge(model, images, self.seed)
-        pairs = [(source, attack) for source in self.sources for attack in self.attacks]
-        self._tallies = {pair: TransferTally().to(model.device) for pair in pairs}
+        judge = Judge(model, images, self.seed)
+        tallies = {
+            (source, attack): TransferTally().to(model.device) for source in self.sources for attack in self.attacks
+        }
         for batch in self.track(trainer, images, self.name):
             check_labels(batch.label, classes)
-            clean = predicted(self._judge(batch.image, batch.index))
-            for (name, attack), tally in self._tallies.items():
+            clean = predicted(judge(batch.image, batch.index))
+            for (name, attack), tally in tallies.items():
                 source = self._models[name]
                 crafted = self.attacks[attack].run(source, batch.image, batch.label, index=batch.index)
-                attacked = predicted(self._judge(crafted.images, batch.index))
+                attacked = predicted(judge(crafted.images, batch.index))
                 tally.update(batch.label, clean, attacked, crafted.success)
+        return judge, tallies
 
-    def results(self, trainer: Trainer) -> TransferResult:
-        """Counts over all ranks, and what they say of the attacks on the model itself."""
-        counts = {pair: tally.compute().tolist() for pair, tally in self._tallies.items()}
-        rows = [TransferredAttack(*pair, *each[:5]) for pair, each in counts.items()]
-        names = {pair: f"{pair[1]} on {pair[0]}" for pair in counts}
-        result = TransferResult(
+    def results(self, trainer: Trainer, measured: Measured) -> TransferResult:
+        """Counts over all ranks."""
+        judge, tallies = measured
+        rows, warnings = [], list(judge.notes)
+        for (source, name), tally in tallies.items():
+            *counts, no_class = tally.compute().tolist()
+            attack = self.attacks[name]
+            rows.append(TransferredAttack(source, name, *counts, reach=reach(attack), description=repr(attack)))
+            warnings += nan_warnings(no_class, counts[0], f"{name} on {source}")
+        return TransferResult(
             title="Transferred attacks",
             rows=rows,
             descriptions={name: repr(attack) for name, attack in self.attacks.items()},
-            warnings=self._judge.notes
-            + [each for pair, found in counts.items() for each in nan_warnings(found[5], found[0], names[pair])],
+            warnings=warnings,
         )
-        for callback in trainer.callbacks:
-            if isinstance(callback, AttackEvaluation) and self._is_fresh(trainer, callback.result):
-                warnings = [each for row in rows for each in self._masked(row, callback)]
-                result.warnings += warnings
-                callback.result.warnings += warnings
-        return result
-
-    def _is_fresh(self, trainer: Trainer, result: RobustnessResult | None) -> bool:
-        stage = "test" if trainer.state.fn == "test" else "val"
-        epoch = trainer.current_epoch + 1 if trainer.state.fn == "fit" else 0
-        return result is not None and (result.stage, result.epoch) == (stage, epoch)
-
-    def _masked(self, row: TransferredAttack, callback: AttackEvaluation) -> list[str]:
-        """Attacks on the model itself that this transferred one surpasses."""
-        transferred = self.attacks[row.attack]
-        found = []
-        for own in callback.result.attacks:
-            attack = callback.attacks[own.name]
-            comparable = repr(attack) == repr(transferred) or is_yardstick(attack, transferred)
-            if comparable and row.robust_accuracy < own.robust_accuracy - TOLERANCE:
-                found.append(
-                    f"{row.attack} crafted on {row.source} leaves {row.robust_accuracy:.1%} of the images correct, "
-                    f"{own.name} on the model itself {own.robust_accuracy:.1%}: its gradients are masked, and its "
-                    "robust accuracy is an upper bound"
-                )
-        return found
 
     def _check_classes(self, model: LightningModule, batch: EvaluationBatch) -> int:
         classes = clean_logits(model, batch.image).shape[1]

@@ -47,25 +47,27 @@ class EpsSweep:
         if self.budgets[0] <= 0:
             raise InputError("eps_sweep starts above 0; the clean accuracy is the point at 0")
         self.max_samples = samples
-        self.samples = 0
 
-    def run(self, model: LightningModule, images: Iterable[EvaluationBatch], judge: Judge) -> None:
-        """Count this rank's survivors of every budget, in the eyes of ``judge``."""
-        # images, clean correct, correct at every budget
-        self.counts = torch.zeros(len(self.attacks), 2 + len(self.budgets), dtype=torch.long, device=model.device)
+    def run(self, model: LightningModule, images: Iterable[EvaluationBatch], judge: Judge) -> Tensor:
+        """Count this rank's survivors of every budget, in the eyes of ``judge``.
+
+        Returns:
+            [attacks, 2 + budgets] int64: images, those correct without an attack, those correct at each budget.
+        """
+        counts = torch.zeros(len(self.attacks), 2 + len(self.budgets), dtype=torch.long, device=model.device)
         for batch in images:
             correct = is_right(judge(batch.image, batch.index), batch.label)
-            self.counts[:, 0] += len(correct)
-            for row, attack in zip(self.counts, self.attacks.values(), strict=True):
+            counts[:, 0] += len(correct)
+            for row, attack in zip(counts, self.attacks.values(), strict=True):
                 self._descend(row, attack, model, judge, batch, correct.nonzero().flatten())
+        return counts
 
-    def curves(self, trainer: Trainer) -> dict[str, list[tuple[float, float]]]:
+    def curves(self, trainer: Trainer, counts: Tensor) -> dict[str, list[tuple[float, float]]]:
         """Name of the attack to points (eps, robust accuracy) from (0, clean accuracy) on, over all ranks."""
-        counts = trainer.strategy.reduce(self.counts, reduce_op="sum")
-        self.samples = int(counts[0, 0])
+        rows = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         return {
-            name: [(eps, left / self.samples) for eps, left in zip([0.0, *self.budgets], row[1:], strict=True)]
-            for name, row in zip(self.attacks, counts.tolist(), strict=True)
+            name: [(eps, left / row[0]) for eps, left in zip([0.0, *self.budgets], row[1:], strict=True)]
+            for name, row in zip(self.attacks, rows, strict=True)
         }
 
     def _descend(

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lightning_adv.attacks import Attack
-from lightning_adv.results.robustness import AttackRow
+from lightning_adv.results.robustness import AttackRow, Reach
 
-__all__ = ["is_yardstick", "masking_warnings"]
+__all__ = ["masking_warnings", "reach", "yardsticks"]
 
 ZERO_GRADIENT_SHARE = 0.05
 RESTART_GAIN = 0.05
@@ -101,23 +101,27 @@ def _parts(attack: Attack) -> Iterator[Attack]:
         yield from _parts(member)
 
 
-def is_yardstick(attack: Attack, other: Attack) -> bool:
-    """Whether ``attack``, or one of an ensemble, follows the gradient everywhere to where ``other`` goes without it.
+def reach(attack: Attack) -> Reach:
+    """Where an attack looks."""
+    return Reach(attack.norm, attack.eps, attack.aim, attack.draws)
 
-    Under the same norm, at no smaller eps, away from the label or to the class of the same rule, and with no fewer
-    draws of a randomised model: where ``other`` does better, the gradient is to blame.
+
+def yardsticks(attack: Attack) -> list[Reach]:
+    """Where the attack, or each of an ensemble, follows the gradient everywhere.
+
+    Where another attack does better there without this gradient, the gradient is to blame.
 
     Example:
         >>> from lightning_adv.attacks import FGSM, PGD, Square
-        >>> is_yardstick(PGD(eps=0.1), Square(eps=0.1)), is_yardstick(FGSM(eps=0.1), Square(eps=0.1))
-        (True, False)
+        >>> square = reach(Square(eps=0.1))
+        >>> [each.holds(square) for each in yardsticks(PGD(eps=0.1))], yardsticks(FGSM(eps=0.1))
+        ([True], [])
     """
-    return any(_follows(part, other) for part in _parts(attack))
+    return [reach(part) for part in _parts(attack) if part.covers_ball]
 
 
 def _follows(attack: Attack, other: Attack) -> bool:
-    alike = (attack.norm, attack.aim) == (other.norm, other.aim) and attack.draws >= other.draws
-    return attack.covers_ball and alike and other.eps is not None and attack.eps >= other.eps - 1e-9
+    return attack.covers_ball and reach(attack).holds(reach(other))
 
 
 def _one_step_wins(winner: _Stage, stages: list[_Stage]) -> str | None:

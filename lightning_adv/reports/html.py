@@ -20,7 +20,7 @@ from lightning_adv.reports.storage import (
     section_document,
 )
 from lightning_adv.results.figures import history_curves, png
-from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table
+from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table, joint_warnings
 from lightning_adv.results.shares import percent, percent_interval
 
 __all__ = ["write_report"]
@@ -50,6 +50,7 @@ class Section:
     result: EvaluationResult
     tables: list[Table]
     pictures: list[PictureFile]
+    warnings: list[str]
 
 
 def write_report(
@@ -81,8 +82,11 @@ def write_report(
     """
     folder = Path(folder)
     others = {name: (Path(path), read_results(path)) for name, path in baselines.items()}
-    shown = [_section(folder, number, result) for number, result in enumerate(sections, start=1)]
-    documents = [section_document(s.result, [picture.file for picture in s.pictures]) for s in shown]
+    shown = [
+        _section(folder, number, result, warnings)
+        for number, (result, warnings) in enumerate(zip(sections, joint_warnings(sections), strict=True), start=1)
+    ]
+    documents = [section_document(s.result, [picture.file for picture in s.pictures], s.warnings) for s in shown]
     document = results_document(title, run, documents, histories, others)
     compared = compare(documents, {name: other for name, (_, other) in others.items()})
     page = _environment().get_template("index.html.j2")
@@ -104,10 +108,10 @@ def write_report(
     return folder / "index.html"
 
 
-def _section(folder: Path, number: int, result: EvaluationResult) -> Section:
+def _section(folder: Path, number: int, result: EvaluationResult, warnings: list[str]) -> Section:
     # The numbers keep names apart that differ only in characters a file name cannot hold.
     pictures = [_write_picture(folder, f"{number}-{i}", p) for i, p in enumerate(result.pictures(), start=1)]
-    return Section(f"section-{number}", result, result.tables(), pictures)
+    return Section(f"section-{number}", result, result.tables(), pictures, warnings)
 
 
 def _write_picture(folder: Path, number: str, picture: Picture) -> PictureFile:

@@ -70,8 +70,10 @@ SECTION |= {"tables": list, "pictures": list, "data": dict}
 KEY_FIGURE = {"scalar": str, "label": str, "basis": str, "card": bool}
 
 
-def section_document(result: EvaluationResult, pictures: Sequence[str]) -> SectionDocument:
-    """One section; ``pictures`` are the names of its files under ``pictures/``."""
+def section_document(
+    result: EvaluationResult, pictures: Sequence[str], warnings: Sequence[str] | None = None
+) -> SectionDocument:
+    """One section; ``pictures`` are the names of its files under ``pictures/``, ``warnings`` by default its own."""
     return {
         "kind": type(result).__name__,
         "title": result.title,
@@ -81,7 +83,7 @@ def section_document(result: EvaluationResult, pictures: Sequence[str]) -> Secti
         "key_figures": [asdict(figure) for figure in result.key_figures()],
         "tables": [asdict(table) for table in result.tables()],
         "pictures": list(pictures),
-        "warnings": list(result.warnings),
+        "warnings": list(result.warnings if warnings is None else warnings),
         "data": result.as_dict(),
     }
 

@@ -1,14 +1,15 @@
 """What an evaluation leaves behind: scalars for loggers, tables and pictures for people, plain data for JSON."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table"]
+__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings"]
 
 Cell = str | int | float | None
 
@@ -109,6 +110,21 @@ class EvaluationResult(ABC):
         """Pictures of the section, the most telling first."""
         return []
 
+    def warnings_beside(self, other: "EvaluationResult") -> list[str]:
+        """What this result says about another one of the same stage and epoch; both sections of a report show it."""
+        return []
+
     @abstractmethod
     def as_dict(self) -> dict:
         """Plain data (numbers, strings, lists, dicts) for ``results.json``."""
+
+
+def joint_warnings(results: Sequence[EvaluationResult]) -> list[list[str]]:
+    """The warnings of every result, with what others of the same stage and epoch say about it and it about them."""
+    warnings = [list(result.warnings) for result in results]
+    for (i, one), (j, other) in permutations(enumerate(results), 2):
+        if (one.stage, one.epoch) == (other.stage, other.epoch):
+            said = one.warnings_beside(other)
+            warnings[i] += said
+            warnings[j] += said
+    return warnings

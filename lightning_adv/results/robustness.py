@@ -12,11 +12,32 @@ from lightning_adv.results.shares import percent, percent_interval, wilson_inter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["AttackRow", "Examples", "RobustnessResult", "StageRow"]
+__all__ = ["AttackRow", "Examples", "Reach", "RobustnessResult", "StageRow"]
 
 STAGES = {"val": "validation", "test": "test", "fit": "training"}
 CONFIDENCE_BINS = 20
 _OPTIONAL = ("zero_gradient_share", "restart_gain", "median_distance")
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Where an attack looks for adversarial images.
+
+    Args:
+        norm, eps: of its ball, None without one.
+        aim: the rule by which it chooses a class to reach, None where it flees from the label.
+        draws: of a randomised model that every step averages over.
+    """
+
+    norm: str | None
+    eps: float | None
+    aim: str | None = None
+    draws: int = 1
+
+    def holds(self, other: "Reach") -> bool:
+        """Whether ``other`` looks nowhere else, by no more draws."""
+        alike = (self.norm, self.aim) == (other.norm, other.aim) and self.draws >= other.draws
+        return alike and self.eps is not None and other.eps is not None and self.eps >= other.eps - 1e-9
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,7 @@ class AttackRow:
             says little, its distances all.
         median_distance: of a minimal-norm attack, over the initially correct images; None if it is not finite.
         stages: of an ensemble, what each of its attacks did.
+        follows: where it, or each of an ensemble, follows the gradient to every place.
     """
 
     name: str
@@ -78,6 +100,7 @@ class AttackRow:
     minimal_norm: bool = False
     median_distance: float | None = None
     stages: list[StageRow] = field(default_factory=list)
+    follows: list[Reach] = field(default_factory=list)
 
     @property
     def robust_accuracy(self) -> float:

@@ -12,9 +12,13 @@ from torchmetrics import Metric
 from lightning_adv.asking import NO_CLASS
 from lightning_adv.results.figures import in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.robustness import AttackRow, Reach, RobustnessResult
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
 __all__ = ["TransferResult", "TransferTally", "TransferredAttack", "transfer_matrix"]
+
+TOLERANCE = 0.02
+"""Accuracies may differ by so much without meaning anything."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class TransferredAttack:
         robust_correct: of them right on the source's adversarial images.
         deceived: images that the model has right and whose adversarial image the source has wrong.
         transferred: of them wrong at the model too.
+        reach: where the attack looks; None if it is not known.
+        description: every setting of the attack in one line.
     """
 
     source: str
@@ -37,6 +43,8 @@ class TransferredAttack:
     robust_correct: int
     deceived: int
     transferred: int
+    reach: Reach | None = None
+    description: str = ""
 
     @property
     def robust_accuracy(self) -> float:
@@ -135,6 +143,19 @@ class TransferResult(EvaluationResult):
         found = {(row.source, row.attack): row.transfer_rate or 0.0 for row in self.rows}
         return transfer_matrix({"": [[found[s, a] for a in attacks] for s in sources]}, sources, attacks)
 
+    def warnings_beside(self, other: EvaluationResult) -> list[str]:
+        """Attacks on the model itself that a transferred one of no larger eps surpasses: gradients are masked."""
+        if not isinstance(other, RobustnessResult):
+            return []
+        return [
+            f"{row.attack} crafted on {row.source} leaves {row.robust_accuracy:.1%} of the images correct, "
+            f"{own.name} on the model itself {own.robust_accuracy:.1%}: its gradients are masked, and its "
+            "robust accuracy is an upper bound"
+            for row in self.rows
+            for own in other.attacks
+            if _comparable(row, own) and row.robust_accuracy < own.robust_accuracy - TOLERANCE
+        ]
+
     def as_dict(self) -> dict:
         """Rows with their shares."""
         derived = ("robust_accuracy", "transfer_rate")
@@ -145,6 +166,12 @@ class TransferResult(EvaluationResult):
                 for row in self.rows
             ],
         }
+
+
+def _comparable(row: TransferredAttack, own: AttackRow) -> bool:
+    """Whether the attack on the model itself is the same one, or follows the gradient to all places of this one."""
+    same = row.description == own.description
+    return same or (row.reach is not None and any(each.holds(row.reach) for each in own.follows))
 
 
 class TransferTally(Metric):

@@ -240,7 +240,7 @@ def test_averaged_weights_are_the_ones_evaluated_wherever_the_callback_stands():
     class Watch(AttackEvaluation):
         def evaluate(self, trainer, model, images):
             self.seen = copy.deepcopy(model.state_dict())
-            super().evaluate(trainer, model, images)
+            return super().evaluate(trainer, model, images)
 
     def seen(averaging_first):
         torch.manual_seed(0)

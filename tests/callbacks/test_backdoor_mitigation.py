@@ -114,7 +114,7 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
         repaired(tmp_path, TooLate(), without, datamodule=MNISTSubset())
     with pytest.raises(InputError, match="target"):
         repaired(tmp_path, TooLate(), BackdoorMitigation(FinePruning(), trigger=Patch(), target=10))
-    with pytest.raises(InputError, match="clean_samples must be at least 2"):
+    with pytest.raises(InputError, match="clean_samples of BackdoorMitigation must be at least 2"):
         BackdoorMitigation(FinePruning(), clean_samples=1)
 
 

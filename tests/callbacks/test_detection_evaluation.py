@@ -150,7 +150,7 @@ def test_training_images_that_a_detector_cannot_learn_from_are_refused_before_th
         ({"detectors": {}}, "at least one detector"),
         ({"attacks": {}}, "at least one detector and one attack"),
         ({"attacks": {"normal": FGSM()}}, "cannot be named normal"),
-        ({"fit_samples": 3}, "fit_samples must be at least 8"),
+        ({"fit_samples": 3}, "fit_samples of DetectionEvaluation must be at least 8"),
         ({"false_positive_rate": 1.0}, "false_positive_rate"),
     ],
 )

@@ -112,7 +112,7 @@ def test_an_unknown_family_is_refused_before_the_first_step():
         ({"attacks": {"near": DeepFool()}}, "no attack of PhysicalEvaluation has a budget"),
         ({"eps": [0]}, "starts above 0"),
         ({"eps": [8]}, "did you mean 8/255"),
-        ({"examples": -1}, "must not be negative"),
+        ({"examples": -1}, "examples of PhysicalEvaluation must be at least 0"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments, message):

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import AttackEvaluation, TransferEvaluation
 from lightning_adv.errors import InputError
+from lightning_adv.results.result import joint_warnings
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trained, trainer
 from tests.processes import torchrun
@@ -89,8 +90,8 @@ def test_masked_gradients_are_told_in_both_sections_whatever_the_order(transfer_
     own = AttackEvaluation({"own": PGD(eps=0.12, steps=5)})
     callback = TransferEvaluation({"unmasked": trained()}, ATTACKS)
     run = evaluated(*((callback, own) if transfer_first else (own, callback)), model=model)
-    for result in (own.result, callback.result):
-        assert any("crafted on unmasked" in text and "gradients are masked" in text for text in result.warnings)
+    for warnings in joint_warnings([own.result, callback.result]):
+        assert any("crafted on unmasked" in text and "gradients are masked" in text for text in warnings)
     assert run.callback_metrics["val/transfer/robust_accuracy"] < run.callback_metrics["val/own/robust_accuracy"]
 
 
@@ -98,7 +99,7 @@ def test_one_step_on_the_model_itself_is_no_yardstick_for_many_on_a_source_like_
     own = AttackEvaluation({"own": FGSM(eps=0.12)})
     callback = TransferEvaluation({"twin": trained()}, {"pgd": PGD(eps=0.12, steps=20)})
     run = evaluated(own, callback)
-    assert not callback.result.warnings
+    assert joint_warnings([own.result, callback.result]) == [[], []]
     assert run.callback_metrics["val/transfer/robust_accuracy"] < run.callback_metrics["val/own/robust_accuracy"] - 0.02
 
 
@@ -106,7 +107,7 @@ def test_honest_gradients_raise_no_warning():
     own = AttackEvaluation({"own": PGD(eps=0.12, steps=5)})
     callback = TransferEvaluation({"linear": source()}, ATTACKS)
     evaluated(own, callback)
-    assert not callback.result.warnings
+    assert joint_warnings([own.result, callback.result]) == [[], []]
 
 
 def test_a_source_is_loaded_from_the_checkpoint_of_a_run(tmp_path):
