@@ -7,6 +7,7 @@ from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_evaluation import BackdoorEvaluation
 from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
 from lightning_adv.callbacks.backdoor_mitigation import BackdoorMitigation
+from lightning_adv.callbacks.calibration_evaluation import CalibrationEvaluation
 from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
@@ -25,6 +26,7 @@ __all__ = [
     "BackdoorEvaluation",
     "BackdoorInspection",
     "BackdoorMitigation",
+    "CalibrationEvaluation",
     "CatastrophicOverfittingGuard",
     "DetectionEvaluation",
     "EpochEndEvaluation",

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.asking import predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.known_backdoor import KnownBackdoor, known_backdoor
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
@@ -168,7 +169,8 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
     def _clean(self, trainer: Trainer) -> list[Share]:
         """The defender's images, all of them on every rank."""
         data = trainer.datamodule
-        loaders = [data.calibration_dataloader()] if hasattr(data, "calibration_dataloader") else []
+        make = DataFacts(data).calibration_dataloader
+        loaders = [] if make is None else [make()]
         has_val = data is not None and is_overridden("val_dataloader", data, LightningDataModule)
         loaders += [data.val_dataloader()] if has_val and trainer.state.fn == "test" else []
         loaders = [loader for loader in loaders if isinstance(loader, DataLoader)]

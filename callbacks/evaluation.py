@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.asking import remarks
 from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.run_record import run_folder
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.loggers import log_figure, log_table
@@ -122,8 +123,7 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
     @staticmethod
     def class_names(trainer: Trainer, classes: int) -> list[str]:
         """Names of the classes: those of the datamodule, where it has as many as the model has logits, else numbers."""
-        # A stranger's datamodule need not know them.
-        names = getattr(trainer.datamodule, "class_names", None)
+        names = DataFacts(trainer.datamodule).class_names
         return list(names) if names and len(names) == classes else [str(number) for number in range(classes)]
 
     @property

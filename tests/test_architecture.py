@@ -95,13 +95,6 @@ MAY_CHOOSE = {
 }
 
 MAY_PROBE = {
-    "callbacks/attack_evaluation.py": (1, "what a datamodule tells"),
-    "callbacks/backdoor_evaluation.py": (3, "what a datamodule tells"),
-    "callbacks/backdoor_inspection.py": (1, "what a datamodule tells"),
-    "callbacks/backdoor_mitigation.py": (3, "what a datamodule tells"),
-    "callbacks/fooling_images.py": (1, "what a datamodule tells"),
-    "callbacks/physical_evaluation.py": (1, "what a datamodule tells"),
-    "callbacks/purification_evaluation.py": (1, "what a datamodule tells"),
     "callbacks/run_record.py": (1, "a logger's folder"),
     "lightning_adv/asking/modes.py": (1, "frozen TorchScript has no mode"),
     "lightning_adv/attacks/description.py": (1, "arguments of a constructor, by name; a stranger's class may lack one"),
@@ -112,7 +105,6 @@ MAY_PROBE = {
     "lightning_adv/data/poisoned_sets.py": (3, "a named tuple; where torchvision's data sets keep labels"),
     "lightning_adv/data/wrapped.py": (1, "delegates to what is wrapped"),
     "lightning_adv/evaluation/share.py": (4, "a stranger's loader"),
-    "lightning_adv/evaluation/substitutes.py": (1, "what a datamodule tells"),
     "lightning_adv/evaluation/verdict_journal.py": (1, "the name of a class or function"),
     "lightning_adv/models/compiled.py": (1, "a setting that not every torch has"),
     "lightning_adv/models/stem.py": (1, "networks of timm name their first layer"),
@@ -124,14 +116,9 @@ MAY_PROBE = {
     ),
     "lightning_adv/purifiers/denoising.py": (2, "schedulers of diffusers, by name, that share no base"),
     "lightning_adv/reports/run.py": (1, "not every system has it"),
-    "lightning_adv/results/backdoor.py": (2, "figures by name"),
     "lightning_adv/results/detection.py": (2, "figures by name"),
     "lightning_adv/results/kept.py": (2, "a dataclass by its fields"),
-    "lightning_adv/results/physical.py": (3, "figures by name"),
-    "lightning_adv/results/purification.py": (1, "figures by name"),
-    "lightning_adv/results/robustness.py": (1, "figures by name"),
-    "lightning_adv/results/robustness_tally.py": (2, "states by name"),
-    "lightning_adv/results/transfer.py": (1, "figures by name"),
+    "lightning_adv/results/result.py": (1, "properties of a row by name"),
 }
 """Where something is asked whether it has an attribute, how often, and why a declared one would not do."""
 

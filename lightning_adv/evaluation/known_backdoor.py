@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_adv.backdoors import Target, Trigger, check_target
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import Share
@@ -46,10 +47,10 @@ def known_backdoor(
     Raises:
         InputError: one of the two is missing.
     """
-    # A stranger's datamodule has neither, or something else by these names.
-    known = getattr(trainer.datamodule, "trigger", None) if trigger is None else trigger
-    leads_to = getattr(trainer.datamodule, "target", None) if target is None else target
-    known = known if isinstance(known, Trigger) else None
+    facts = DataFacts(trainer.datamodule)
+    known = facts.trigger if trigger is None else trigger
+    leads_to = facts.target if target is None else target
+    known = known if isinstance(known, Trigger) else None  # a stranger's datamodule may call anything so
     if known is None and leads_to is None and not required:
         return None
     if known is None or leads_to is None:

@@ -5,6 +5,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
 from lightning_adv.attacks import Attack, SubstituteAttack
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.share import Share
 
@@ -47,8 +48,8 @@ class Substitutes:
             attack.fit(model, images[: attack.queries], num_classes)
 
     def _loader(self, trainer: Trainer) -> DataLoader:
-        data = trainer.datamodule
-        loader = data.calibration_dataloader() if hasattr(data, "calibration_dataloader") else None
+        make = DataFacts(trainer.datamodule).calibration_dataloader
+        loader = None if make is None else make()
         if not isinstance(loader, DataLoader):
             raise InputError(
                 f"SubstituteAttack {', '.join(self.attacks)} begins with images of the attacker's own, and the "

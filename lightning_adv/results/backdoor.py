@@ -58,7 +58,7 @@ class BackdoorResult(EvaluationResult):
         if self.samples < 1:
             raise ValueError(f"{self.title}: no image was evaluated")
         for name in ("clean_correct", "led", "led_clean", "triggered_correct"):
-            counts = getattr(self, f"per_class_{name}")
+            counts = vars(self)[f"per_class_{name}"]
             if len(counts) != len(self.class_names) or any(
                 not 0 <= count <= held for count, held in zip(counts, self.per_class_samples, strict=True)
             ):
@@ -156,13 +156,12 @@ class BackdoorResult(EvaluationResult):
 
     def as_dict(self) -> dict:
         """Counts by class, shares and what was said of the examples."""
-        counts = ("samples", "clean_correct", "led", "led_clean", "triggered_correct")
         return {
             "target": self.target,
             "trigger": self.trigger,
             "samples": self.samples,
             "class_names": list(self.class_names),
-            **{f"per_class_{name}": list(getattr(self, f"per_class_{name}")) for name in counts},
+            **{name: list(counts) for name, counts in vars(self).items() if name.startswith("per_class_")},
             "attack_success_rate": self.attack_success_rate,
             "interval": None if self.interval is None else list(self.interval),
             "examples": None if self.examples is None else self.examples.as_dict(),

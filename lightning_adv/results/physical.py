@@ -1,6 +1,6 @@
 """What a camera leaves of adversarial images (Kurakin, Goodfellow, Bengio, 2017), and what became of the images."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from lightning_adv.attacks.budget import as_text
 from lightning_adv.metrics import Destruction, Outcomes
 from lightning_adv.metrics.outcomes import class_ranks
 from lightning_adv.results.figures import COLOURS, HEIGHT, MARKERS, WIDTH, in_house_style
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 from lightning_adv.results.strips import Strip
 
@@ -189,7 +189,7 @@ class PhysicalResult(EvaluationResult):
         return [Table("What a camera undoes", [*first, *columns], rows, shown, note), self._outcome_table()]
 
     def _outcome_table(self) -> Table:
-        rows: list[list[Cell]] = [[row.label, *(getattr(row.outcomes, kind) for kind in KINDS)] for row in self.rows]
+        rows: list[list[Cell]] = [[row.label, *(vars(row.outcomes)[kind] for kind in KINDS)] for row in self.rows]
         pairs = ", ".join(f"{one} and {other}" for one, other in self.related[:12])
         more = f" and {len(self.related) - 12} more pairs" if len(self.related) > 12 else ""
         note = (
@@ -212,12 +212,9 @@ class PhysicalResult(EvaluationResult):
     def as_dict(self) -> dict:
         """Rows with their shares, and settings."""
         derived = ("label", "attacked_accuracy", "photographed_accuracy", "photographed_interval", "interval")
-        rows = [
-            asdict(row) | {name: getattr(row, name) for name in derived} | {"destruction_rate": row.destruction.rate}
-            for row in self.rows
-        ]
+        rows = [with_shares(row, *derived) | {"destruction_rate": row.destruction.rate} for row in self.rows]
         named = ("samples", "clean_correct", "photographed_correct", "world", "descriptions", "related", "class_names")
-        return {"rows": rows} | {name: getattr(self, name) for name in named}
+        return {"rows": rows} | {name: vars(self)[name] for name in named}
 
     def _key(self, row: PhotographedAttack) -> str:
         swept = len(self.of(row.attack)) > 1

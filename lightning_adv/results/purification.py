@@ -1,10 +1,10 @@
 """What purifiers give back under attack, by what the attacker knows: the informed figure is the headline."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 from lightning_adv.results.purification_figures import confusions, threat_bars
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 from lightning_adv.results.strips import Strip
 
@@ -263,9 +263,8 @@ class PurificationResult(EvaluationResult):
 
     def as_dict(self) -> dict:
         """Rows with their shares, and settings."""
-        derived = ("accuracy", "spread", "interval", "informed")
         return {
-            "rows": [asdict(row) | {name: _plain(getattr(row, name)) for name in derived} for row in self.rows],
+            "rows": [with_shares(row, "accuracy", "spread", "interval", "informed") for row in self.rows],
             "descriptions": dict(self.descriptions),
             "class_names": list(self.class_names),
         }
@@ -309,7 +308,3 @@ class PurificationResult(EvaluationResult):
                 "nothing of one who knows the purifier; add bpda, bpda_eot or adaptive."
             )
         return warnings
-
-
-def _plain(value: float | bool | tuple[float, float]) -> float | bool | list[float]:
-    return list(value) if isinstance(value, tuple) else value

@@ -2,14 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings"]
+__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings", "with_shares"]
 
 Cell = str | int | float | None
 
@@ -117,6 +117,12 @@ class EvaluationResult(ABC):
     @abstractmethod
     def as_dict(self) -> dict:
         """Plain data (numbers, strings, lists, dicts) for ``results.json``."""
+
+
+def with_shares(row: object, *names: str) -> dict:
+    """A row of a result as plain data, with properties of it by name; pairs become lists, as JSON has them."""
+    derived = {name: getattr(row, name) for name in names}
+    return asdict(row) | {name: list(each) if isinstance(each, tuple) else each for name, each in derived.items()}
 
 
 def joint_warnings(results: Sequence[EvaluationResult]) -> list[list[str]]:

@@ -115,7 +115,7 @@ class AttackRow:
     def scalars(self) -> dict[str, float]:
         """Measured scalars, by name without the attack's."""
         names = ("success_rate", "mean_linf", "mean_l2", "mean_l1", "clean_confidence", "adversarial_confidence")
-        values = {name: getattr(self, name) for name in (*names, *_OPTIONAL)}
+        values = {name: vars(self)[name] for name in (*names, *_OPTIONAL)}
         return {"robust_accuracy": self.robust_accuracy} | {k: v for k, v in values.items() if v is not None}
 
 

@@ -106,9 +106,8 @@ class AttackTally(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Over all ranks, by name: the states, ``confidence`` [N] and ``distance`` [N] (or none) joined."""
-        sums = {name: getattr(self, name) for name in ("correct", "sums", "counts", "stages")}
-        lists = {name: _joined(getattr(self, name)) for name in ("confidence", "distance")}
-        return sums | lists
+        sums = {"correct": self.correct, "sums": self.sums, "counts": self.counts, "stages": self.stages}
+        return sums | {"confidence": _joined(self.confidence), "distance": _joined(self.distance)}
 
 
 def _joined(parts: list[Tensor] | Tensor) -> Tensor:

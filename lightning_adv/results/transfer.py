@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from lightning_adv.asking import NO_CLASS
 from lightning_adv.results.figures import in_house_style
-from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, with_shares
 from lightning_adv.results.robustness import AttackRow, Reach, RobustnessResult
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
@@ -158,14 +158,8 @@ class TransferResult(EvaluationResult):
 
     def as_dict(self) -> dict:
         """Rows with their shares."""
-        derived = ("robust_accuracy", "transfer_rate")
-        return {
-            "descriptions": dict(self.descriptions),
-            "rows": [
-                asdict(row) | {name: getattr(row, name) for name in derived} | {"interval": list(row.interval)}
-                for row in self.rows
-            ],
-        }
+        rows = [with_shares(row, "robust_accuracy", "transfer_rate", "interval") for row in self.rows]
+        return {"descriptions": dict(self.descriptions), "rows": rows}
 
 
 def _comparable(row: TransferredAttack, own: AttackRow) -> bool:

@@ -18,6 +18,7 @@ from lightning_adv.callbacks import (
     BackdoorEvaluation,
     BackdoorInspection,
     BackdoorMitigation,
+    CalibrationEvaluation,
     DetectionEvaluation,
     FoolingImages,
     PhysicalEvaluation,
@@ -58,6 +59,7 @@ CLEANSE = NeuralCleanse(**SEARCH, allow_missing_classes=True)
 NOWHERE = {"perspective": 0, "framing": 0, "resolution": 1, "blur": 0, "contrast": 0, "brightness": 0, "noise": 0}
 EVALUATIONS: dict[str, Callable[[], EpochEndEvaluation]] = {
     "attacks": lambda: AttackEvaluation({"fgsm": FGSM(0.05)}, eps_sweep=[0.02]),
+    "calibration": lambda: CalibrationEvaluation({"fgsm": FGSM(0.05)}),
     "backdoor": lambda: BackdoorEvaluation(Patch(size=2), target=0),
     "inspection": lambda: BackdoorInspection({"cleanse": CLEANSE}),
     "mitigation": lambda: BackdoorMitigation(FinePruning(epochs=0), Patch(size=2), target=0),
