@@ -19,6 +19,7 @@ ABSENT_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 UNKNOWN_ARGUMENT = re.compile(r"Option '([^']+)' is not accepted")
 NOT_ALLOWED = re.compile(r"Importing '([^']+)' is not allowed")
 WRONG_TYPE = re.compile(r"Expected an? (<class .*?>|typing\.Literal\[.*?\])(?:\. Got value: (.*))?$")
+TWINS = re.compile(r"Found more than one stateful callback of type `(\w+)`")
 NOISE = re.compile(
     r"Does not validate against|Subtypes:|Errors:|Given value|Not a valid subclass|Subclass types expect|"
     r"Expected a path but|Expected a <class 'NoneType'>|a (class path|dict) "
@@ -76,6 +77,10 @@ def from_construction(error: Exception) -> str:
     """
     while not isinstance(error, InputError) and error.__cause__ is not None:
         error = error.__cause__
+    if twins := TWINS.match(str(error)):
+        return (
+            f"there are two {twins[1]} of one name: leave one out, or name an evaluation by init_args: {{name: second}}"
+        )
     owner, place = _constructor(error.__traceback__)
     said = " ".join(str(error).split())
     where = f"{owner}: " if owner and owner not in said else ""

@@ -8,7 +8,7 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lightning_adv.results.figures import QUIET, RIGHT, WRONG, in_house_style
+from lightning_adv.results.figures import INK, QUIET, RIGHT, WRONG, in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent
 
@@ -119,7 +119,9 @@ class CalibrationResult(EvaluationResult):
     def pictures(self) -> list[Picture]:
         """A reliability diagram for every kind of image."""
         shown = {row.kind: row for row in self.rows if row.samples}
-        caption = "Bars: accuracy by confidence; hatched: what is missing to it, or exceeds it. Grey: share of images."
+        caption = (
+            "Accuracy by confidence; hatched: how far the mean confidence of a bin is away. On the diagonal they agree."
+        )
         return [Picture("reliability", "Reliability diagrams", partial(reliability_diagrams, shown), caption)]
 
     def as_dict(self) -> dict:
@@ -139,17 +141,18 @@ def reliability_diagrams(rows: Mapping[str, CalibrationRow]) -> Figure:
         bins = zip(row.counts, row.correct, row.confidence, strict=True)
         held = [((i + 0.5) * width, n, right / n, sure / n) for i, (n, right, sure) in enumerate(bins) if n]
         places, counts, accuracies, confidences = zip(*held, strict=True)
-        panel.bar(places, [n / row.samples for n in counts], width, color="#E4E8EC")
         drawn = {"accuracy": panel.bar(places, accuracies, 0.8 * width, color=RIGHT, alpha=0.75)}
         gaps = [sure - right for right, sure in zip(accuracies, confidences, strict=True)]
         look = {"bottom": accuracies, "fill": False, "edgecolor": WRONG, "hatch": "////", "lw": 0.6}
         drawn["gap to confidence"] = panel.bar(places, gaps, 0.8 * width, **look)
         panel.plot([0, 1], [0, 1], color=QUIET, lw=1, ls="--")
+        look = {"color": INK, "marker": "o", "markersize": 3, "lw": 1}
+        (drawn["share of images"],) = panel.plot(places, [n / row.samples for n in counts], **look)
         panel.set(title=kind, xlim=(0, 1), ylim=(0, 1.01), aspect="equal", xlabel="confidence", ylabel="accuracy")
         for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     for panel in panels[len(rows) :]:
         panel.set_axis_off()
     if rows:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=2)
+        figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=3)
     return figure

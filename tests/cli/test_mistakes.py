@@ -257,9 +257,12 @@ def test_what_lightning_refuses_is_one_line_too():
     assert "enable_checkpointing=False" in refused(["fit", "--config", DEMO, *QUICK, *too_early])
 
 
-def test_two_reports_are_refused_in_one_line():
-    message = refused(["fit", "--config", DEMO, *QUICK, "--trainer.callbacks+=Report"])
-    assert message.startswith("Found more than one stateful callback of type `Report`")
+@pytest.mark.parametrize("name", ["Report", "AttackEvaluation"])
+def test_two_callbacks_of_one_name_are_refused_with_what_to_do(name):
+    attacks = ["--trainer.callbacks.attacks={fgsm: FGSM}"] if name == "AttackEvaluation" else []
+    message = refused(["fit", "--config", DEMO, *QUICK, f"--trainer.callbacks+={name}", *attacks])
+    expected = f"there are two {name} of one name: leave one out, or name an evaluation by init_args: {{name: second}}"
+    assert message == expected
 
 
 def test_a_constructor_that_nobody_taught_to_speak_to_users_is_named_with_the_place(monkeypatch):

@@ -1,16 +1,18 @@
 import math
+from statistics import NormalDist
 
 import pytest
-from scipy.stats import binomtest
 
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (1, 1), (7, 10), (80, 100), (9999, 10000), (10, 10)])
 @pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
-def test_the_interval_is_that_of_scipy(successes, trials, confidence):
-    theirs = binomtest(successes, trials).proportion_ci(confidence, method="wilson")
-    assert wilson_interval(successes, trials, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+def test_the_ends_are_the_shares_that_a_score_test_just_allows(successes, trials, confidence):
+    z, share = NormalDist().inv_cdf((1 + confidence) / 2), successes / trials
+    for end in wilson_interval(successes, trials, confidence):
+        assert 0 <= end <= 1
+        assert (share - end) ** 2 == pytest.approx(z * z * end * (1 - end) / trials, abs=1e-12)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(-1, 10), (11, 10), (0, 0)])
