@@ -7,10 +7,27 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["canonical", "check_pixels", "digests"]
+__all__ = ["canonical", "check_images", "check_pixels", "digests", "float_images"]
 
 ROUNDING = 1e-6
 """Resizing, colour transforms and float16 leave pixels such as 1 + 1.2e-7."""
+
+
+def check_images(images: Tensor, what: str = "images") -> None:
+    """Refuse what is no batch of float images, by its shape and type alone, which costs nothing.
+
+    Args:
+        images: N x C x H x W, N >= 0.
+        what: the message begins with.
+
+    Raises:
+        InputError: another number of dimensions, or another type of numbers.
+    """
+    if images.dim() != 4 or not images.is_floating_point():
+        raise InputError(
+            f"{what} must be a float tensor N x C x H x W, got {images.dtype} of shape {tuple(images.shape)}; uint8 is "
+            "divided by 255 first"
+        )
 
 
 def check_pixels(images: Tensor, remedy: str, what: str = "images") -> None:
@@ -33,6 +50,13 @@ def check_pixels(images: Tensor, remedy: str, what: str = "images") -> None:
     if low != low or high != high:
         remedy = "they contain NaN"
     raise InputError(f"{what} must lie in [0, 1], got [{_shown(low)}, {_shown(high)}]: {remedy}")
+
+
+def float_images(image: Tensor) -> Tensor:
+    """Images as float32 in [0, 1]: uint8 is divided by 255, exactly as torchvision's ``ToTensor`` does it."""
+    if image.dtype == torch.uint8:
+        return image.float().div_(255)
+    return image.float()
 
 
 def canonical(images: Tensor) -> Tensor:

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lightning_adv.attacks import FGSM, SubstituteAttack
-from lightning_adv.backdoors import MaskedPattern
+from lightning_adv.attacks import FGSM, PhysicalWorld, SubstituteAttack
+from lightning_adv.backdoors import MaskedPattern, Patch
 from lightning_adv.data.poisoned import _first_image
 from lightning_adv.detectors.detector import checked_index
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.verdict_journal import checksums
 from lightning_adv.inspectors.suspect import CleanImages
 from lightning_adv.pixels import check_pixels, digests
-from lightning_adv.purifiers import content_index
+from lightning_adv.purifiers import BitDepth, content_index
 from lightning_adv.victims import CountedOracle, NearestNeighboursVictim
 
 LABELS = torch.arange(8) % 2
@@ -23,6 +23,26 @@ LABELS = torch.arange(8) % 2
 
 def small_model() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))
+
+
+TAKES_BATCHES: dict[str, Callable[[Tensor], object]] = {
+    "attack": lambda x: FGSM()(small_model(), x, LABELS),
+    "camera": lambda x: PhysicalWorld(quality=None)(x),
+    "detector": lambda x: checked_index(x, None),
+    "purifier": lambda x: BitDepth(3)(x),
+    "substitute": lambda x: SubstituteAttack(FGSM(), small_model(), rounds=0, epochs=1).fit(small_model(), x, 2),
+    "trigger": lambda x: Patch(size=1)(x),
+    "victim": lambda x: NearestNeighboursVictim().fit(x, LABELS),
+}
+
+
+@pytest.mark.parametrize("who", TAKES_BATCHES)
+@pytest.mark.parametrize(
+    "wrong", [torch.zeros(8, 1, 4, 4, dtype=torch.uint8), torch.rand(8, 4, 4)], ids=["bytes", "no channels"]
+)
+def test_what_is_no_batch_of_float_images_is_refused_in_the_same_words(who, wrong):
+    with pytest.raises(InputError, match=r"must be a float tensor N x C x H x W, got .*uint8 is divided by 255 first"):
+        TAKES_BATCHES[who](wrong)
 
 
 TAKES_IMAGES: dict[str, Callable[[Tensor], object]] = {

@@ -19,7 +19,7 @@ from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_sing
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.trace import ModelMode, leaves_no_trace
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_images, check_pixels
 
 __all__ = ["Attack"]
 
@@ -265,8 +265,7 @@ def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor,
 
 def _checked(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
     """Images in [0, 1] to the last bit and classes in int64, if they can be meant."""
-    if x.dim() != 4 or not x.is_floating_point():
-        raise InputError(f"images must be a float tensor N x C x H x W, got {x.dtype} of shape {tuple(x.shape)}")
+    check_images(x)
     if len(x) == 0:
         raise InputError("the batch is empty: an attack needs at least one image")
     y = as_labels(y, len(x))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_images
 
 __all__ = ["PhysicalWorld"]
 
@@ -88,7 +89,8 @@ class PhysicalWorld(nn.Module):
             image: [N, C, H, W] in [0, 1].
             index: [N] numbers of the samples; None draws from the global generator.
         """
-        if image.dim() != 4 or (self.quality is not None and image.shape[1] not in (1, 3)):
+        check_images(image)
+        if self.quality is not None and image.shape[1] not in (1, 3):
             raise InputError(f"a photograph needs images [N, 1 or 3, H, W], got shape {tuple(image.shape)}")
         if not len(image):
             return image

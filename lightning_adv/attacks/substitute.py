@@ -22,7 +22,7 @@ from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.attacks.wrapper import Wrapper
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_images, check_pixels
 
 __all__ = ["SubstituteAttack", "SubstituteRound"]
 
@@ -130,8 +130,9 @@ class SubstituteAttack(Wrapper):
         Raises:
             InputError: images outside [0, 1], more of them than queries, a label from K on, an oracle that fails.
         """
-        if images.dim() != 4 or not len(images):
-            raise InputError(f"the seed set must be images [N, C, H, W] in [0, 1], got shape {tuple(images.shape)}")
+        check_images(images, "the seed set")
+        if not len(images):
+            raise InputError("the seed set must hold at least one image")
         check_pixels(images, "divide uint8 images by 255", "the seed set must be images, which")
         if len(images) > self.queries:
             raise InputError(f"the seed set has {len(images)} images, and only {self.queries} queries are allowed")

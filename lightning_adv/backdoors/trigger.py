@@ -16,6 +16,7 @@ from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.noise import SampleNoise
 from lightning_adv.backdoors.trigger_file import save_triggers
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import check_images
 
 __all__ = ["ImageShape", "PatternTrigger", "Trigger"]
 
@@ -67,7 +68,8 @@ class Trigger(ABC):
         Raises:
             InputError: images of another kind or shape.
         """
-        self._check_images(x)
+        check_images(x)
+        self.check(tuple(x.shape[1:]))
         return self.apply(x)
 
     def cover(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
@@ -84,7 +86,8 @@ class Trigger(ABC):
         """
         if not 0 <= rate <= 1:
             raise InputError(f"sampling rate must lie in [0, 1], got {rate}")
-        self._check_images(x)
+        check_images(x)
+        self.check(tuple(x.shape[1:]))
         return torch.where(self._subsets(x, rate, seed, index), self.apply(x), x)
 
     def _subsets(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
@@ -99,14 +102,6 @@ class Trigger(ABC):
         chosen = pixels[chance.argsort(dim=1, stable=True)[:, :shown]]
         subsets = torch.zeros(len(x), x.shape[2] * x.shape[3], dtype=torch.bool, device=x.device)
         return subsets.scatter_(1, chosen, True).view(len(x), 1, *x.shape[2:])
-
-    def _check_images(self, x: Tensor) -> None:
-        if x.dim() != 4 or not x.is_floating_point():
-            raise InputError(
-                f"a trigger needs images, float [N, C, H, W] in [0, 1], got {x.dtype} of shape {tuple(x.shape)}; "
-                "uint8 images are divided by 255 first"
-            )
-        self.check(tuple(x.shape[1:]))
 
     def __repr__(self) -> str:
         """Class and arguments in one line; tensors are left out."""

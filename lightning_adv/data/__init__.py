@@ -2,7 +2,7 @@
 
 from lightning_adv.data.arraydata import ArrayData
 from lightning_adv.data.augmentation import Augmentation, CropFlip, Kornia
-from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.cifar import CIFAR10, CIFAR100
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.faces import Faces
@@ -15,6 +15,7 @@ from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
 from lightning_adv.data.poisoned import PoisonedDataModule
 from lightning_adv.data.purified import PurifiedDataModule
 from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
+from lightning_adv.pixels import float_images
 
 __all__ = [
     "CIFAR10",

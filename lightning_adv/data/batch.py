@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
-__all__ = ["ImageBatch", "float_images"]
+__all__ = ["ImageBatch"]
 
 
 class ImageBatch(NamedTuple):
@@ -19,10 +18,3 @@ class ImageBatch(NamedTuple):
     image: Tensor
     label: Tensor
     index: Tensor
-
-
-def float_images(image: Tensor) -> Tensor:
-    """Images as float32 in [0, 1]: uint8 is divided by 255, exactly as torchvision's ``ToTensor`` does it."""
-    if image.dtype == torch.uint8:
-        return image.float().div_(255)
-    return image.float()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_adv.data.augmentation import Augmentation
-from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.checks import check_not_one_class, check_source
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
@@ -19,6 +19,7 @@ from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.data.splits import in_random_order, number_of_images, stratified_cuts
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import float_images
 
 __all__ = ["ImageDataModule", "Sources"]
 

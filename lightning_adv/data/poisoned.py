@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
 from lightning_adv.backdoors import PoisonPlan, Target, Trigger, backdoor_labels, check_target
-from lightning_adv.data.batch import ImageBatch, float_images
+from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.images import IndexedImages
@@ -23,7 +23,7 @@ from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, Poisoned
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_pixels, float_images
 
 __all__ = ["PoisonedDataModule"]
 

@@ -10,13 +10,12 @@ from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.data.batch import float_images
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, ResidentImages
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
-from lightning_adv.pixels import digests
+from lightning_adv.pixels import digests, float_images
 from lightning_adv.purifiers import Purifier, fingerprint
 
 __all__ = ["PurifiedDataModule"]

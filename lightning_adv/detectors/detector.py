@@ -14,7 +14,7 @@ from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_images, check_pixels, float_images
 
 __all__ = ["Detector", "LabelledImages", "Verdict"]
 
@@ -239,10 +239,9 @@ def checked_index(x: Tensor, index: Tensor | None) -> Tensor:
     Raises:
         InputError: images that are no float tensor N x C x H x W in [0, 1], or another number of indices.
     """
-    if x.dim() != 4 or not x.is_floating_point() or len(x) == 0:
-        raise InputError(
-            f"images must be a float tensor N x C x H x W with N >= 1, got {x.dtype} of shape {tuple(x.shape)}"
-        )
+    check_images(x)
+    if not len(x):
+        raise InputError("images must be N x C x H x W with N >= 1, got none")
     check_pixels(x, "normalise inside the model, not in the datamodule")
     index = torch.arange(len(x), device=x.device) if index is None else index.to(x.device, torch.int64)
     if index.shape != (len(x),):
@@ -270,7 +269,7 @@ def _labelled(model: LabelOracle, loader: Iterable) -> Iterator[LabelledImages]:
             raise InputError(f"a detector learns from batches (image, label, ...), got {type(batch).__name__}")
         image, label, *rest = batch
         device = image.device if parameter is None else parameter.device
-        image = (image.float() / 255 if image.dtype == torch.uint8 else image).to(device)
+        image = float_images(image).to(device)
         if label.is_floating_point() or label.shape != image.shape[:1] or (len(label) and int(label.min()) < 0):
             raise InputError(f"a detector learns from {len(image)} labels that count from 0, one an image")
         numbers = torch.arange(seen, seen + len(image))

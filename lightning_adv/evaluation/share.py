@@ -22,6 +22,7 @@ from lightning_adv.attacks.labels import as_labels
 from lightning_adv.data import IndexedImages
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.claims import Claims, shared_store
+from lightning_adv.pixels import check_images
 
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader"]
 
@@ -168,11 +169,9 @@ class Share:
                 "return a tuple of image and label from the data set"
             )
         image, label = batch[:2]
-        if image.dim() != 4 or not image.is_floating_point() or len(image) != len(index):
-            raise InputError(
-                f"an evaluation needs {len(index)} images, float [N, C, H, W] in [0, 1], got {image.dtype} of shape "
-                f"{tuple(image.shape)}; convert them in the data set (uint8 is divided by 255)"
-            )
+        check_images(image, "images of the data set")
+        if len(image) != len(index):
+            raise InputError(f"the data set gave {len(image)} images where it was asked for {len(index)}")
         return EvaluationBatch(image, as_labels(label, len(index)), index.to(image.device))
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_pixels, float_images
 
 __all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "shuffled_minibatches"]
 
@@ -101,7 +101,7 @@ class CleanImages:
             next(iter(model.parameters()), pairs[0][0]).device if isinstance(model, nn.Module) else pairs[0][0].device
         )
         # Copies made here can take part in gradients, which tensors of inference mode cannot.
-        image = torch.cat([_floats(each).to(device, copy=True) for each, _ in pairs])
+        image = torch.cat([float_images(each).to(device, copy=True) for each, _ in pairs])
         check_pixels(image, "normalise inside the model, not in the data")
         image.clamp_(0, 1)
         labelled = all(label is not None for _, label in pairs)
@@ -158,7 +158,3 @@ def _image_and_label(batch: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor |
         got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         raise InputError(f"clean images must be tensors [N, C, H, W] or batches (image, label, ...) of them, got {got}")
     return image.detach(), None if label is None else as_labels(label, len(image))
-
-
-def _floats(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()

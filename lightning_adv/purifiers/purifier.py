@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_adv.attacks import BPDA, SampleNoise
 from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import canonical
+from lightning_adv.pixels import canonical, check_images
 from lightning_adv.purifiers.gradients import recomputed
 
 __all__ = ["Purifier", "content_index", "into_the_box"]
@@ -78,13 +78,9 @@ class Purifier(nn.Module, ABC):
             draw: number of the draw.
 
         Raises:
-            InputError: no images, or an index of the wrong shape.
+            InputError: what are no images, or an index of the wrong shape.
         """
-        if x.dim() != 4 or not x.is_floating_point():
-            raise InputError(
-                f"a purifier needs images, float [N, C, H, W] in [0, 1], got {x.dtype} of shape {tuple(x.shape)}; "
-                "uint8 images are divided by 255 first"
-            )
+        check_images(x)
         if index is not None and index.shape != (len(x),):
             raise InputError(f"index must be {len(x)} integers, one an image, got shape {tuple(index.shape)}")
         if not len(x):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import check_pixels
+from lightning_adv.pixels import check_images, check_pixels
 
 if TYPE_CHECKING:
     from sklearn.base import ClassifierMixin
@@ -59,14 +59,16 @@ class Victim(nn.Module, ABC):
         Raises:
             InputError: shapes that do not fit each other, images outside [0, 1], fewer than two classes.
         """
-        if images.dim() != 4 or labels.shape != (len(images),) or labels.is_floating_point():
+        what = f"images that {type(self).__name__} learns from"
+        check_images(images, what)
+        if labels.shape != (len(images),) or labels.is_floating_point():
             raise InputError(
-                f"{type(self).__name__} learns from images [N, C, H, W] and N integer labels, got shapes "
-                f"{tuple(images.shape)} and {tuple(labels.shape)} ({labels.dtype})"
+                f"{type(self).__name__} learns from {len(images)} images and as many labels: N images need N integer "
+                f"labels, got {labels.dtype} of shape {tuple(labels.shape)}"
             )
         if not len(images):
             raise InputError(f"{type(self).__name__} needs images to learn from, got none")
-        check_pixels(images, "divide uint8 images by 255", f"images that {type(self).__name__} learns from")
+        check_pixels(images, "divide uint8 images by 255", what)
         if len(labels.unique()) < 2:
             raise InputError(f"{type(self).__name__} needs images of at least two classes, got {labels[0].item()} only")
         self.num_classes = int(labels.max()) + 1

@@ -122,7 +122,7 @@ def test_a_random_choice_takes_every_part_about_equally_often():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: BitDepth(1)(torch.zeros(1, 4, 4)), "float \\[N, C, H, W\\]"),
+        (lambda: BitDepth(1)(torch.zeros(1, 4, 4)), r"must be a float tensor N x C x H x W, got .* \(1, 4, 4\)"),
         (lambda: BitDepth(1)(torch.zeros(1, 1, 4, 4, dtype=torch.uint8)), "divided by 255"),
         (lambda: BitDepth(1)(torch.zeros(2, 1, 4, 4), torch.arange(3)), "index must be 2 integers"),
         (lambda: Sequential([]), "Sequential needs at least one purifier"),

@@ -116,7 +116,11 @@ def test_a_class_that_was_not_seen_is_never_predicted():
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (torch.rand(4, 9), torch.arange(4), r"images \[N, C, H, W\]"),
+        (
+            torch.rand(4, 9),
+            torch.arange(4),
+            r"must be a float tensor N x C x H x W, got torch.float32 of shape \(4, 9\)",
+        ),
         (torch.rand(4, 1, 3, 3), torch.arange(3), "N integer labels"),
         (torch.rand(4, 1, 3, 3), torch.rand(4), "N integer labels"),
         (255 * torch.ones(4, 1, 3, 3), torch.arange(4), "divide uint8 images by 255"),
