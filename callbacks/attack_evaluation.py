@@ -11,7 +11,7 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from lightning_adv.asking import confident
-from lightning_adv.attacks import Attack, WorstOf
+from lightning_adv.attacks import Attack, Stage, WorstOf
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
@@ -26,7 +26,7 @@ from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.names import file_name
-from lightning_adv.results.robustness import AttackRow, Examples, RobustnessResult, StageRow
+from lightning_adv.results.robustness import AttackRow, Examples, RobustnessResult
 from lightning_adv.results.robustness_tally import AttackTally, CleanTally
 
 __all__ = ["AttackEvaluation"]
@@ -302,7 +302,7 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         restart_gain=(succeeded - at_first) / samples if attack.restarts > 1 else None,
         minimal_norm=len(distance) > 0,
         median_distance=_finite_median(distance),
-        stages=[StageRow(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
+        stages=[Stage(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
         follows=yardsticks(attack),
     )
 

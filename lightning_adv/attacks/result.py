@@ -15,7 +15,7 @@ class Stage:
         name: of the attack in the ensemble.
         attacked: samples that survived the attacks before.
         broken: samples it broke.
-        seconds: wall-clock time.
+        seconds: wall-clock time; added up over the batches and ranks of an evaluation.
 
     Example:
         >>> Stage("square", attacked=90, broken=2, seconds=1.5).broken

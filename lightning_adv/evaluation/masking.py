@@ -46,7 +46,7 @@ def masking_warnings(
                 f"{row.name}: restarts after the first took another {row.restart_gain:.1%} of the accuracy; "
                 "the loss surface is rough, more restarts would find more."
             )
-    stages = [stage for row in rows for stage in _stages(row, attacks[row.name])]
+    stages = [stage for row in rows for stage in _contenders(row, attacks[row.name])]
     surprises = (rule(stage, stages) for stage in stages for rule in (_one_step_wins, _black_box_wins))
     warnings += [surprise for surprise in surprises if surprise]
     for name, points in curves.items():
@@ -61,7 +61,7 @@ def masking_warnings(
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _Contender:
     """An attack that met all the images, or those that the stages before it left, and what it would have left alone."""
 
     name: str
@@ -72,24 +72,24 @@ class _Stage:
     broken: int = 0  # of those that withstood the stages before
     before: tuple[str, ...] = ()
 
-    def lost_to(self, winner: "_Stage") -> int:
+    def lost_to(self, winner: "_Contender") -> int:
         """Images that ``winner`` breaks beyond those that this attack breaks, at the least."""
         return winner.broken if self.name in winner.before else self.least - winner.most
 
 
-def _stages(row: AttackRow, attack: Attack) -> Iterator[_Stage]:
+def _contenders(row: AttackRow, attack: Attack) -> Iterator[_Contender]:
     if not attack.members:
-        yield _Stage(row.name, attack, row.robust_correct, row.robust_correct, row.samples)
+        yield _Contender(row.name, attack, row.robust_correct, row.robust_correct, row.samples)
     done, before = {stage.name: stage for stage in row.stages}, []
     for name, member in attack.members.items():
         stage, full = done.get(name), f"{name} of {row.name}"
         if stage is None or member.members:  # of what an ensemble leaves, each of its members leaves as much
             left = row.robust_correct if stage is None else stage.attacked - stage.broken
-            yield from (_Stage(full, part, left, row.samples, row.samples) for part in _parts(member))
+            yield from (_Contender(full, part, left, row.samples, row.samples) for part in _parts(member))
             continue
         start = row.stages[0].attacked
         counts = (stage.attacked - stage.broken, start - stage.broken, row.samples, stage.broken)
-        yield _Stage(full, member, *counts, tuple(before))
+        yield _Contender(full, member, *counts, tuple(before))
         before.append(full)
 
 
@@ -124,7 +124,7 @@ def _follows(attack: Attack, other: Attack) -> bool:
     return attack.covers_ball and reach(attack).holds(reach(other))
 
 
-def _one_step_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
+def _one_step_wins(winner: _Contender, stages: list[_Contender]) -> str | None:
     """Over many along the gradient of the same loss."""
     attack = winner.attack
     if attack.steps != 1 or attack.black_box:
@@ -134,7 +134,7 @@ def _one_step_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
     return _sentence(f"{winner.name} with {attack.steps} step(s)", winner, losers, meaning)
 
 
-def _black_box_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
+def _black_box_wins(winner: _Contender, stages: list[_Contender]) -> str | None:
     """Over many steps along the gradient of whatever loss."""
     if not winner.attack.black_box:
         return None
@@ -143,7 +143,7 @@ def _black_box_wins(winner: _Stage, stages: list[_Stage]) -> str | None:
     return _sentence(f"{winner.name}, a black box,", winner, losers, meaning)
 
 
-def _sentence(who: str, winner: _Stage, losers: list[_Stage], meaning: str) -> str | None:
+def _sentence(who: str, winner: _Contender, losers: list[_Contender], meaning: str) -> str | None:
     """What stands out most; None where nothing does."""
     loser = max(losers, key=lambda each: each.lost_to(winner), default=None)
     if loser is None:

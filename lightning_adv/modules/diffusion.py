@@ -14,7 +14,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.files import replace_folder
 from lightning_adv.modules.resumable import Resumable
 from lightning_adv.modules.sharding import shard, whole
-from lightning_adv.purifiers.pretrained import check_images
+from lightning_adv.purifiers.pretrained import check_fits
 
 __all__ = ["DiffusionModule"]
 
@@ -60,7 +60,7 @@ class DiffusionModule(Resumable, LightningModule):
             raise InputError(
                 f"ema must lie in [0, 1), lr be positive, timesteps at least 2; got {ema}, {lr}, {timesteps}"
             )
-        check_images("DiffusionModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
+        check_fits("DiffusionModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
         self.save_hyperparameters()
         from diffusers import DDPMScheduler, UNet2DModel
 

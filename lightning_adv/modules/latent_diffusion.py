@@ -17,7 +17,7 @@ from lightning_adv.modules.resumable import Resumable
 from lightning_adv.modules.sharding import shard, whole
 from lightning_adv.modules.templates import CaptionTemplates, clip_tokenizer
 from lightning_adv.purifiers.captions import in_colour
-from lightning_adv.purifiers.pretrained import check_images, without_progress_bars
+from lightning_adv.purifiers.pretrained import check_fits, without_progress_bars
 
 __all__ = ["LatentDiffusionModule"]
 
@@ -97,7 +97,7 @@ class LatentDiffusionModule(Resumable, LightningModule):
             )
         factor = 2 ** (len(autoencoder_channels) - 1)
         in_colour(torch.empty(0, in_channels, *image_size))
-        check_images("LatentDiffusionModule", (1, in_channels, *image_size), in_channels, factor)
+        check_fits("LatentDiffusionModule", (1, in_channels, *image_size), in_channels, factor)
         self.save_hyperparameters()
         self.templates = CaptionTemplates(templates, class_names)
         self.tokenizer = clip_tokenizer(self.templates.all())

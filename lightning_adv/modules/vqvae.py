@@ -12,7 +12,7 @@ from torchmetrics import MeanMetric
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_folder
 from lightning_adv.modules.resumable import Resumable
-from lightning_adv.purifiers.pretrained import check_images
+from lightning_adv.purifiers.pretrained import check_fits
 
 __all__ = ["VQVAEModule"]
 
@@ -57,7 +57,7 @@ class VQVAEModule(Resumable, LightningModule):
             raise InputError(f"noise and beta must not be negative, lr positive; got {noise}, {beta}, {lr}")
         if not channels or any(width % 8 for width in channels) or codes < 2:
             raise InputError(f"channels must be multiples of 8 and codes at least 2, got {list(channels)}, {codes}")
-        check_images("VQVAEModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
+        check_fits("VQVAEModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
         self.save_hyperparameters()
         from diffusers import VQModel
 

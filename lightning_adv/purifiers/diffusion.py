@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.purifiers.denoising import NoiseSchedule
-from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained
+from lightning_adv.purifiers.pretrained import check_chunk, check_fits, load_pretrained
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["Diffusion"]
@@ -69,7 +69,7 @@ class Diffusion(Purifier):
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """Noised to t*, denoised in ``steps`` steps."""
         config = self.network.config
-        check_images("the diffusion model", x.shape, config.in_channels, 2 ** (len(config.block_out_channels) - 1))
+        check_fits("the diffusion model", x.shape, config.in_channels, 2 ** (len(config.block_out_channels) - 1))
         return (self.schedule.purify(2 * x - 1, noise, self._predicted) + 1) / 2
 
     def _predicted(self, z: Tensor, timestep: Tensor) -> Tensor:

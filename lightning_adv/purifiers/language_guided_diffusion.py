@@ -16,7 +16,7 @@ from torch import Tensor
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.denoising import NoiseSchedule
-from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained, load_settings
+from lightning_adv.purifiers.pretrained import check_chunk, check_fits, load_pretrained, load_settings
 from lightning_adv.purifiers.prompts import ConstantPrompt, Prompter
 from lightning_adv.purifiers.purifier import Purifier, into_the_box
 
@@ -120,7 +120,7 @@ class LanguageGuidedDiffusion(Purifier):
         expected = self.autoencoder.config.in_channels
         channels = expected if channels == 1 else channels  # grey images are repeated
         try:
-            check_images("the latent diffusion model", (1, channels, height, width), expected, self.factor)
+            check_fits("the latent diffusion model", (1, channels, height, width), expected, self.factor)
         except InputError as error:
             remedy = f"; set size to a multiple of {self.factor}" if channels == expected else ""
             raise InputError(f"{error}{remedy}") from error

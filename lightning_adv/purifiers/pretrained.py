@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_chunk", "check_images", "load_pretrained", "load_settings", "without_progress_bars"]
+__all__ = ["check_chunk", "check_fits", "load_pretrained", "load_settings", "without_progress_bars"]
 
 Network = TypeVar("Network", bound=nn.Module)
 Settings = TypeVar("Settings")
@@ -66,7 +66,7 @@ def check_chunk(chunk: int) -> int:
     return chunk
 
 
-def check_images(name: str, shape: tuple[int, ...], channels: int, factor: int) -> None:
+def check_fits(name: str, shape: tuple[int, ...], channels: int, factor: int) -> None:
     """Refuse images [N, C, H, W] that a network was not made for.
 
     Raises:

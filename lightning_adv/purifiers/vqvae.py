@@ -6,7 +6,7 @@ x_hat = decode(q(encode(x))),    q(z) = the nearest code e_k
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
-from lightning_adv.purifiers.pretrained import check_chunk, check_images, load_pretrained
+from lightning_adv.purifiers.pretrained import check_chunk, check_fits, load_pretrained
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["VQVAE"]
@@ -46,6 +46,6 @@ class VQVAE(Purifier):
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """decode(q(encode(x)))."""
         config = self.network.config
-        check_images("the VQ-VAE", x.shape, config.in_channels, 2 ** (len(config.block_out_channels) - 1))
+        check_fits("the VQ-VAE", x.shape, config.in_channels, 2 ** (len(config.block_out_channels) - 1))
         latents = self.network.encode(2 * x - 1).latents
         return (self.network.decode(latents).sample + 1) / 2

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lightning_adv.attacks import Stage
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
@@ -12,7 +13,7 @@ from lightning_adv.results.shares import percent, percent_interval, wilson_inter
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["AttackRow", "Examples", "Reach", "RobustnessResult", "StageRow"]
+__all__ = ["AttackRow", "Examples", "Reach", "RobustnessResult"]
 
 STAGES = {"val": "validation", "test": "test", "fit": "training"}
 CONFIDENCE_BINS = 20
@@ -38,23 +39,6 @@ class Reach:
         """Whether ``other`` looks nowhere else, by no more draws."""
         alike = (self.norm, self.aim) == (other.norm, other.aim) and self.draws >= other.draws
         return alike and self.eps is not None and other.eps is not None and self.eps >= other.eps - 1e-9
-
-
-@dataclass(frozen=True)
-class StageRow:
-    """One attack of an ensemble, over all ranks.
-
-    Args:
-        name: of the attack in the ensemble.
-        attacked: images that survived the attacks before.
-        broken: images it broke.
-        seconds: wall-clock time, added up over ranks.
-    """
-
-    name: str
-    attacked: int
-    broken: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -99,7 +83,7 @@ class AttackRow:
     restart_gain: float | None = None
     minimal_norm: bool = False
     median_distance: float | None = None
-    stages: list[StageRow] = field(default_factory=list)
+    stages: list[Stage] = field(default_factory=list)
     follows: list[Reach] = field(default_factory=list)
 
     @property

@@ -21,13 +21,14 @@ from lightning_adv.attacks import (
     HyperplaneAttack,
     LeastLikely,
     Square,
+    Stage,
     SubstituteAttack,
     Targeted,
     WorstOf,
 )
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.evaluation.masking import masking_warnings
-from lightning_adv.results.robustness import AttackRow, StageRow
+from lightning_adv.results.robustness import AttackRow
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trainer
 
 ROW = AttackRow(
@@ -191,7 +192,7 @@ def test_where_one_step_gets_further_than_many_there_is_a_warning():
 
 
 def stage(name, attacked, broken):
-    return StageRow(name=name, attacked=attacked, broken=broken, seconds=0.0)
+    return Stage(name=name, attacked=attacked, broken=broken, seconds=0.0)
 
 
 def suite_rows(*stages, **changes):
