@@ -65,7 +65,7 @@ class DeepInspect(Inspector):
         bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
         log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
             few classes that differ by nature (see :mod:`lightning_adv.inspectors.outliers`).
-        threshold, alpha, seed, allow_missing_classes: see :class:`Inspector`.
+        **shared: see ``Inspector``.
 
     Raises:
         InputError: numbers that cannot be meant.
@@ -95,12 +95,9 @@ class DeepInspect(Inspector):
         hidden: int = 128,
         bf16: bool = False,
         log_norms: bool = True,
-        threshold: float = 2.0,
-        alpha: float = 0.05,
-        seed: int = 0,
-        allow_missing_classes: bool = False,
+        **shared: float | bool,
     ) -> None:
-        super().__init__(threshold, alpha, seed, allow_missing_classes)
+        super().__init__(**shared)
         counts = {"steps": steps, "images_per_step": images_per_step, "batch_size": batch_size, "hidden": hidden}
         for name, value in (counts | {"substitutes": substitutes, "draws": draws}).items():
             if value < 1:

@@ -51,7 +51,7 @@ class NeuralCleanse(Inspector):
         classes_at_once: classes in one forward; default as many as are fast, on a CPU 256 images of 3 x 32 x 32, and
             fit, elsewhere 4,096 of them. 1 is the authors' loop, class after class.
         bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
-        threshold, alpha, seed, allow_missing_classes: see :class:`Inspector`.
+        **shared: see ``Inspector``.
 
     Raises:
         InputError: numbers that cannot be meant.
@@ -82,12 +82,9 @@ class NeuralCleanse(Inspector):
         early_stop_threshold: float = 1.0,
         classes_at_once: int | None = None,
         bf16: bool = False,
-        threshold: float = 2.0,
-        alpha: float = 0.05,
-        seed: int = 0,
-        allow_missing_classes: bool = False,
+        **shared: float | bool,
     ) -> None:
-        super().__init__(threshold, alpha, seed, allow_missing_classes)
+        super().__init__(**shared)
         counts = {"steps": steps, "batch_size": batch_size, "images_per_step": images_per_step, "patience": patience}
         counts |= {"early_stop_patience": early_stop_patience, "classes_at_once": classes_at_once}
         for name, value in counts.items():

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier
-from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
 
@@ -21,11 +20,7 @@ class AdversarialTraining(AttackedObjective):
     Args:
         attack: crafts the images; default PGD with eps 8/255, step 2/255, 10 steps.
         clean_weight: a in the equation; 0 is Madry's objective, 0.5 Goodfellow's.
-        attack_mode: BatchNorm and dropout while attacking: "eval" (running statistics) or "train" (the batch's,
-            which are then not recorded).
-        warmup_epochs: eps grows linearly from 0 to its value over so many epochs; 0 switches it off.
-        random_eps: draw eps uniformly between 0 and its value at every step.
-        label_smoothing: share of the label's probability spread over all classes.
+        **shared: see ``AttackedObjective``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -41,12 +36,9 @@ class AdversarialTraining(AttackedObjective):
         self,
         attack: Attack | None = None,
         clean_weight: float = 0.0,
-        attack_mode: ModelMode = "eval",
-        warmup_epochs: float = 0.0,
-        random_eps: bool = False,
-        label_smoothing: float = 0.0,
+        **shared: str | float | bool,
     ) -> None:
-        super().__init__(attack or PGD(step_size=2 / 255), attack_mode, warmup_epochs, random_eps, label_smoothing)
+        super().__init__(attack or PGD(step_size=2 / 255), **shared)
         if not 0 <= clean_weight <= 1:
             raise InputError(f"clean_weight must lie in [0, 1], got {clean_weight}")
         self.clean_weight = clean_weight

@@ -9,7 +9,6 @@ from torch import Tensor
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Attack, Classifier, leaves_no_trace
 from lightning_adv.attacks.losses import divergence
-from lightning_adv.attacks.trace import ModelMode
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.attacked import AttackedObjective
 
@@ -25,10 +24,7 @@ class TRADES(AttackedObjective):
     Args:
         attack: default the paper's PGD: eps 0.031, step 0.007, 10 steps, gaussian start.
         beta: weight of the divergence (6 in the paper's main result).
-        attack_mode: BatchNorm and dropout while attacking: "eval" or "train".
-        warmup_epochs: eps grows linearly from 0 to its value over so many epochs.
-        random_eps: draw eps uniformly between 0 and its value at every step.
-        label_smoothing: share of the label's probability spread over all classes.
+        **shared: see ``AttackedObjective``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -41,13 +37,10 @@ class TRADES(AttackedObjective):
         self,
         attack: Attack | None = None,
         beta: float = 6.0,
-        attack_mode: ModelMode = "eval",
-        warmup_epochs: float = 0.0,
-        random_eps: bool = False,
-        label_smoothing: float = 0.0,
+        **shared: str | float | bool,
     ) -> None:
         attack = attack or PGD(eps=0.031, step_size=0.007, steps=10, start="gaussian")
-        super().__init__(attack, attack_mode, warmup_epochs, random_eps, label_smoothing)
+        super().__init__(attack, **shared)
         if beta < 0:
             raise InputError(f"beta must not be negative, got {beta}")
         self.beta = beta
