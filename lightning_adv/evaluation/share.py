@@ -1,7 +1,7 @@
 """This rank's share of the images that an evaluation looks at: every image on exactly one rank."""
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 
 import torch
@@ -190,8 +190,8 @@ def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:
 
 
 def _check(loader: DataLoader) -> None:
-    dataset = getattr(loader, "dataset", None)
-    if not hasattr(dataset, "__len__") or isinstance(dataset, IterableDataset):
+    dataset = loader.dataset if isinstance(loader, DataLoader) else None
+    if not isinstance(dataset, Sized) or isinstance(dataset, IterableDataset):
         raise InputError(
             f"an evaluation shares out a data set with a length and an index, got {type(loader).__name__} over "
             f"{type(dataset).__name__}; give the evaluation data as a map-style dataset"

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 
 import torch
 from safetensors.torch import load_file, save
@@ -213,7 +214,9 @@ def _plain(value: object) -> object:
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    return value if isinstance(value, Tensor) else getattr(value, "__qualname__", None) or repr(value)
+    if isinstance(value, (type, FunctionType)):
+        return value.__qualname__  # its repr holds an address
+    return value if isinstance(value, Tensor) else repr(value)
 
 
 def _update(digest: "hashlib._Hash", value: object) -> None:
