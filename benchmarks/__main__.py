@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+__all__ = ["main"]
+
 NEED_DATA = {
     "attacks": True,
     "neural_cleanse": True,

@@ -3,20 +3,20 @@
 ``python -m benchmarks.detectors --root data``: writes ``docs/results/detectors.md``.
 """
 
-import argparse
 import math
-import resource
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.bench import bench, peak_mib
 from experiments.classifiers import trained
-from experiments.nmutant_samples import SETTINGS
-from experiments.page import write_page
+from experiments.command import arguments, show
+from experiments.cost import quickest, seconds
+from experiments.nmutant.samples import SETTINGS
+from experiments.page import prose
 from lightning_adv.data import MNIST, float_images
 from lightning_adv.detectors import (
     STRIP,
@@ -29,22 +29,20 @@ from lightning_adv.detectors import (
     predicted_labels,
 )
 from lightning_adv.detectors.mutation import mutation_noise
-from lightning_adv.reports.run import run_info
 from lightning_adv.results.result import Cell, Table
 
-COMMAND = ["python", "-m", "benchmarks.detectors"]
+__all__ = ["main"]
+
 PAPER = {"KD": 2516.8, "MU": 34.66, "LID": 2067.7, "LCR, sequential test": 49.8}
 """Table 6 of nMutant, MNIST, milliseconds an image."""
 
 
 def main() -> None:
     """Measure and write."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--root", default="data")
-    arguments.add_argument("--run", default="runs/nmutant/MNIST")
-    arguments.add_argument("--samples", type=int, default=50)
-    given = arguments.parse_args()
-    started = datetime.now(UTC)
+    parser = arguments(__doc__, run="runs/nmutant/MNIST")
+    parser.add_argument("--samples", type=int, default=50)
+    given = parser.parse_args()
+    page = bench("detectors")
     model = trained("MNIST", given.root, Path(given.run) / "training", SETTINGS["MNIST"].training)
     images = MNIST(root=given.root, val_size=0, calibration_size=0)  # all 60,000 to train
     images.setup()
@@ -60,49 +58,36 @@ def main() -> None:
     }
     rows: list[list[Cell]] = []
     for name, detector in detectors.items():
-        began = time.perf_counter()
-        detector.fit(model, loader)
-        fitting = time.perf_counter() - began
-        seconds = _timed(lambda detector=detector: detector.score(model, x))
-        rows.append([name, fitting, 1000 * seconds / len(x), PAPER.get(name), _peak_gib()])
+        fitting = seconds(lambda detector=detector: detector.fit(model, loader), time.perf_counter)
+        scoring = _quickest(lambda detector=detector: detector.score(model, x))
+        rows.append([name, fitting, 1000 * scoring / len(x), PAPER.get(name), _peak_gib()])
     lcr = detectors["LCR, 500 mutations"]
-    batched = _timed(lambda: lcr.decide(model, x))
+    batched = _quickest(lambda: lcr.decide(model, x))
     rows.append(["LCR, sequential test", None, 1000 * batched / len(x), PAPER["LCR, sequential test"], _peak_gib()])
     few = x[: max(1, len(x) // 10)]
-    batched_few = _timed(lambda: lcr.decide(model, few))
-    loop = _timed(lambda: [_one_at_a_time(lcr, model, each[None], i) for i, each in enumerate(few)], repeats=1)
+    batched_few = _quickest(lambda: lcr.decide(model, few))
+    loop = _quickest(lambda: [_one_at_a_time(lcr, model, each[None], i) for i, each in enumerate(few)], 1)
     ratio = loop / batched_few
     rows.append(["LCR, one mutation at a time", None, 1000 * loop / len(few), None, _peak_gib()])
     for row in rows:
-        print(*(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row), flush=True)
+        show(row)
     found = lcr.decide(model, few)
     same = all(
         (int(found.mutations[i]), bool(found.suspicious[i])) == _one_at_a_time(lcr, model, each[None], i)
         for i, each in enumerate(few)
     )
-    text = (
-        f"LeNet, {len(x)} MNIST test images in one batch, 60,000 training images to fit, {torch.get_num_threads()} "
-        f"thread(s). The batched sequential test is {ratio:.1f} times as fast as the loop; verdicts and counts "
-        f"are {'the same' if same else 'NOT the same'}. The paper's milliseconds are of one image at a time, its loop "
-        "at 26.2 mutations."
-    )
-    table = Table(
-        "Cost",
-        ["detector", "seconds to fit", "ms an image", "the paper's ms", "peak GiB of the process so far"],
-        rows,
-    )
-    info = run_info(0, given.run, started, finished=datetime.now(UTC), command=COMMAND)
-    print(write_page("detectors", "Cost of detectors", text, [table], info, "MNIST"))
+    verdict = "the same" if same else "NOT the same"
+    text = prose(__file__, images=len(x), threads=torch.get_num_threads(), ratio=ratio, same=verdict)
+    columns = ["detector", "seconds to fit", "ms an image", "the paper's ms", "peak GiB of the process so far"]
+    page.write(text, [Table("Cost", columns, rows)], "MNIST")
 
 
-def _timed(work: Callable[[], object], repeats: int = 3) -> float:
-    """The shortest of a few runs, in seconds."""
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
+def _quickest(work: Callable[[], object], runs: int = 3) -> float:
+    return quickest(work, runs, time.perf_counter)
+
+
+def _peak_gib() -> float:
+    return peak_mib() / 1024
 
 
 def _one_at_a_time(detector: LabelChangeRate, model: nn.Module, x: Tensor, index: int) -> tuple[int, bool]:
@@ -120,10 +105,6 @@ def _one_at_a_time(detector: LabelChangeRate, model: nn.Module, x: Tensor, index
             if ratio >= upper or ratio <= lower:
                 return n, ratio >= upper
     return n, False
-
-
-def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

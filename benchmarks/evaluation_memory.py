@@ -6,19 +6,16 @@
 
 import argparse
 import json
-import os
-import resource
-import subprocess
-import sys
-import time
 import warnings
-from pathlib import Path
 
 import torch
-from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.bench import Used, in_a_process
+from experiments.classifiers import silent_trainer
+from experiments.command import show
+from experiments.page import prose
 from lightning_adv.attacks import APGD, PGD, Square
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.models import create_model
@@ -29,23 +26,15 @@ __all__ = ["COLUMNS", "NOTE", "memory_rows"]
 
 COLUMNS = ["images", "MiB", "seconds"]
 SIZE, BATCH = 224, 8
-NOTE = (
-    f"`AttackEvaluation` of MobileNetV3-Small on images of {SIZE} x {SIZE} in batches of {BATCH}: PGD, APGD, Square, "
-    "a few steps each, with pictures. The highest resident memory of a process above that before the evaluation."
-)
+NOTE = prose(__file__, size=SIZE, batch=BATCH)
 
 
 def memory_rows() -> list[list[Cell]]:
     """Rows of ``COLUMNS``."""
     rows: list[list[Cell]] = []
-    # Freed blocks go back to the system, so that holes in the heap are not counted.
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     for images in (16, 64, 256):
-        line = [sys.executable, "-m", "benchmarks.evaluation_memory", "--images", str(images)]
-        root = Path(__file__).parent.parent
-        done = subprocess.run(line, capture_output=True, text=True, check=True, env=environment, cwd=root)
-        rows.append([str(images), *json.loads(done.stdout.splitlines()[-1])])
-        print(*rows[-1], flush=True)
+        rows.append([str(images), *in_a_process("benchmarks.evaluation_memory", "--images", images)])
+        show(rows[-1])
     return rows
 
 
@@ -77,18 +66,12 @@ def main() -> None:
         next(reversed(list(model.parameters())))[0] += 100
     attacks = {"pgd": PGD(1 / 255, steps=3), "apgd": APGD(1 / 255, steps=3), "square": Square(1 / 255, queries=20)}
     evaluation = AttackEvaluation(attacks, batch_size=BATCH, pictures="always")
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    trainer = Trainer(callbacks=[evaluation], enable_checkpointing=False, **quiet)
+    trainer = silent_trainer(evaluation, enable_checkpointing=False)
     module = ClassifierModule(model, num_classes=10)
-    before, began = _peak(), time.perf_counter()
+    used = Used()
     trainer.test(module, DataLoader(_Noise(given.images), batch_size=BATCH), verbose=False)
     assert evaluation.result.samples == given.images
-    print(json.dumps([round((_peak() - before) / 1024, 1), round(time.perf_counter() - began, 1)]))
-
-
-def _peak() -> int:
-    """Highest resident memory so far, KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps(used()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ data: networks have their first weights, and every work is made as large as it c
 
 import argparse
 import importlib.util
-import json
 import statistics
 import tempfile
 import time
@@ -17,10 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from benchmarks.subjects import KEPT
+from benchmarks.bench import kept
 from benchmarks.training import net, precision_steps
+from experiments.command import show
+from experiments.cost import in_turn, seconds
+from experiments.page import prose
+from lightning_adv.asking import predicted
 from lightning_adv.attacks import AutoAttack
-from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.results.result import Cell
@@ -28,15 +30,10 @@ from lightning_adv.results.result import Cell
 __all__ = ["COLUMNS", "GPU_ROWS", "NOTE", "Scale", "gpu_rows"]
 
 COLUMNS = ["device", "work", "how", "s", "images or classes a second", "times the first"]
-GPU_ROWS = "gpu"
+GPU_ROWS = "performance-gpu"
 """Name under which the rows are kept."""
 
-NOTE = (
-    "A training step: PGD-10, PreAct ResNet-18 of width 64, batches of 128 images of 32 x 32. AutoAttack: standard, "
-    "1,000 images that no attack breaks, which is the most work, width 16. Neural Cleanse: 43 classes, 100 steps each "
-    "without an early stop. Purification: 512 images of 32 x 32, 10 evaluations of a network of four levels. Wall "
-    "seconds, medians; compiling is left out. `python -m benchmarks.gpu` is this table alone and needs no data."
-)
+NOTE = prose(__file__)
 
 
 @dataclass(frozen=True)
@@ -85,10 +82,10 @@ def gpu_rows(device: str = "cuda", scale: Scale = Scale()) -> list[list[Cell]]:
     for work, (count, ways) in groups.items():
         first = None
         for how, run in ways.items():
-            seconds = _median(run, device, scale.rounds if work.startswith("PGD") else 1)
-            first = first or seconds
-            rows.append([name, work, how, seconds, count / seconds, first / seconds])
-            print(*rows[-1], flush=True)
+            took = _median(run, device, scale.rounds if work.startswith("PGD") else 1)
+            first = first or took
+            rows.append([name, work, how, took, count / took, first / took])
+            show(rows[-1])
         if not ways:
             rows.append([name, work, "not measured: diffusers is missing", None, None, None])
     return rows
@@ -106,7 +103,7 @@ def _autoattack(device: str, scale: Scale) -> Ways:
     model = net(scale.attacked_width).to(device).eval()
     x = torch.rand(scale.attacked, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
     with torch.no_grad():
-        y = model(x).argmax(dim=1)
+        y = predicted(model(x))
     fast = compile_classifier(net(scale.attacked_width).to(device, memory_format=torch.channels_last).eval())
     attack = AutoAttack(1e-6)  # breaks none
 
@@ -149,14 +146,13 @@ def _purification(device: str, scale: Scale) -> Ways:
 
 def _median(run: Callable[[], object], device: str, rounds: int) -> float:
     """Wall seconds, after one run that warms up."""
-    times = []
-    for _ in range(rounds + 1):
-        began = time.perf_counter()
+
+    def finished() -> None:
         run()
         if device == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[1:])
+
+    return statistics.median(in_turn({"": lambda: seconds(finished, time.perf_counter)}, rounds, warm_up=1)[""])
 
 
 def main() -> None:
@@ -165,12 +161,11 @@ def main() -> None:
     arguments.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     arguments.add_argument("--small", action="store_true", help="a trial that is kept nowhere")
     given = arguments.parse_args()
-    rows = gpu_rows(given.device, SMALL if given.small else Scale())
+    scale = SMALL if given.small else Scale()
     if not given.small and given.device == "cuda" and torch.cuda.is_available():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        replace_atomically(KEPT / f"performance-{GPU_ROWS}.json", json.dumps(rows))
+        kept(fresh=True).figures(GPU_ROWS, gpu_rows)
     else:
-        print(*rows, sep="\n")
+        print(*gpu_rows(given.device, scale), sep="\n")
 
 
 if __name__ == "__main__":

@@ -5,45 +5,45 @@
 ``docs/results/neural_cleanse.md``.
 """
 
-import argparse
 import copy
 import importlib.metadata
 import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 
 import torch
 from torch import Tensor, nn
 
-from experiments.concealed_models import subject_of
-from experiments.concealed_setup import SETTINGS
-from experiments.concealed_setup import Cell as Attacked
-from experiments.page import write_page
-from lightning_adv.data import MNIST
+from benchmarks.bench import bench
+from experiments.command import arguments, show
+from experiments.concealed_backdoors.models import subject_of
+from experiments.concealed_backdoors.setup import SETTINGS
+from experiments.concealed_backdoors.setup import Cell as Attacked
+from experiments.networks import net_for
+from experiments.page import prose
+from lightning_adv.data import MNIST, float_images
 from lightning_adv.inspectors import NeuralCleanse, find_outliers
-from lightning_adv.models import compile_classifier, create_model, load_weights
-from lightning_adv.reports.run import run_info
+from lightning_adv.models import compile_classifier, load_weights
 from lightning_adv.results.result import Cell, Table
 
+__all__ = ["main"]
+
 COLUMNS = ["program", "flagged", "index of the target", "its norm", "launches", "image passes", "seconds", "time ratio"]
-COMMAND = ["python", "-m", "benchmarks.neural_cleanse"]
 
 
 def main() -> None:
     """Measure and write."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--weights", help="of another mnist_cnn with a backdoor")
-    arguments.add_argument("--target", type=int, default=2)
-    arguments.add_argument("--root", default="data")
-    arguments.add_argument("--samples", type=int, default=64, help="clean images; every step sees all of them")
-    arguments.add_argument("--steps", type=int, default=200)
-    arguments.add_argument("--page", default="neural_cleanse", help="name of the page; none prints only")
-    given = arguments.parse_args()
-    started = datetime.now(UTC)
+    parser = arguments(__doc__)
+    parser.add_argument("--weights", help="of another mnist_cnn with a backdoor")
+    parser.add_argument("--target", type=int, default=2)
+    parser.add_argument("--samples", type=int, default=64, help="clean images; every step sees all of them")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--page", default="neural_cleanse", help="name of the page; none prints only")
+    given = parser.parse_args()
+    page = bench("neural_cleanse", given.page)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = MNIST(root=given.root)
     model = _model(data, given.root, given.weights).to(device)
@@ -52,32 +52,16 @@ def main() -> None:
     diaries: list[_Diary] = []
     for name, row in _programs(model, x, y, given.steps, diaries).items():
         rows.append([name, *row(given.target)])
-        print(*(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in rows[-1]), flush=True)
+        show(rows[-1])
         if name.startswith("ART"):
             fewest = _to_the_verdict(diaries, given.steps, rows[0][1], given.target)
             rows += [[f"{name}, to that verdict ({fewest[0]} steps)", *fewest[1]]] if fewest else []
     rows = [[*row, row[6] / rows[0][6]] for row in rows]
     table = Table(f"MNIST, {given.samples} images, at most {given.steps} steps a class", COLUMNS, rows)
-    threads = f"{torch.get_num_threads()} thread(s)"
     art = f"ART {importlib.metadata.version('adversarial-robustness-toolbox')}" if _has_art() else "ART not measured"
-    text = (
-        f"One backdoored model, the same clean images and budget for each program, on {device.type}, {threads}, "
-        f"{art}. *Launches*: forwards of the model, whatever their batch. *Image passes*: images in them. *Time "
-        "ratio*: seconds over those of the first row. Every program takes minibatches of 32 and Adam with a rate "
-        "of .1, and stops by its own rule. The loop is the same algorithm with the same seeds, one class after "
-        "the other: what it takes longer is the price of small batches. The compiled row leaves out compiling.\n\n"
-        "ART's is KerasNeuralCleanse, the only one that it has, with the paper's L1 norm. One thing is mended in "
-        "it, or it would find nothing after the first class: with Keras 3 it zeroes its optimiser's learning rate "
-        "between classes. One is left as it is: at every good step after the fifth it sets the weight of the norm "
-        "to its first value again, so that the weight never rises above it and the early stop, which waits for "
-        "that, never comes. It is therefore given two first weights, its own and ten times that. *To that "
-        "verdict* counts its time only up to the fewest steps a class from which on its norms flag what the first "
-        "row flags; to stop there it would have to know the answer. Such a row is missing where that did not come "
-        "within the steps."
-    )
-    info = run_info(0, "runs/benchmarks", started, finished=datetime.now(UTC), command=COMMAND)
+    text = prose(__file__, device=device.type, threads=torch.get_num_threads(), art=art)
     if given.page != "none":
-        print(write_page(given.page, "Neural Cleanse beside its peers", text, [table], info, "MNIST test images"))
+        page.write(text, [table], "MNIST test images")
 
 
 Measured = Callable[[int], list[Cell]]
@@ -261,8 +245,7 @@ def _has_art() -> bool:
 def _model(data: MNIST, root: str, weights: str | None) -> nn.Module:
     if weights is None:
         return subject_of(Attacked("MNIST", "badnets"), 0, SETTINGS["MNIST"], root, Path("runs/concealed_backdoors"))[2]
-    described = {"num_classes": 10, "in_channels": 1, "image_size": (28, 28), "mean": data.mean, "std": data.std}
-    model = create_model("mnist_cnn", **described)
+    model = net_for(data, "mnist_cnn", {})
     load_weights(weights, model)
     return model.eval()
 
@@ -272,7 +255,7 @@ def _images(data: MNIST, samples: int) -> tuple[Tensor, Tensor]:
     test = data.test_dataloader().dataset
     chosen = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))[:samples]
     batch = test[chosen]
-    return batch.image.float() / 255, batch.label
+    return float_images(batch.image), batch.label
 
 
 if __name__ == "__main__":

@@ -5,16 +5,13 @@ interrupted run had measured is kept under ``runs/benchmarks`` (``--fresh`` meas
 the table of :mod:`benchmarks.gpu` is measured too, else it says "not measured".
 """
 
-import argparse
 import importlib.metadata
-import json
 import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from functools import partial
 from math import isqrt, log
 from pathlib import Path
 
@@ -22,20 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import evaluation_memory, gpu
+from benchmarks.bench import bench, kept
 from benchmarks.ranks import ATTACKED, BATCH, BATCHES, rank_seconds, ranks_rows
-from benchmarks.subjects import KEPT, Subject, subject
+from benchmarks.subjects import Subject
 from benchmarks.training import EPS, PACE, STEPS, Bare, Lightning, MadryTrainer, Step, bare_passes, net, precision_steps
-from experiments.page import write_page
+from experiments.command import arguments, show
+from experiments.cost import in_turn, quickest, ratio
+from experiments.networks import images_of
+from experiments.page import prose
 from lightning_adv.attacks import PGD, AutoAttack
-from lightning_adv.data import MNIST, float_images
+from lightning_adv.data import MNIST
 from lightning_adv.detectors import LocalIntrinsicDimensionality
-from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import create_model
-from lightning_adv.reports.run import run_info
 from lightning_adv.results.result import Cell, Table
 
-COMMAND = ["python", "-m", "benchmarks.performance", "--root", "data"]
+__all__ = ["main"]
+
 STARTS = {
     "python -c 'import torch'": ["-c", "import torch"],
     "python -c 'import pytorch_lightning'": ["-c", "import pytorch_lightning"],
@@ -48,72 +48,48 @@ STARTS = {
 
 def main() -> None:
     """Measure what is missing and write the page."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--root", default="data")
-    arguments.add_argument("--fresh", action="store_true")
-    arguments.add_argument("--rounds", type=int, default=5)
-    given = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
-    started = datetime.now(UTC)
+    page, root, rounds = bench("performance"), given.root, given.rounds
 
-    def kept(name: str, make: Callable[[], list[list[Cell]]]) -> list[list[Cell]]:
-        file = KEPT / f"performance-{name}.json"
-        if given.fresh or not file.is_file():
-            replace_atomically(file, json.dumps(make()))
-            print("measured", name, flush=True)
-        return json.loads(file.read_text())
+    def rows(name: str, make: Callable[[], list[list[Cell]]]) -> list[list[Cell]]:
+        return kept(given.fresh).figures(f"performance-{name}", make)
 
+    def table(title: str, columns: list[str], rows: list[list[Cell]]) -> Table:
+        facts = {"batches": BATCHES, "batch": BATCH, "attacked": ATTACKED}
+        return Table(title, columns, rows, note=prose(__file__, title, **facts))
+
+    over, ranks = ["over the hand-written loop", "over the floor"], ["s, 1 rank of 2 threads", "s, 2 ranks of 1 thread"]
     tables = [
-        Table(
-            "A training step",
-            ["loop", "ms a step", "over the hand-written loop", "over the floor"],
-            kept("step", lambda: _steps(given.root, given.rounds)),
-            note="PGD-10 on CIFAR-10, PreAct ResNet-18 of width 8, batches of 64, crop and flip, SGD. *Lightning*: "
-            "`Trainer.fit` of a `ClassifierModule` with its metrics and logging. *Hand-written*: a loop of torch alone "
-            "on the same batches. *Floor*: 10 forwards and backwards to the image, one forward and backward to the "
-            "weights and the optimiser's step on images that lie there. *ART*: `AdversarialTrainerMadryPGD.fit` of as "
-            "many images without augmentation, its attack in its batches of 32. CPU seconds; each round runs all, "
-            "ratios are medians over rounds. Asked: Lightning within 1.05 of the loop, that within 1.10 of the floor.",
-        ),
-        Table(
+        table("A training step", ["loop", "ms a step", *over], rows("step", partial(_steps, root, rounds))),
+        table(
             "Precision and layout",
             ["setting", "images a second", "times eager float32"],
-            kept("precision", lambda: _precision(given.rounds)),
-            note="The same step at width 16, batches of 128. Asked on a CPU with bf16 instructions: 2.5 times.",
+            rows("precision", partial(_precision, rounds)),
         ),
-        Table("On a GPU", gpu.COLUMNS, kept(gpu.GPU_ROWS, gpu.gpu_rows), note=gpu.NOTE),
-        Table(
+        Table("On a GPU", gpu.COLUMNS, rows("gpu", gpu.gpu_rows), note=gpu.NOTE),
+        table(
             "Two ranks on two cores",
-            ["work", "s, 1 rank of 2 threads", "s, 2 ranks of 1 thread", "speed of 2 ranks over 1"],
-            kept("ranks", lambda: ranks_rows(given.root, given.rounds)),
-            note=f"Wall seconds without the start, gloo. Training: {BATCHES} steps on {BATCH} images over all ranks, "
-            f"otherwise as above. AutoAttack: standard, {ATTACKED} images of MNIST in batches of 16 by "
-            "`AttackEvaluation`, whose ranks take from each other what is left; two threads gain little on batches so "
-            "small, which flatters the ranks. Asked: at least 0.9.",
+            ["work", *ranks, "speed of 2 ranks over 1"],
+            rows("ranks", partial(ranks_rows, root, rounds)),
         ),
-        Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], kept("start", lambda: _starts(given.rounds))),
+        Table("Start-up", ["command", "CPU seconds", "MiB at its peak"], rows("start", partial(_starts, rounds))),
         Table(
             "Memory of an evaluation",
             evaluation_memory.COLUMNS,
-            kept("memory", evaluation_memory.memory_rows),
+            rows("memory", evaluation_memory.memory_rows),
             note=evaluation_memory.NOTE,
         ),
-        Table(
+        table(
             "Growth",
             ["what", "with", "sizes", "seconds", "slope", "expected"],
-            kept("growth", lambda: _growth(given.root)) + kept("growth-ranks", lambda: _growth_over_ranks(given.root)),
-            note="AutoAttack in batches of 50. CPU seconds; slope of their log over that of the size; 1 is linear. "
-            "Asked: within .1 of the expected. Ranks: one thread each, wall seconds; two take half the time.",
+            rows("growth", partial(_growth, root)) + rows("growth-ranks", partial(_growth_over_ranks, root)),
         ),
     ]
-    text = (
-        f"{torch.get_num_threads()} thread(s). Beside the peers: [attacks](attacks.md), [Neural Cleanse]"
-        "(neural_cleanse.md), [detectors](detectors.md), [purifiers](purifiers.md). CPU seconds are those of the "
-        "process, so that other work on the machine counts less. Tables that an interrupted run of the command had "
-        "measured were not measured again (`--fresh` does); the times below are those of the last run."
-    )
-    info = run_info(0, str(KEPT), started, finished=datetime.now(UTC), command=COMMAND)
-    print(write_page("performance", "Speed and scale", text, tables, info, "CIFAR-10 and MNIST"))
+    page.write(prose(__file__, threads=torch.get_num_threads()), tables, "CIFAR-10 and MNIST")
 
 
 def _steps(root: str, rounds: int) -> list[list[Cell]]:
@@ -123,32 +99,18 @@ def _steps(root: str, rounds: int) -> list[list[Cell]]:
         "floor": bare_passes(width=8, batch=64, steps=10),
         f"ART {importlib.metadata.version('adversarial-robustness-toolbox')}": MadryTrainer(root),
     }
-    seconds = _paired(loops, rounds)
+    seconds = in_turn(loops, rounds, warm_up=1)
     rows: list[list[Cell]] = []
     for name, times in seconds.items():
-        over = [
-            statistics.median(a / b for a, b in zip(times, seconds[base], strict=True))
-            for base in ("hand-written", "floor")
-        ]
+        over = [ratio(times, seconds[base]) for base in ("hand-written", "floor")]
         rows.append([name, 1000 * statistics.median(times), *over])
     return rows
 
 
 def _precision(rounds: int) -> list[list[Cell]]:
-    seconds = {name: statistics.median(times) for name, times in _paired(precision_steps("cpu"), rounds).items()}
+    taken = in_turn(precision_steps("cpu"), rounds, warm_up=1)
+    seconds = {name: statistics.median(times) for name, times in taken.items()}
     return [[setting, 128 / each, seconds["float32"] / each] for setting, each in seconds.items()]
-
-
-def _paired(steps: dict[str, Step], rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step; all run in each round, so that a slow moment meets all. The first is dropped."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            took = step()
-            if number:
-                seconds[name].append(took)
-                print(name, f"{took:.4f}", flush=True)
-    return seconds
 
 
 def _starts(rounds: int) -> list[list[Cell]]:
@@ -157,8 +119,8 @@ def _starts(rounds: int) -> list[list[Cell]]:
         "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss / 1024)"
     )
     rows: list[list[Cell]] = []
-    for name, arguments in STARTS.items():
-        figures = [_figures([sys.executable, "-c", measure, *arguments]) for _ in range(rounds + 1)][1:]
+    for name, command in STARTS.items():
+        figures = [_figures([sys.executable, "-c", measure, *command]) for _ in range(rounds + 1)][1:]
         rows.append([name, *(statistics.median(column) for column in zip(*figures, strict=True))])
     return rows
 
@@ -170,11 +132,10 @@ def _figures(command: Sequence[str]) -> list[float]:
 
 
 def _growth(root: str) -> list[list[Cell]]:
-    on = subject("MNIST", root, 200)
+    on = Subject("MNIST", root, 200)
     images = MNIST(root=root, val_size=0)
     images.setup()
-    train = images.datasets["train"]
-    x, y = float_images(train.images[:32_000]), train.labels[:32_000]
+    x, y = images_of(images, "train", 0, 32_000)
     attack = AutoAttack(1e-3)  # breaks none of these images: the work is the same for each, and the most there is
     cases: list[tuple[str, str, Sequence[int], Callable[[int], Callable[[], object]]]] = [
         ("AutoAttack", "images", (50, 100, 200), lambda n: lambda: _attacked(attack, on, n)),
@@ -185,7 +146,7 @@ def _growth(root: str) -> list[list[Cell]]:
     ]
     rows: list[list[Cell]] = []
     for name, axis, sizes, prepare in cases:
-        seconds = [_least(prepare(size), 1 if name == "AutoAttack" else 3) for size in sizes]
+        seconds = [quickest(prepare(size), 1 if name == "AutoAttack" else 3) for size in sizes]
         rows.append(_growth_row(name, axis, sizes, seconds, 1))
     return rows
 
@@ -198,7 +159,7 @@ def _growth_over_ranks(root: str) -> list[list[Cell]]:
 def _growth_row(name: str, axis: str, sizes: Sequence[int], seconds: Sequence[float], expected: int) -> list[Cell]:
     listed = ", ".join(f"{each:.3g}" for each in seconds)
     row = [name, axis, ", ".join(map(str, sizes)), listed, _slope(sizes, seconds), expected]
-    print(*row, flush=True)
+    show(row)
     return row
 
 
@@ -226,21 +187,8 @@ def _lid(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
     return lambda: detector.score(model, x[:50])
 
 
-def _least(run: Callable[[], object], repeats: int) -> float:
-    """CPU seconds of the quickest of a few runs."""
-    times = []
-    for _ in range(repeats):
-        began = time.process_time()
-        run()
-        times.append(time.process_time() - began)
-    return min(times)
-
-
 def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
-    across, up = [log(size) for size in sizes], [log(each) for each in seconds]
-    middle, height = statistics.mean(across), statistics.mean(up)
-    rise = sum((a - middle) * (b - height) for a, b in zip(across, up, strict=True))
-    return rise / sum((a - middle) ** 2 for a in across)
+    return statistics.linear_regression([log(size) for size in sizes], [log(each) for each in seconds]).slope
 
 
 if __name__ == "__main__":

@@ -5,16 +5,17 @@ algorithms, times from a rate that is an assumption and says so. Nothing here is
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.page import write_page
+from benchmarks.bench import bench
+from experiments.page import prose
 from lightning_adv.models import create_model
-from lightning_adv.reports.run import run_info
 from lightning_adv.results.result import Cell, Table
+
+__all__ = ["main"]
 
 GPUS = (1, 8, 64)
 RATE = {"bf16": 300e12, "float32 (TF32)": 150e12}
@@ -45,28 +46,17 @@ class Job:
 
 def main() -> None:
     """Count and write."""
-    started = datetime.now(UTC)
+    page = bench("plan", "scaling_plan")
     cifar = _operations("wide_resnet28_10", 10, 32)
     imagenet = _operations("resnet50", 1000, 224)
     tables = [
         _table("CIFAR-10, WideResNet-28-10", cifar, _jobs(50_000, 110, "PGD-10", 10, test=10_000, robust=0.55)),
         _table("ImageNet, ResNet-50", imagenet, _jobs(1_281_167, 15, "FGSM-RS", 1, test=5_000, robust=0.25)),
     ]
-    text = (
-        "Computed, not measured. One forward of an image costs "
-        f"{cifar / 1e9:.2f} (CIFAR-10) and {imagenet / 1e9:.2f} (ImageNet) billion operations, counted by torch; a "
-        "backward to the image costs as much again, one to image and weights twice. AutoAttack costs a robust image "
-        "100 x 10 gradients of APGD (2 passes each), 9 x 100 steps of FAB (3 passes) and 5,000 forwards of Square; the "
-        "others leave at their first success and are counted with a twentieth of that. Assumed: "
-        + ", ".join(f"{rate / 1e12:.0f} TFLOP/s in {name}" for name, rate in RATE.items())
-        + " a GPU, and "
-        + ", ".join(f"{share:.0%} of it on {count}" for count, share in EFFICIENCY.items() if count > 1)
-        + " GPUs. Commands: `configs/slurm/`; a batch is split over the GPUs, evaluation shares images out by sample "
-        "number. The column of 64 GPUs supposes a batch of several thousand images in training, which needs another "
-        "learning rate than the paper's 128; data must come at that pace too. Times scale with 1 / rate."
-    )
-    info = run_info(0, "none", started, finished=datetime.now(UTC), command=["python", "-m", "benchmarks.plan"])
-    print(write_page("scaling_plan", "What it costs at scale", text, tables, info, "none, shapes alone"))
+    rates = ", ".join(f"{rate / 1e12:.0f} TFLOP/s in {name}" for name, rate in RATE.items())
+    shares = ", ".join(f"{share:.0%} of it on {count}" for count, share in EFFICIENCY.items() if count > 1)
+    text = prose(__file__, cifar=cifar / 1e9, imagenet=imagenet / 1e9, rates=rates, shares=shares)
+    page.write(text, tables, "none, shapes alone")
 
 
 def _operations(name: str, classes: int, side: int) -> float:

@@ -3,12 +3,10 @@
 ``python -m benchmarks.purifiers --root data``: writes ``docs/results/purifiers.md``. Needs scikit-image.
 """
 
-import argparse
 import io
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import numpy as np
 import torch
@@ -16,13 +14,16 @@ from PIL import Image
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from experiments.page import write_page
+from benchmarks.bench import bench
+from experiments.command import arguments, show
+from experiments.cost import quickest
+from experiments.page import prose
 from lightning_adv.data import CIFAR10, MNIST, float_images
 from lightning_adv.purifiers import JPEG, KMeansQuantization, TotalVariation
-from lightning_adv.reports.run import run_info
 from lightning_adv.results.result import Cell, Table
 
-COMMAND = ["python", "-m", "benchmarks.purifiers"]
+__all__ = ["main"]
+
 WEIGHT = 0.03
 ROUGH_STEPS = 8
 """Reach the objective at which scikit-image stops by default."""
@@ -30,13 +31,12 @@ ROUGH_STEPS = 8
 
 def main() -> None:
     """Measure and write."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--root", default="data")
-    arguments.add_argument("--samples", type=int, default=256)
-    given = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--samples", type=int, default=256)
+    given = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Number of distinct clusters")
-    started = datetime.now(UTC)
+    page = bench("purifiers")
     rows: list[list[Cell]] = []
     for data, colours in ((MNIST, 16), (CIFAR10, 50)):
         images = data(root=given.root)
@@ -44,16 +44,10 @@ def main() -> None:
         x = float_images(images.datasets["test"].images[: given.samples])
         rows += [_row(data.__name__, *each) for each in _pairs(x, colours)]
         for row in rows[-4:]:
-            print(*(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row), flush=True)
+            show(row)
     columns = ["data", "purifier", "peer", "s, batched", "s, peer's loop", "times as fast", "ours", "peer", "measure"]
-    text = (
-        f"{given.samples} images in one batch against a loop over them, one thread, the best of three runs each. Total "
-        "variation is compared without dropout, which scikit-image does not have, at the weight that gives the same "
-        f"objective (1 / {WEIGHT}): where its denoise_tv_bregman stops by default, several percent above the minimum, "
-        "with as many steps as reach that; and where both have converged."
-    )
-    info = run_info(0, ".", started, finished=datetime.now(UTC), command=COMMAND)
-    print(write_page("purifiers", "Batched purifiers", text, [Table("Ratios", columns, rows)], info, "MNIST, CIFAR10"))
+    text = prose(__file__, samples=given.samples, weight=WEIGHT)
+    page.write(text, [Table("Ratios", columns, rows)], "MNIST, CIFAR10")
 
 
 Pair = tuple[str, str, Callable[[], Tensor], Callable[[], Tensor], Callable[[Tensor], float], str]
@@ -123,12 +117,9 @@ def _row(
 
 def _timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
     """Result and the shortest of three runs, in seconds."""
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - began)
-    return result, min(seconds)
+    results: list[Tensor] = []
+    took = quickest(lambda: results.append(work()), clock=time.perf_counter)
+    return results[-1], took
 
 
 def _energy(u: Tensor, x: Tensor) -> float:

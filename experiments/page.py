@@ -1,28 +1,61 @@
 """Pages under ``docs/results``: written by the command that measured them, never by hand."""
 
+import re
+import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.run import RunInfo
+from lightning_adv.reports.run import RunInfo, run_info
+from lightning_adv.results.figures import png
 from lightning_adv.results.result import Table
 
-__all__ = ["RESULTS", "markdown", "write_page"]
+__all__ = ["RESULTS", "Page", "markdown", "prose", "write_page"]
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
-def write_page(name: str, title: str, text: str, tables: Sequence[Table], run: RunInfo, data: str) -> Path:
-    """Write ``docs/results/<name>.md`` and return its path.
+class Page:
+    """The page of a command: begun before anything is measured, since it says how long that took.
 
     Args:
-        name: file stem.
-        title: heading.
-        text: what was done, and what the figures say.
-        tables: the figures.
-        run: seed, commit, machine and time of the run.
-        data: which images were used.
+        command: dotted name behind ``python -m``.
+        stem: of the file.
+        run: folder of the run.
+        seed: None where the tables have it.
+        given: arguments of the command; default those of this process.
     """
+
+    def __init__(
+        self, command: str, stem: str, run: str = ".", seed: int | None = 0, given: Sequence[str] | None = None
+    ) -> None:
+        self.stem, self.run, self.seed = stem, run, seed
+        self.command = ["python", "-m", command, *(sys.argv[1:] if given is None else given)]
+        self.started = datetime.now(UTC)
+
+    def picture(self, figure: Figure, name: str = "", dpi: int = 130) -> str:
+        """Save a figure beside the page; the name of its file, for a link."""
+        file = f"{self.stem}{f'_{name}' if name else ''}.png"
+        replace_atomically(RESULTS / file, png(figure, dpi=dpi))
+        return file
+
+    def write(self, text: str, tables: Sequence[Table], data: str) -> None:
+        """Write it, and say where it lies.
+
+        Args:
+            text: heading, what was done, and what the figures say.
+            tables: the figures.
+            data: which images were used.
+        """
+        info = run_info(self.seed, self.run, self.started, finished=datetime.now(UTC), command=self.command)
+        print(write_page(self.stem, text, tables, info, data), flush=True)
+
+
+def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data: str) -> Path:
+    """Write ``docs/results/<name>.md`` and return its path; the arguments are those of :meth:`Page.write`."""
     machine = f"{run.machine.cpu}, {run.machine.cores} cores" + "".join(f", {gpu}" for gpu in run.machine.gpus)
     commit = f"{run.commit[:10]}{' with local changes' if run.dirty else ''}" if run.commit else "none"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
@@ -37,8 +70,29 @@ def write_page(name: str, title: str, text: str, tables: Sequence[Table], run: R
     body = "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in tables)
     listing = "\n".join(f"- {key}: {value}" for key, value in facts)
     path = RESULTS / f"{name}.md"
-    replace_atomically(path, f"# {title}\n\n{text}\n\n{body}\n\n## Provenance\n\n{listing}\n")
+    replace_atomically(path, f"{text}\n\n{body}\n\n## Provenance\n\n{listing}\n")
     return path
+
+
+def prose(beside: str | Path, heading: str = "", **figures: object) -> str:
+    """What a page says, from a document in Markdown beside the code that writes it.
+
+    Args:
+        beside: ``__file__`` of a module, whose document is the folder's ``page.md`` or else has the module's name; or
+            the document itself.
+        heading: of the section wanted; without one, everything before the first section.
+        figures: put into the braces of the text.
+
+    Returns:
+        The section, a paragraph a line.
+    """
+    path = Path(beside)
+    if path.suffix != ".md":
+        of_all = path.with_name("page.md")
+        path = of_all if of_all.is_file() else path.with_suffix(".md")
+    before, *parts = re.split(r"^## (.+)$", path.read_text(), flags=re.MULTILINE)
+    section = ({"": before} | dict(zip(parts[::2], parts[1::2], strict=True)))[heading]
+    return "\n\n".join(" ".join(each.split()) for each in section.strip().split("\n\n")).format(**figures).strip()
 
 
 def markdown(table: Table) -> str:

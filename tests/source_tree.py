@@ -15,18 +15,25 @@ __all__ = [
     "public_names",
     "source_files",
     "syntax",
+    "workshop_files",
 ]
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lightning_adv"
 CALLBACKS = ROOT / "callbacks"
 TESTS = ROOT / "tests"
+WORKSHOP = ("benchmarks", "experiments")
 
 
 def source_files() -> list[Path]:
     """Modules of the package; those of ``callbacks/`` at their real place, once."""
     inside = [path for path in PACKAGE.rglob("*.py") if CALLBACKS not in path.resolve().parents]
     return sorted({*inside, *CALLBACKS.rglob("*.py")})
+
+
+def workshop_files() -> list[Path]:
+    """Modules of ``experiments/`` and ``benchmarks/``, which stand above the package and are not in its wheel."""
+    return sorted(path for folder in WORKSHOP for path in (ROOT / folder).rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -39,8 +46,8 @@ def module_name(path: Path) -> str:
 
 @cache
 def modules() -> frozenset[str]:
-    """Dotted names of all modules of the package."""
-    return frozenset(module_name(path) for path in source_files())
+    """Dotted names of all modules of the package and of the workshop."""
+    return frozenset(module_name(path) for path in [*source_files(), *workshop_files()])
 
 
 @cache

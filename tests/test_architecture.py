@@ -9,7 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import CALLBACKS, ROOT, TESTS, imports, module_name, modules, source_files, syntax
+from tests.source_tree import (
+    CALLBACKS,
+    ROOT,
+    TESTS,
+    imports,
+    module_name,
+    modules,
+    source_files,
+    syntax,
+    workshop_files,
+)
 
 FLOORS = (
     ("cli",),
@@ -139,9 +149,8 @@ MAY_REACH = {
 
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
-SCRIPTS = sorted([*(ROOT / "experiments").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+WORKSHOP_FILES = workshop_files()
 ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
-SCRIPTS = sorted(path for folder in ("experiments", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
 
 
 def name(path: Path) -> str:
@@ -187,7 +196,9 @@ def test_imports_point_down_only(path):
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    graph = {module_name(path): set(imports(path)) & (modules() - {module_name(path)}) for path in FILES}
+    graph = {
+        module_name(path): set(imports(path)) & (modules() - {module_name(path)}) for path in [*FILES, *WORKSHOP_FILES]
+    }
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -212,7 +223,7 @@ print(*[each for each in {TRAINER_AND_LOGGERS} if each in sys.modules])
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("path", [*FILES, *TEST_FILES, *ENTRY_POINTS], ids=name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *TEST_FILES, *ENTRY_POINTS], ids=name)
 def test_the_callbacks_are_imported_by_their_one_name(path):
     wrong = [each for each in imports(path, annotations_too=True) if is_within(each, ("callbacks",))]
     assert not wrong, "write lightning_adv.callbacks: a second name makes every class twice"
@@ -224,12 +235,12 @@ def test_the_callbacks_are_a_real_folder_that_the_package_links_to():
     assert not CALLBACKS.is_symlink()
 
 
-@pytest.mark.parametrize("path", [*FILES, *TEST_FILES], ids=name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *TEST_FILES], ids=name)
 def test_a_file_is_read_in_one_sitting(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS], ids=name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *ENTRY_POINTS], ids=name)
 def test_no_call_that_the_house_forbids(path):
     found = {f"line {line}: {call}: {BANNED_CALLS[call]}" for line, call, _ in calls(path) if call in BANNED_CALLS}
     assert not found
@@ -241,7 +252,7 @@ def test_the_global_generators_are_not_seeded(path):
     assert not found, "use a generator of your own, or enter the reason in MAY_SEED"
 
 
-@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS, *SCRIPTS], ids=name)
+@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS, *WORKSHOP_FILES], ids=name)
 def test_checkpoints_are_loaded_as_data(path):
     for line, call, node in calls(path):
         assert not call.endswith("load_from_checkpoint"), (
@@ -286,7 +297,7 @@ def _writes(call: str, node: ast.Call) -> bool:
     return last == "open" and any(isinstance(m, ast.Constant) and set("wax+") & set(str(m.value)) for m in modes)
 
 
-@pytest.mark.parametrize("path", [path for path in [*FILES, *SCRIPTS] if name(path) not in MAY_WRITE], ids=name)
+@pytest.mark.parametrize("path", [path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_WRITE], ids=name)
 def test_a_file_is_written_through_lightning_adv_files_alone(path):
     inside = set()
     for _, call, node in calls(path):
@@ -304,7 +315,7 @@ def test_a_classifier_is_asked_in_one_place(path):
     assert not found, "use lightning_adv.asking: logits_of works on a copy, checks the answer and scales gradients"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_CHOOSE], ids=name)
+@pytest.mark.parametrize("path", [path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_CHOOSE], ids=name)
 def test_a_prediction_is_made_by_one_rule(path):
     found = {f"line {line}: {call}" for line, call, _ in calls(path) if call.endswith(".argmax")}
     of_logits = ("logits.max", "softmax(dim=1).max", "softmax(dim=-1).max")
@@ -349,7 +360,7 @@ def test_the_exceptions_to_these_rules_are_needed():
         assert name(path) not in MAY_CHOOSE or chooses
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=name)
 def test_no_file_is_a_drawer_for_everything(path):
     drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert not drawers & set(module_name(path).split(".")), "a helper lives beside its users under a name of its own"

@@ -5,13 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import ROOT
+from tests.source_tree import ROOT, workshop_files
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
+WORKSHOP = [*workshop_files(), *ROOT.glob("experiments/*/*.md"), *ROOT.glob("benchmarks/*.md")]
+
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-NAMED_FILE = re.compile(r"(?<![\w./-])((?:configs|docs|callbacks|lightning_adv|tests|\.ci)/[\w./-]*\w\.\w+)")
+NAMED_FILE = re.compile(
+    r"(?<![\w./-])((?:configs|docs|callbacks|lightning_adv|experiments|benchmarks|tests|\.ci)/[\w./-]*\w\.\w+)"
+)
+COMMAND = re.compile(r"python -m (experiments\.\w+|benchmarks(?:\.\w+)?)")
 MAKE_TARGET = re.compile(r"\bmake ([a-z]+(?:-[a-z]+)*)")
 CODE_SPAN = re.compile(r"`[^`\n]+`")
 
@@ -43,6 +48,17 @@ def test_links_lead_somewhere(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name)
 def test_files_that_a_document_names_are_there(document):
     missing = [each for each in NAMED_FILE.findall(document.read_text()) if not (ROOT / each).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, *WORKSHOP], ids=name)
+def test_commands_of_the_workshop_that_a_document_names_are_there(document):
+    places = {each: ROOT.joinpath(*each.split(".")) for each in COMMAND.findall(document.read_text())}
+    missing = [
+        each
+        for each, place in places.items()
+        if not (place / "__main__.py").is_file() and not place.with_suffix(".py").is_file()
+    ]
     assert not missing
 
 

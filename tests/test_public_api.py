@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import ROOT, TESTS, module_name, public_names, source_files
+from tests.source_tree import ROOT, TESTS, module_name, public_names, source_files, workshop_files
 
 SURFACE = TESTS / "public_api.txt"
 FILES = source_files()
+WORKSHOP_FILES = workshop_files()
 PACKAGES = [path for path in FILES if path.name == "__init__.py"]
 
 
@@ -21,7 +22,7 @@ def surface() -> list[str]:
 
 def is_written_here(value: object) -> bool:
     """Whether a class or function is the project's own, not one it passes on."""
-    return (getattr(value, "__module__", None) or "").startswith("lightning_adv")
+    return (getattr(value, "__module__", None) or "").startswith(("lightning_adv", "experiments", "benchmarks"))
 
 
 def undocumented(owner: str, value: object) -> Iterator[str]:
@@ -38,7 +39,7 @@ def undocumented(owner: str, value: object) -> Iterator[str]:
             yield f"{owner}.{name}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=module_name)
 def test_a_module_lists_its_public_names_and_has_them(path: Path):
     names = public_names(path)
     empty = not path.read_text().strip() or (path.name == "__init__.py" and "import" not in path.read_text())
@@ -48,7 +49,7 @@ def test_a_module_lists_its_public_names_and_has_them(path: Path):
     assert len(set(names or [])) == len(names or [])
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
+@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=module_name)
 def test_a_module_and_its_public_names_have_docstrings(path: Path):
     module = importlib.import_module(module_name(path))
     missing = [] if (module.__doc__ or "").strip() else [module.__name__]

@@ -45,7 +45,7 @@ class ConstantPrompt(Prompter):
     """The same text for every image; the empty one is no guidance by language.
 
     With the name of a class it is what an oracle would say of the images of that class: the ablation with true labels
-    purifies class by class, one prompt each, as ``experiments/lgap.py`` does.
+    purifies class by class, one prompt each, as ``experiments/lgap/`` does.
 
     Args:
         text: the text.

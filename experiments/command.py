@@ -1,0 +1,30 @@
+"""What the commands of the workshop share: their arguments, and a row that is said as soon as it is measured."""
+
+import argparse
+from collections.abc import Sequence
+
+from lightning_adv.results.result import Cell
+
+__all__ = ["arguments", "show"]
+
+
+def arguments(doc: str | None, run: str | None = None, quick: str | None = None) -> argparse.ArgumentParser:
+    """A parser that knows where the data are.
+
+    Args:
+        doc: of the command.
+        run: default of ``--run``, the folder that keeps what was measured; None: there is none.
+        quick: what ``--quick`` does; None: there is no such flag.
+    """
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--root", default="data", help="folder with the data sets")
+    if run is not None:
+        parser.add_argument("--run", default=run, help="folder that keeps what was measured")
+    if quick is not None:
+        parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
+
+
+def show(row: Sequence[Cell], *before: str) -> None:
+    """Print a row of a table at once, behind what it belongs to."""
+    print(*before, *(f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row), flush=True)

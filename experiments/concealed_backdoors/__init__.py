@@ -1,0 +1,1 @@
+"""Concealed backdoor attacks: Tables 1 to 6, measured beside the paper's figures."""

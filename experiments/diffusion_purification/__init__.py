@@ -1,0 +1,1 @@
+"""Purification by a pixel diffusion model (DiffPure; Nie et al., 2022) on MNIST."""

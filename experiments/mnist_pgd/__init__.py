@@ -1,0 +1,1 @@
+"""A robust MNIST model on two cores."""

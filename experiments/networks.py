@@ -1,0 +1,100 @@
+"""Networks that experiments train by a loop of their own, the images that these see, and how they are asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from experiments.kept import Kept
+from lightning_adv.asking import Classifier, logits_of
+from lightning_adv.attacks import Attack, LabelOracle, predicted_labels
+from lightning_adv.data import ImageDataModule, PoisonedDataModule, float_images
+from lightning_adv.models import create_model
+from lightning_adv.objectives import CrossEntropy, Objective
+
+__all__ = [
+    "Images",
+    "all_logits",
+    "all_predicted",
+    "attacked",
+    "error",
+    "images_of",
+    "kept_network",
+    "net_for",
+    "network",
+]
+
+Images = tuple[Tensor, Tensor]
+"""Images [N, C, H, W] in [0, 1] and labels [N]."""
+
+
+def net_for(data: ImageDataModule | PoisonedDataModule, name: str, options: dict[str, int | bool]) -> nn.Module:
+    """The network of a name for the images of a data module."""
+    return create_model(
+        name,
+        num_classes=data.num_classes,
+        in_channels=data.in_channels,
+        image_size=data.image_size,
+        mean=data.mean,
+        std=data.std,
+        backbone_options=options,
+    )
+
+
+def network(
+    x: Tensor, y: Tensor, epochs: int, seed: int = 0, objective: Objective | None = None, weight_decay: float = 0.0
+) -> nn.Module:
+    """``mnist_cnn`` trained by AdamW on images [N, 1, 28, 28] and labels [N]; default cross-entropy."""
+    objective = objective or CrossEntropy()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _untrained()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=weight_decay)
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(x)).split(64):
+                optimizer.zero_grad()
+                objective(model, x[chosen], y[chosen])[0].backward()
+                optimizer.step()
+    return model.eval()
+
+
+def kept_network(folder: Path, name: str, train: Callable[[], nn.Module]) -> nn.Module:
+    """The ``mnist_cnn`` that ``train`` makes, in eval mode; trained once, its weights are kept in the folder."""
+    model = _untrained()
+    model.load_state_dict(Kept(folder).tensors(name, lambda: train().state_dict()))
+    return model.eval()
+
+
+def images_of(data: ImageDataModule, split: str, first: int = 0, last: int | None = None) -> Images:
+    """Images of a split from the first to before the last, as they lie."""
+    found = data.datasets[split]
+    return float_images(found.images[first:last]), found.labels[first:last]
+
+
+def all_logits(model: Classifier, x: Tensor) -> Tensor:
+    """Logits [N, K] of images, in parts of 500."""
+    with torch.no_grad():
+        return torch.cat([logits_of(model, part) for part in x.split(500)])
+
+
+def all_predicted(model: LabelOracle, x: Tensor) -> Tensor:
+    """Classes [N] that a model, or an oracle of labels, names, in parts of 500."""
+    with torch.no_grad():
+        return torch.cat([predicted_labels(model, part) for part in x.split(500)])
+
+
+def error(model: LabelOracle, x: Tensor, y: Tensor) -> float:
+    """Share of images that a model gets wrong."""
+    return float((all_predicted(model, x) != y).double().mean())
+
+
+def attacked(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, size: int, index: Tensor | None = None) -> Tensor:
+    """Adversarial images [N, C, H, W], made in batches of so many; without numbers, each batch counts from 0."""
+    numbers = [None] * len(x) if index is None else index.split(size)
+    parts = zip(x.split(size), y.split(size), numbers, strict=False)
+    return torch.cat([attack(model, image, label, index=number) for image, label, number in parts])
+
+
+def _untrained() -> nn.Module:
+    return create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28))

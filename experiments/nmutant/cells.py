@@ -1,0 +1,113 @@
+"""What the nMutant experiment measures once and keeps, and the detectors that it fits."""
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from experiments.kept import Kept
+from experiments.nmutant.samples import KINDS, Samples
+from lightning_adv.data import ImageDataModule, float_images
+from lightning_adv.detectors import (
+    Detector,
+    KernelDensity,
+    LabelChangeRate,
+    LocalIntrinsicDimensionality,
+    ModelUncertainty,
+)
+
+__all__ = ["Cells", "batches", "fitted", "split", "white_box"]
+
+
+class Cells:
+    """Scores and verdicts of each detector on each kind of sample, measured once and kept.
+
+    Args:
+        folder: of the files.
+        samples: by kind.
+    """
+
+    def __init__(self, folder: Path, samples: dict[str, Samples]) -> None:
+        self.kept, self.samples = Kept(folder), samples
+
+    def scores(
+        self, name: str, detector: Detector, model: nn.Module, prepare: Callable[[], None] = lambda: None
+    ) -> dict[str, Tensor]:
+        """Kind to measures [N, F] float64, with the samples' numbers and the seconds an image took."""
+        found = {}
+        for kind in ("normal", *KINDS):
+            each = self.samples[kind]
+
+            def make(each: Samples = each) -> dict:
+                prepare()
+                began = time.perf_counter()
+                parts = [detector.measures(model, x, index=i) for x, i in split(each)]
+                seconds = (time.perf_counter() - began) / len(each.index)
+                return {"values": torch.cat(parts).tolist(), "seconds": seconds}
+
+            cell = self.kept.figures(f"{name} {kind}", make)
+            found[kind] = torch.cat([each.index[:, None].double(), torch.tensor(cell["values"]).double()], dim=1)
+        return found
+
+    def verdicts(
+        self, name: str, detector: LabelChangeRate, model: nn.Module, clean: Iterable, mu: float | None
+    ) -> dict[str, dict]:
+        """Kind to counts and mutations of the sequential test; calibrated on clean images, ``mu`` put back if given."""
+        found = {}
+        for kind in ("normal", *KINDS):
+            each = self.samples[kind]
+
+            def make(each: Samples = each) -> dict:
+                if detector.kappa_1 is None:
+                    detector.calibrate(model, clean)
+                    detector.mu = detector.mu if mu is None else mu
+                parts = [detector.decide(model, x, index=i) for x, i in split(each)]
+                return {
+                    "kappa_1": detector.kappa_1,
+                    "mu": detector.mu,
+                    "samples": len(each.index),
+                    "suspicious": sum(int(part.suspicious.sum()) for part in parts),
+                    "undecided": sum(int(part.undecided.sum()) for part in parts),
+                    "mutations": sum(int(part.mutations.sum()) for part in parts) / len(each.index),
+                }
+
+            found[kind] = self.kept.figures(f"{name} {kind}", make)
+        return found
+
+
+def white_box() -> dict[str, Detector]:
+    """The paper's baselines."""
+    return {
+        "KD": KernelDensity(),
+        "MU": ModelUncertainty(),
+        "LID": LocalIntrinsicDimensionality(reference_samples=1000),
+    }
+
+
+def fitted(detector: Detector, model: nn.Module, images: ImageDataModule, count: int) -> Callable[[], None]:
+    """Fits the detector when it is first needed: a resumed run that has all its cells does not."""
+    done: list[bool] = []
+
+    def fit() -> None:
+        if not done:
+            detector.fit(model, batches(images, "train", count))
+            done.append(True)
+
+    return fit
+
+
+def batches(images: ImageDataModule, part: str, count: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """So many images of a split, from all over it, with labels and numbers."""
+    data = images.datasets[part].for_evaluation()
+    chosen = torch.linspace(0, len(data) - 1, min(count, len(data))).long()
+    found = [data[each.tolist()] for each in chosen.split(500)]
+    return [(float_images(batch.image), batch.label, batch.index) for batch in found]
+
+
+def split(samples: Samples) -> Iterable[tuple[Tensor, Tensor]]:
+    """Parts of fifty or some more."""
+    size = math.ceil(len(samples.index) / max(1, len(samples.index) // 50))
+    return zip(samples.image.split(size), samples.index.split(size), strict=True)

@@ -1,0 +1,1 @@
+"""Whether bf16, channels last and compilation cost robust accuracy."""

@@ -1,0 +1,1 @@
+"""Every training recipe on one small net, judged by AutoAttack."""

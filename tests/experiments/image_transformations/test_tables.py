@@ -1,0 +1,37 @@
+"""Tables of the image transformations experiment, from figures made up."""
+
+import pytest
+
+from experiments.image_transformations.tables import claims_table, main_table, sweep_table
+
+ATTACKS = ("none", "fgsm", "pgd", "cw", "deepfool", "fgsm_at_0.3", "pgd_at_0.3", "pgd_at_0.1")
+
+
+@pytest.fixture
+def found():
+    """JPEG and its like at .8 blindly, whose attackers bring it to .1; one at .9 under DeepFool."""
+    figures = {("none", each): {"blind": [0.9 if each == "none" else 0.0]} for each in ATTACKS}
+    for purifier in ("jpeg", "gaussian", "kmeans", "tv"):
+        figures |= {(purifier, each): {"blind": [0.7, 0.9], "bpda": [0.1]} for each in ATTACKS[1:]}
+        figures[purifier, "none"] = {"blind": [0.85]}
+    return figures | {("kmeans", "deepfool"): {"blind": [0.9], "bpda": [0.9]}}
+
+
+def test_claims_have_the_blind_figure_and_the_least_of_an_attacker_who_knows(found):
+    rows = {row[0]: row for row in claims_table("CIFAR10", found).rows}
+    assert rows["JPEG"][2:] == ["85.0 %", "fgsm 80.0 % (10.0 %), pgd 80.0 % (10.0 %), cw 80.0 % (10.0 %)"]
+    assert rows["undefended"][2] == "90.0 %"
+    assert rows["DeepFool"][-1] == "largest gain 90.0 % (kmeans)"
+
+
+def test_the_main_table_ends_with_the_strongest_attacker(found):
+    table = main_table("CIFAR10", 1000, (200, 50), found)
+    rows = {row[0]: row for row in table.rows}
+    assert rows["jpeg, pgd"] == ["jpeg, pgd", 0.0, pytest.approx(0.8), 0.1, None, None, None, 0.1]
+    assert "the first 200 under attacks that know the purifier, the first 50" in table.note
+
+
+def test_the_note_of_a_sweep_names_its_images():
+    values = {"10": [[0.9], [0.5], [0.1]]}
+    assert sweep_table("x", "pgd", (100, 100), values).note.endswith("on the first 100 images.")
+    assert "100 images, 50 where it averages" in sweep_table("x", "pgd", (100, 50), values).note

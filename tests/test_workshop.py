@@ -1,0 +1,43 @@
+"""Where experiments and benchmarks stand: above the package, experiments beside each other, benchmarks above these."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.source_tree import ROOT, imports, source_files, workshop_files
+
+EXPERIMENTS = ROOT / "experiments"
+OF_EXPERIMENTS = [path for path in workshop_files() if path.is_relative_to(EXPERIMENTS)]
+
+
+def name(path: Path) -> str:
+    """Path below the root, as the id of a test."""
+    return str(path.relative_to(ROOT))
+
+
+def of_the_workshop(path: Path) -> set[str]:
+    """Dotted names of the workshop that a file imports."""
+    return {each for each in imports(path, annotations_too=True) if each.split(".")[0] in ("benchmarks", "experiments")}
+
+
+@pytest.mark.parametrize("path", [*source_files(), ROOT / "train.py", ROOT / "evaluate.py"], ids=name)
+def test_the_package_knows_nothing_of_the_workshop(path):
+    assert not of_the_workshop(path), "experiments and benchmarks stand above the package, and are not in its wheel"
+
+
+@pytest.mark.parametrize("path", OF_EXPERIMENTS, ids=name)
+def test_an_experiment_stands_by_itself(path):
+    """It imports the package and what all experiments share; benchmarks may ask any experiment for its models."""
+    own = path.relative_to(EXPERIMENTS).parts[0]
+    shared = {f"experiments.{each.stem}" for each in EXPERIMENTS.glob("*.py")}
+    others = sorted(each for each in of_the_workshop(path) - shared if each.split(".")[:2] != ["experiments", own])
+    assert not others, f"move what {name(path)} needs of {others} beside the modules that experiments share"
+
+
+def test_an_experiment_is_a_folder_with_a_command_and_its_page():
+    folders = [each for each in EXPERIMENTS.iterdir() if each.is_dir() and any(each.glob("*.py"))]
+    lacking = [
+        each.name for each in folders if not {"__main__.py", "page.md"} <= {file.name for file in each.iterdir()}
+    ]
+    loose = [name(each) for each in EXPERIMENTS.glob("*.py") if "__main__" in each.read_text()]
+    assert not [*lacking, *loose], "what lies beside the folders is shared, and is no command"
