@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_adv.asking import NO_CLASS, logits_of, predicted
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.first_few import FirstFew
@@ -19,7 +20,6 @@ from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.metrics import Destruction, outcomes_of_predictions, similar_classes
-from lightning_adv.purifiers.purifier import content_index
 from lightning_adv.results.physical import PhotographedAttack, PhotographTally, PhysicalResult
 from lightning_adv.results.strips import Strip, StripRow
 

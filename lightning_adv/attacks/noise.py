@@ -11,7 +11,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["DeviceNoise", "Noise", "SampleNoise"]
+from lightning_adv.pixels import canonical
+
+__all__ = ["DeviceNoise", "Noise", "SampleNoise", "content_index"]
 
 # SplitMix64 (Steele, Lea, Flood, 2014), its 64-bit constants written as signed integers.
 GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -118,6 +120,20 @@ class SampleNoise:
             key = _mix(key * GOLDEN + word)
         pixel = torch.arange(1, like[0].numel() + 1, device=like.device) if len(like) else key
         return _mix(key[:, None] + pixel * GOLDEN).view(like.shape) if len(like) else key.new_zeros(like.shape)
+
+
+def content_index(x: Tensor) -> Tensor:
+    """[N] int64, a number made from each image's pixels: the same image has the same, whatever its batch.
+
+    Example:
+        >>> x = torch.rand(3, 1, 4, 4)
+        >>> torch.equal(content_index(x)[2:], content_index(x[2:]))
+        True
+    """
+    bits = canonical(x).flatten(1).view(torch.int32).long()  # [N, P]
+    source = SampleNoise(0, torch.zeros(1, dtype=torch.long, device=x.device))
+    high, low = ((source.uniform(bits[:1]) * 2**24).long() for _ in range(2))
+    return (bits * ((high << 24) | low | 1)).sum(dim=1)  # wraps around: a random linear hash of all pixels
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking import logits_of
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.detectors.detector import Detector, above
 from lightning_adv.errors import InputError
 
-__all__ = ["RuntimeMonitor", "fingerprint"]
+__all__ = ["RuntimeMonitor"]
 
 
 class RuntimeMonitor(nn.Module):
@@ -53,7 +54,7 @@ class RuntimeMonitor(nn.Module):
         """Logits [N, K] and [N] bool, whether the image is suspicious."""
         with torch.no_grad():
             logits = logits_of(self.classifier, x)
-            measures = self.detector.measure(self.classifier, x.float(), fingerprint(x))
+            measures = self.detector.measure(self.classifier, x.float(), content_index(x))
             suspicious = above(self.detector.combine(measures), self.threshold)
             if self.on_suspicion == "reject":
                 logits = torch.where(suspicious[:, None], torch.nan, logits)
@@ -66,10 +67,3 @@ class RuntimeMonitor(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RuntimeMonitor":
         self.detector.map_tensors(fn)
         return super()._apply(fn, recurse)
-
-
-def fingerprint(x: Tensor) -> Tensor:
-    """[N] int64, a number that depends on every bit of every pixel of an image [C, H, W]."""
-    bits = x.float().contiguous().flatten(1).view(torch.int32).to(torch.int64)
-    place = 2 * torch.arange(bits.shape[1], device=x.device) + 1
-    return ((bits ^ (bits >> 15)) * (place * 0x9E3779B97F4A7C1 + 1)).sum(dim=1)

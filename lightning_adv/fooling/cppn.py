@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 from lightning_adv.fooling.evolution import MapElites
-from lightning_adv.fooling.fooling import Search
+from lightning_adv.fooling.fooling import Task
 
 __all__ = ["CPPNGenomes", "FoolingCPPN"]
 
@@ -84,35 +84,35 @@ class FoolingCPPN(MapElites):
         self.hidden, self.add_node, self.add_link = hidden, add_node, add_link
         self.change_function, self.change_weights = change_function, change_weights
 
-    def born(self, search: Search, count: int) -> CPPNGenomes:
+    def born(self, task: Task, count: int) -> CPPNGenomes:
         """Every output is linked to every input; no hidden node."""
-        outputs = search.shape[0]
+        outputs = task.shape[0]
         nodes = INPUTS + outputs + self.hidden
-        depth = torch.full((count, nodes), torch.inf, device=search.device)
+        depth = torch.full((count, nodes), torch.inf, device=task.device)
         depth[:, :INPUTS], depth[:, INPUTS : INPUTS + outputs] = 0, 1
-        weight = torch.zeros(count, nodes, nodes, device=search.device)
-        weight[:, INPUTS : INPUTS + outputs, :INPUTS] = FIRST_WEIGHT * search.normal(count, outputs, INPUTS)
-        return CPPNGenomes(depth, weight, self._functions(search, count, nodes))
+        weight = torch.zeros(count, nodes, nodes, device=task.device)
+        weight[:, INPUTS : INPUTS + outputs, :INPUTS] = FIRST_WEIGHT * task.normal(count, outputs, INPUTS)
+        return CPPNGenomes(depth, weight, self._functions(task, count, nodes))
 
-    def mutated(self, search: Search, genomes: CPPNGenomes, generation: int) -> CPPNGenomes:
+    def mutated(self, task: Task, genomes: CPPNGenomes, generation: int) -> CPPNGenomes:
         """Moved weights, and by chance a link, a node and another function."""
         count, nodes = genomes.depth.shape
         depth, weight, function = (part.clone() for part in genomes)
-        moves = (weight != 0) & (search.uniform(*weight.shape) < self.change_weights)
-        weight = torch.where(moves, weight + WEIGHT_STEP * search.normal(*weight.shape), weight)
-        self._link(search, depth, weight)
-        self._split(search, depth, weight)
-        other = search.uniform(count, nodes) < self.change_function / nodes
-        return CPPNGenomes(depth, weight, torch.where(other, self._functions(search, count, nodes), function))
+        moves = (weight != 0) & (task.uniform(*weight.shape) < self.change_weights)
+        weight = torch.where(moves, weight + WEIGHT_STEP * task.normal(*weight.shape), weight)
+        self._link(task, depth, weight)
+        self._split(task, depth, weight)
+        other = task.uniform(count, nodes) < self.change_function / nodes
+        return CPPNGenomes(depth, weight, torch.where(other, self._functions(task, count, nodes), function))
 
-    def expressed(self, search: Search, genomes: CPPNGenomes) -> Tensor:
+    def expressed(self, task: Task, genomes: CPPNGenomes) -> Tensor:
         """The pixels, node by node in the order of depth; [P, C, H, W]."""
-        channels, height, width = search.shape
+        channels, height, width = task.shape
         depth, weight, function = genomes
         count, nodes = depth.shape
-        values = torch.zeros(count, nodes, height * width, device=search.device)
-        values[:, :INPUTS] = _coordinates(height, width).to(search.device)
-        every = torch.arange(count, device=search.device)
+        values = torch.zeros(count, nodes, height * width, device=task.device)
+        values[:, :INPUTS] = _coordinates(height, width).to(task.device)
+        every = torch.arange(count, device=task.device)
         order = depth[:, INPUTS:].argsort(dim=1, stable=True) + INPUTS
         for place in range(int(depth.isfinite().sum(dim=1).amax()) - INPUTS):
             node = order[:, place]
@@ -121,21 +121,21 @@ class FoolingCPPN(MapElites):
         drawn = values[:, INPUTS : INPUTS + channels].view(count, channels, height, width)
         return 0.5 + 0.5 * drawn.tanh()
 
-    def _functions(self, search: Search, count: int, nodes: int) -> Tensor:
-        return (search.uniform(count, nodes) * FUNCTIONS).long()
+    def _functions(self, task: Task, count: int, nodes: int) -> Tensor:
+        return (task.uniform(count, nodes) * FUNCTIONS).long()
 
-    def _link(self, search: Search, depth: Tensor, weight: Tensor) -> None:
+    def _link(self, task: Task, depth: Tensor, weight: Tensor) -> None:
         """Give some genomes one more link, in place."""
         open_ = (depth[:, :, None] > depth[:, None, :]) & depth.isfinite()[:, :, None] & (weight == 0)
-        chosen, exists = _one_of(search, open_.flatten(1))
-        rows = (exists & (search.uniform(len(depth)) < self.add_link)).nonzero().flatten()
-        weight.flatten(1)[rows, chosen[rows]] = FIRST_WEIGHT * search.normal(len(rows))
+        chosen, exists = _one_of(task, open_.flatten(1))
+        rows = (exists & (task.uniform(len(depth)) < self.add_link)).nonzero().flatten()
+        weight.flatten(1)[rows, chosen[rows]] = FIRST_WEIGHT * task.normal(len(rows))
 
-    def _split(self, search: Search, depth: Tensor, weight: Tensor) -> None:
+    def _split(self, task: Task, depth: Tensor, weight: Tensor) -> None:
         """Put a node on one link of some genomes, in place: the link to it weighs 1, that from it what it weighed."""
         free, nodes = depth.isinf(), depth.shape[1]
-        chosen, exists = _one_of(search, (weight != 0).flatten(1))
-        able = exists & free.any(dim=1) & (search.uniform(len(depth)) < self.add_node)
+        chosen, exists = _one_of(task, (weight != 0).flatten(1))
+        able = exists & free.any(dim=1) & (task.uniform(len(depth)) < self.add_node)
         rows = able.nonzero().flatten()
         to, source, new = chosen[rows] // nodes, chosen[rows] % nodes, free.long().argmax(dim=1)[rows]
         depth[rows, new] = (depth[rows, to] + depth[rows, source]) / 2
@@ -144,9 +144,9 @@ class FoolingCPPN(MapElites):
         weight[rows, to, source] = 0.0
 
 
-def _one_of(search: Search, allowed: Tensor) -> tuple[Tensor, Tensor]:
+def _one_of(task: Task, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """A random allowed position of each row [P, N], and whether there is one."""
-    return torch.where(allowed, search.uniform(*allowed.shape), -1.0).argmax(dim=1), allowed.any(dim=1)
+    return torch.where(allowed, task.uniform(*allowed.shape), -1.0).argmax(dim=1), allowed.any(dim=1)
 
 
 def _coordinates(height: int, width: int) -> Tensor:

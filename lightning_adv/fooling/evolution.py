@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.errors import InputError
-from lightning_adv.fooling.fooling import Fooling, Search
+from lightning_adv.fooling.fooling import Fooling, Task
 
 __all__ = ["FoolingEvolution", "MapElites", "Pixels"]
 
@@ -44,32 +44,32 @@ class MapElites(Fooling):
         self.generations, self.population = generations, population
 
     @abstractmethod
-    def born(self, search: Search, count: int) -> tuple[Tensor, ...]:
+    def born(self, task: Task, count: int) -> tuple[Tensor, ...]:
         """Genomes of the first generation, a named tuple."""
 
     @abstractmethod
-    def mutated(self, search: Search, genomes: tuple[Tensor, ...], generation: int) -> tuple[Tensor, ...]:
+    def mutated(self, task: Task, genomes: tuple[Tensor, ...], generation: int) -> tuple[Tensor, ...]:
         """One child of each genome."""
 
     @abstractmethod
-    def expressed(self, search: Search, genomes: tuple[Tensor, ...]) -> Tensor:
+    def expressed(self, task: Task, genomes: tuple[Tensor, ...]) -> Tensor:
         """Images [P, C, H, W] in [0, 1]."""
 
-    def search(self, search: Search) -> tuple[Tensor, Tensor]:
+    def search(self, task: Task) -> tuple[Tensor, Tensor]:
         """The generations; the images of the elites and their confidences."""
-        newborn = self.born(search, self.population)
-        sure, who = search.confidences(self.expressed(search, newborn)).max(dim=0)  # [K]
+        newborn = self.born(task, self.population)
+        sure, who = task.confidences(self.expressed(task, newborn)).max(dim=0)  # [K]
         elites = _rows(newborn, who)
-        search.note(0, sure)
+        task.note(0, sure)
         for generation in range(1, self.generations + 1):
-            parents = (search.uniform(self.population) * len(search.classes)).long()
-            children = self.mutated(search, _rows(elites, parents), generation)
-            best, who = search.confidences(self.expressed(search, children)).max(dim=0)
+            parents = (task.uniform(self.population) * len(task.classes)).long()
+            children = self.mutated(task, _rows(elites, parents), generation)
+            best, who = task.confidences(self.expressed(task, children)).max(dim=0)
             better = best > sure
             elites = _where(better, _rows(children, who), elites)
             sure = torch.where(better, best, sure)
-            search.note(generation, sure)
-        return self.expressed(search, elites), sure
+            task.note(generation, sure)
+        return self.expressed(task, elites), sure
 
 
 class Pixels(NamedTuple):
@@ -121,19 +121,19 @@ class FoolingEvolution(MapElites):
             )
         self.rate, self.halving, self.strength = rate, halving, strength
 
-    def born(self, search: Search, count: int) -> Pixels:
+    def born(self, task: Task, count: int) -> Pixels:
         """Uniform noise."""
-        return Pixels(search.uniform(count, *search.shape))
+        return Pixels(task.uniform(count, *task.shape))
 
-    def mutated(self, search: Search, genomes: Pixels, generation: int) -> Pixels:
+    def mutated(self, task: Task, genomes: Pixels, generation: int) -> Pixels:
         """The module's equation on a share of the pixels."""
         image = genomes.image
-        chosen = search.uniform(*image.shape) < self.rate * 0.5 ** (generation // self.halving)
-        u, power = search.uniform(*image.shape), 1 / (self.strength + 1)
+        chosen = task.uniform(*image.shape) < self.rate * 0.5 ** (generation // self.halving)
+        u, power = task.uniform(*image.shape), 1 / (self.strength + 1)
         change = torch.where(u < 0.5, (2 * u) ** power - 1, 1 - (2 - 2 * u) ** power)
         return Pixels(torch.where(chosen, (image + change).clamp(0, 1), image))
 
-    def expressed(self, search: Search, genomes: Pixels) -> Tensor:
+    def expressed(self, task: Task, genomes: Pixels) -> Tensor:
         """The genome is the image."""
         return genomes.image
 

@@ -11,7 +11,7 @@ from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Classifier, leaves_no_trace
 from lightning_adv.errors import InputError
 
-__all__ = ["Fooling", "FoolingSet", "Search"]
+__all__ = ["Fooling", "FoolingSet", "Task"]
 
 IMAGES_AT_ONCE = 1000
 
@@ -43,7 +43,7 @@ class FoolingSet:
         return float(self.confidences.quantile(0.5))
 
 
-class Search:
+class Task:
     """One call: the model, the classes wanted, random numbers on its device, and the medians on the way.
 
     Args:
@@ -53,8 +53,8 @@ class Search:
         seed: of the generator.
 
     Example:
-        >>> search = Search(lambda x: x.flatten(1), (1, 1, 3), torch.tensor([0, 2]), seed=0)
-        >>> search.confidences(torch.zeros(5, 1, 1, 3)).shape
+        >>> task = Task(lambda x: x.flatten(1), (1, 1, 3), torch.tensor([0, 2]), seed=0)
+        >>> task.confidences(torch.zeros(5, 1, 1, 3)).shape
         torch.Size([5, 2])
     """
 
@@ -102,8 +102,8 @@ class Fooling(ABC):
         self.seed = seed
 
     @abstractmethod
-    def search(self, search: Search) -> tuple[Tensor, Tensor]:
-        """Images [K, C, H, W] in [0, 1] and their confidences [K], in the order of ``search.classes``."""
+    def search(self, task: Task) -> tuple[Tensor, Tensor]:
+        """Images [K, C, H, W] in [0, 1] and their confidences [K], in the order of ``task.classes``."""
 
     def __call__(
         self, model: Classifier, image_shape: tuple[int, int, int], classes: Sequence[int] | None = None
@@ -127,6 +127,6 @@ class Fooling(ABC):
             wanted = list(range(count)) if classes is None else list(classes)
             if not wanted or min(wanted) < 0 or max(wanted) >= count:
                 raise InputError(f"classes must be some of 0 .. {count - 1}, which the model has, got {wanted}")
-            search = Search(model, tuple(image_shape), torch.tensor(wanted, device=device), self.seed)
-            images, confidences = self.search(search)
-        return FoolingSet(images.detach(), search.classes, confidences.detach(), search.medians)
+            task = Task(model, tuple(image_shape), torch.tensor(wanted, device=device), self.seed)
+            images, confidences = self.search(task)
+        return FoolingSet(images.detach(), task.classes, confidences.detach(), task.medians)

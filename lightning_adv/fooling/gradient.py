@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_adv.asking import logits_of
 from lightning_adv.errors import InputError
-from lightning_adv.fooling.fooling import Fooling, Search
+from lightning_adv.fooling.fooling import Fooling, Task
 
 __all__ = ["FoolingGradient"]
 
@@ -47,19 +47,19 @@ class FoolingGradient(Fooling):
             )
         self.steps, self.step_size, self.decay, self.noise = steps, step_size, decay, noise
 
-    def search(self, search: Search) -> tuple[Tensor, Tensor]:
+    def search(self, task: Task) -> tuple[Tensor, Tensor]:
         """The loop of the module's equation."""
-        x = self.noise * search.uniform(len(search.classes), *search.shape)
-        best, sure = x, search.confidences(x).diagonal()
-        search.note(0, sure)
+        x = self.noise * task.uniform(len(task.classes), *task.shape)
+        best, sure = x, task.confidences(x).diagonal()
+        task.note(0, sure)
         for step in range(1, self.steps + 1):
             leaf = x.detach().requires_grad_(True)
-            log_share = -F.cross_entropy(logits_of(search.model, leaf), search.classes, reduction="sum")
+            log_share = -F.cross_entropy(logits_of(task.model, leaf), task.classes, reduction="sum")
             grad = torch.autograd.grad(log_share, leaf)[0].nan_to_num(nan=0.0)
             length = grad.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
             x = ((1 - self.decay) * x + self.step_size * grad / length).clamp(0, 1)
-            now = search.confidences(x).diagonal()
+            now = task.confidences(x).diagonal()
             best = torch.where((now > sure).view(-1, 1, 1, 1), x, best)
             sure = torch.maximum(now, sure)
-            search.note(step, sure)
+            task.note(step, sure)
         return best, sure

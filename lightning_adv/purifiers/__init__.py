@@ -1,5 +1,6 @@
 """Purifiers: images cleaned before they are classified. ``purifier(x) -> x_hat``."""
 
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.purifiers.bit_depth import BitDepth
 from lightning_adv.purifiers.captions import Captions
 from lightning_adv.purifiers.composition import Randomized, Sequential
@@ -12,7 +13,7 @@ from lightning_adv.purifiers.language_guided_diffusion import LanguageGuidedDiff
 from lightning_adv.purifiers.median_filter import MedianFilter
 from lightning_adv.purifiers.prompts import ConstantPrompt, PredictedClass, Prompter
 from lightning_adv.purifiers.purified_classifier import PurifiedClassifier
-from lightning_adv.purifiers.purifier import Purifier, content_index
+from lightning_adv.purifiers.purifier import Purifier
 from lightning_adv.purifiers.threat_model import ThreatModel, as_threat_models
 from lightning_adv.purifiers.total_variation import TotalVariation
 from lightning_adv.purifiers.vqvae import VQVAE

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import BPDA, EOT, Attack
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.attacks.randomised import each_draw
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
-from lightning_adv.purifiers.purifier import Purifier, content_index
+from lightning_adv.purifiers.purifier import Purifier
 from lightning_adv.purifiers.threat_model import ThreatModel
 
 __all__ = ["PurifiedClassifier"]

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import BPDA, SampleNoise
 from lightning_adv.attacks.description import settings_of
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.errors import InputError
-from lightning_adv.pixels import canonical, check_images
+from lightning_adv.pixels import check_images
 from lightning_adv.purifiers.gradients import recomputed
 
-__all__ = ["Purifier", "content_index", "into_the_box"]
+__all__ = ["Purifier", "into_the_box"]
 
 
 class Purifier(nn.Module, ABC):
@@ -130,17 +131,3 @@ def into_the_box(x: Tensor) -> Tensor:
     if not x.requires_grad:
         return x.clamp(0, 1)
     return x.detach().clamp(0, 1) + (x - x.detach())
-
-
-def content_index(x: Tensor) -> Tensor:
-    """[N] int64, a number made from each image's pixels: the same image has the same, whatever its batch.
-
-    Example:
-        >>> x = torch.rand(3, 1, 4, 4)
-        >>> torch.equal(content_index(x)[2:], content_index(x[2:]))
-        True
-    """
-    bits = canonical(x).flatten(1).view(torch.int32).long()  # [N, P]
-    source = SampleNoise(0, torch.zeros(1, dtype=torch.long, device=x.device))
-    high, low = ((source.uniform(bits[:1]) * 2**24).long() for _ in range(2))
-    return (bits * ((high << 24) | low | 1)).sum(dim=1)  # wraps around: a random linear hash of all pixels

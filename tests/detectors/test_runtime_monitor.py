@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_adv.attacks.noise import content_index
 from lightning_adv.detectors import (
     STRIP,
     Detector,
@@ -15,7 +16,6 @@ from lightning_adv.detectors import (
     RuntimeMonitor,
     UniformMutation,
 )
-from lightning_adv.detectors.runtime_monitor import fingerprint
 from lightning_adv.errors import InputError
 from tests.detectors.problems import Learner, blobs, learnt, loader
 
@@ -46,7 +46,7 @@ def test_the_exported_monitor_says_what_the_monitor_and_the_detector_say(name):
     monitor = RuntimeMonitor(model, detector)
     logits, suspicious = monitor(x)
     assert torch.equal(logits, model(x))
-    assert torch.equal(suspicious, detector.score(model, x, index=fingerprint(x)) > detector.threshold)
+    assert torch.equal(suspicious, detector.score(model, x, index=content_index(x)) > detector.threshold)
     exported = torch.export.export(monitor, (x,), strict=False).module()
     again, verdict = exported(x)
     assert torch.allclose(again, logits, atol=1e-5)
@@ -81,12 +81,12 @@ def test_a_monitor_does_not_train_and_takes_the_detectors_tensors_along():
     assert monitor.detector.regression.weight.is_meta
 
 
-def test_a_fingerprint_sees_every_pixel_and_its_place():
+def test_the_number_of_an_image_sees_every_pixel_and_its_place():
     x = torch.rand(1, 1, 5, 5).repeat(26, 1, 1, 1)
     for i in range(25):
         x[i + 1, 0, i // 5, i % 5] += 1e-4
-    assert len(fingerprint(x).unique()) == 26
-    assert fingerprint(x[:1]) != fingerprint(x[:1].flip(3))
+    assert len(content_index(x).unique()) == 26
+    assert content_index(x[:1]) != content_index(x[:1].flip(3))
 
 
 def test_a_detector_without_threshold_and_an_unknown_reaction_are_refused():

@@ -5,11 +5,11 @@ import math
 import torch
 
 from lightning_adv.fooling import CPPNGenomes, FoolingCPPN
-from lightning_adv.fooling.fooling import Search
+from lightning_adv.fooling.fooling import Task
 
 
-def search(channels: int = 1, side: int = 5) -> Search:
-    return Search(lambda x: x.flatten(1), (channels, side, side), torch.arange(2), seed=0)
+def search(channels: int = 1, side: int = 5) -> Task:
+    return Task(lambda x: x.flatten(1), (channels, side, side), torch.arange(2), seed=0)
 
 
 def test_the_drawing_is_the_composition_of_the_nodes():

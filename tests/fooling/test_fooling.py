@@ -90,13 +90,13 @@ def test_the_gradient_finds_the_corner_of_a_linear_model():
 
 def test_polynomial_mutation_has_the_share_and_the_spread_of_its_equation():
     from lightning_adv.fooling.evolution import Pixels
-    from lightning_adv.fooling.fooling import Search
+    from lightning_adv.fooling.fooling import Task
 
-    search = Search(linear, (1, 50, 50), torch.arange(2), seed=0)
+    task = Task(linear, (1, 50, 50), torch.arange(2), seed=0)
     method = FoolingEvolution(rate=0.2, halving=10, strength=15.0)
     grey = Pixels(torch.full((8, 1, 50, 50), 0.5))
     for generation, share in ((1, 0.2), (10, 0.1), (25, 0.05)):
-        change = method.mutated(search, grey, generation).image - 0.5
+        change = method.mutated(task, grey, generation).image - 0.5
         assert (change != 0).double().mean().item() == pytest.approx(share, rel=0.1)
     moved = change[change != 0]
     # |delta| = 1 - v^(1/16), v uniform in [0, 1): mean 1 - 16/17
