@@ -44,8 +44,8 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
     had been no evaluation.
 
     Args:
-        name: part of the callback's state and of its keys; two callbacks of one class need two names. Scalars are
-            logged under ``{stage}/{name}/...``, without the name where it is the class's default and the class says so.
+        name: part of the callback's state and of its keys; two callbacks of one class need two names, None is the
+            class's own. Scalars are logged under ``{stage}/{name}/...``, many a class's own name being left out.
         every_n_epochs: in fit; the last epoch is always evaluated.
         max_samples: images over all ranks, a seeded choice; None for all.
         batch_size: images a batch on one rank; None for the data loader's. Smaller ones share out better over ranks.

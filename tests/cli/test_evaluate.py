@@ -91,8 +91,9 @@ def test_a_users_list_of_evaluations_takes_nothing_from_the_default(stored, chec
 
 def test_a_fragment_adds_to_the_attacks_of_training(checkpoint):
     config = resolved([checkpoint, "--config", str(CONFIGS / "callbacks/attack_evaluation.yaml")], standard)
-    names = [each["init_args"].get("name") for each in config["trainer"]["callbacks"]]
-    assert names == [None, "attacks", "standard_attacks"]
+    callbacks = config["trainer"]["callbacks"]
+    found = [(each["class_path"].rpartition(".")[2], each["init_args"].get("name")) for each in callbacks]
+    assert found == [("Report", None), ("AttackEvaluation", None), ("AttackEvaluation", "standard_attacks")]
 
 
 def test_a_checkpoint_without_evaluations_gets_the_standard_suite(trained):
