@@ -101,7 +101,10 @@ class APGD(Attack):
         if not self.targets or goal.reach:
             return self._ascend(goal, noise)
         everyone = goal.active
-        ranking = wrong_classes(goal.logits(goal.x), goal.y)
+        logits = goal.look(goal.x)[0]
+        # The clean image counts where it is wrong already; its loss is no target's, and compares with none of theirs.
+        goal.credit(goal.x, logits, logits.new_full((len(logits),), -torch.inf))
+        ranking = wrong_classes(logits, goal.y)
         for rank in range(min(self.targets, ranking.shape[1])):
             place = torch.searchsorted(everyone, goal.active)
             goal.target = ranking[place, rank]

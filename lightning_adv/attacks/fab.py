@@ -115,7 +115,8 @@ class FAB(Attack):
             gap, grad = self._nearest_plane(goal, x_adv)
             x_adv = self._step(goal.x, x_adv, gap, grad)
             fooled = goal.succeeded(goal.logits(x_adv)).view(-1, 1, 1, 1)
-            x_adv = torch.lerp(goal.x, x_adv, torch.where(fooled, self.beta, 1.0))
+            # Numbers alone would take the default precision, which is not float32 in a run of half precision.
+            x_adv = torch.lerp(goal.x, x_adv, torch.ones_like(fooled, dtype=x_adv.dtype).masked_fill(fooled, self.beta))
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
                 x_adv = x_adv[keep]
                 if not len(keep):

@@ -72,19 +72,20 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
     """Difference of logits ratio (Croce and Hein, 2020), [N]: the margin over the spread of the logits.
 
     -(z_y - max_{i != y} z_i) / (z_(1) - z_(3)), with a target -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2). The ratio
-    does not change with the scale of the logits. It needs 3 classes, targeted 4; with fewer, or fewer that the model
-    does not rule out, the spread leaves out what is not there, and with 2 classes the plain margin remains.
+    does not change with the scale of the logits. It needs 3 classes, targeted 4; with 3, or 3 that the model does not
+    rule out, z_(2) and z_(3) stand for z_(3) and z_(4), for z_(3) alone may be the target, whose ratio would be
+    constant. With 2 classes the plain margin remains.
     """
     missing = max(0, 4 - logits.shape[1])
     ordered = F.pad(logits, (0, missing), value=-torch.inf).sort(dim=1, descending=True).values
-    third, fourth = (_known(ordered[:, place]) for place in (2, 3))
+    second, third, fourth = (_known(ordered[:, place]) for place in (1, 2, 3))
     own = logits.gather(1, y[:, None]).squeeze(1)
     if target is None:
         gain = margin(logits, y, None)
         below = third[0]
     else:
         gain = logits.gather(1, target[:, None]).squeeze(1) - own
-        below = torch.where(fourth[1], (third[0] + fourth[0]) / 2, third[0])
+        below = (third[0] + torch.where(fourth[1], fourth[0], second[0])) / 2
     spread = torch.where(third[1], ordered[:, 0] - below, 1.0)
     return gain / (spread + _SMALL)
 

@@ -15,14 +15,7 @@ class NIFGSM(MIFGSM):
     """MIFGSM that looks ahead, which transfers better still.
 
     Args:
-        eps: radius of the ball, in pixel units of [0, 1]; ``8/255`` is accepted.
-        step_size: length of a step, same units; default eps / steps (the paper's).
-        steps: gradient steps; each costs one forward and one backward to the input.
-        decay: of the accumulated gradient; 0 gives BIM.
-        norm: "Linf" (sign steps), "L2" or "L1".
-
-    Raises:
-        InputError: eps, step_size, steps or decay out of range, an unknown norm.
+        **shared: see ``MIFGSM``.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))

@@ -3,9 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.attacks import Attack, Norm, perturbation_norms
-
-from .problems import ENTRY_POINTS, Moody, images, tilted_problem, traces
+from lightning_adv.attacks import Norm, perturbation_norms
 
 DUAL: dict[Norm, float] = {"Linf": 1, "L2": 2, "L1": float("inf")}
 
@@ -50,46 +48,3 @@ def changed(x: Tensor, x_adv: Tensor) -> Tensor:
 def predicted(model: nn.Module, x: Tensor) -> Tensor:
     with torch.no_grad():
         return model(x.to(next(model.parameters()).dtype)).argmax(dim=1)
-
-
-def assert_a_batch_of_n_is_n_batches_of_one(attack: Attack) -> None:
-    model, x, y = tilted_problem(8)
-    index = torch.arange(8) * 17 + 3
-    whole = attack.run(model, x, y, index=index)
-    singles = [attack.run(model, x[i : i + 1], y[i : i + 1], index=index[i : i + 1]) for i in range(8)]
-    for field in ("success", "restart", "zero_gradient"):
-        assert torch.equal(getattr(whole, field), torch.cat([getattr(one, field) for one in singles])), field
-    torch.testing.assert_close(whole.images, torch.cat([one.images for one in singles]), rtol=0, atol=1e-5)
-    assert torch.equal(whole.success, predicted(model, whole.images) != y)
-
-
-def assert_leaves_no_trace_and_stays_in_the_box(attack: Attack) -> None:
-    for entry in ENTRY_POINTS.values():
-        model, x, y = Moody(), images(), torch.tensor([0, 1, 2, 0, 1, 2])
-        given, before = x.clone(), traces(model)
-        x_adv = entry(attack, model, x, y)
-        assert traces(model) == before
-        assert torch.equal(x, given)
-        assert x_adv.shape == x.shape
-        assert x_adv.dtype == torch.float32
-        assert 0 <= x_adv.min() <= x_adv.max() <= 1
-
-
-def assert_wrong_images_are_left_alone(attack: Attack) -> None:
-    model, x, y = tilted_problem(6)
-    result = attack.run(model, x, (y + 1) % 3)
-    assert result.success.all()
-    assert torch.equal(result.images, x)
-
-
-def assert_a_budget_decides_success_and_is_kept(free: Attack, bounded: Attack) -> None:
-    """Of the samples that the free search fools, those nearer than eps succeed; the others stay where they were."""
-    model, x, y = tilted_problem(8)
-    near = distance(x, free.run(model, x, y).images, bounded.norm) <= bounded.eps
-    assert 0 < near.sum() < len(x)
-    result = bounded.run(model, x, y)
-    assert torch.equal(result.success, near)
-    assert distance(x, result.images, bounded.norm).max() <= bounded.eps + 1e-6
-    assert torch.equal(result.images[~near], x[~near])
-    assert torch.equal(result.logits.argmax(dim=1) != y, near)
-    assert distance(x, bounded.craft(model, x, y), bounded.norm).max() <= bounded.eps + 1e-6

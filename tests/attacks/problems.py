@@ -1,41 +1,146 @@
 """Small problems for attacks, and the one list of attacks that every law is asked of."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import (
+    APGD,
     BIM,
+    EOT,
+    FAB,
     FGSM,
+    JSMA,
+    MIFGSM,
     NIFGSM,
     PGD,
     Attack,
+    AutoAttack,
+    CarliniWagner,
+    DeepFool,
     DeviceNoise,
     Goal,
     HyperplaneAttack,
+    LeastLikely,
     Noise,
     Norm,
+    Square,
+    SubstituteAttack,
+    Targeted,
+    WorstOf,
     perturbation_norms,
 )
+from lightning_adv.victims import DecisionTreeAttack, DecisionTreeVictim
 
 EPS: dict[Norm, float] = {"Linf": 0.03, "L2": 0.2, "L1": 0.8}
 """Budgets at which about half of the samples of ``tilted_problem`` fall, some early and some late."""
 
-ATTACKS: dict[str, Attack] = {}
-"""Every attack under every norm and start: append a later attack here and all laws are asked of it."""
-for _norm, _eps in EPS.items():
-    ATTACKS[f"fgsm-{_norm}"] = FGSM(eps=_eps, norm=_norm)
-    ATTACKS[f"bim-{_norm}"] = BIM(eps=_eps, steps=7, norm=_norm)
-    for _start in ("uniform", "clean", "gaussian"):
-        ATTACKS[f"pgd-{_norm}-{_start}"] = PGD(eps=_eps, steps=7, norm=_norm, start=_start)
-    ATTACKS[f"nifgsm-{_norm}"] = NIFGSM(eps=_eps, steps=7, norm=_norm)
-    ATTACKS[f"pgd-{_norm}-restarts"] = PGD(eps=_eps, steps=7, norm=_norm, restarts=3)
-ATTACKS["hyperplane"] = HyperplaneAttack(eps=EPS["L2"])
+NEAR: dict[Norm, float] = {"Linf": 0.02, "L2": 0.2, "L1": 0.7}
+"""Distances within which a minimal-norm attack finds about half of them."""
 
-RANDOM = sorted(name for name in ATTACKS if name.endswith(("uniform", "gaussian", "restarts")))
+
+@dataclass(frozen=True)
+class Record:
+    """An attack, and what laws may presume of it beyond what it says of itself.
+
+    Args:
+        attack: at settings at which some samples of ``tilted_problem`` fall.
+        climbs: raises the loss of every sample, however far it gets.
+        stays: leaves an image as it was where it finds nothing.
+        random: another seed leads elsewhere.
+        drops: finished samples leave the batch before the end of an evaluation.
+        aims: takes an explicit target.
+        asks: asks the model for what it crafts.
+        any_model: attacks whatever maps images to logits.
+        rounding: by which pixels may differ from batch to batch.
+    """
+
+    attack: Attack
+    climbs: bool = True
+    stays: bool = False
+    random: bool = False
+    drops: bool = True
+    aims: bool = True
+    asks: bool = True
+    any_model: bool = True
+    rounding: float = 1e-6
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the attack has looked at all its images: calling it is running it."""
+        return self.attack.judges_itself or self.attack.shortest is not None
+
+    def problem(self) -> tuple[nn.Module, Tensor, Tensor]:
+        """A model that is right about all images, and of which some fall."""
+        model, x, y = tilted_problem()
+        return (model, x, y) if self.any_model else (DecisionTreeVictim().fit(x, y), x, y)
+
+
+def shortened(suite: AutoAttack, length: int) -> AutoAttack:
+    """With so many steps and queries in each of its attacks."""
+    for attack in suite.attacks.values():
+        held = attack.attack if isinstance(attack, EOT) else attack
+        held.steps = held.queries = length
+    return suite
+
+
+def _records() -> Iterator[tuple[str, Record]]:
+    for norm, eps in EPS.items():
+        short = {"norm": norm, "steps": 7}
+        yield f"fgsm-{norm}", Record(FGSM(eps, norm), drops=False)
+        yield f"bim-{norm}", Record(BIM(eps, **short))
+        for start in ("uniform", "clean", "gaussian"):
+            yield f"pgd-{norm}-{start}", Record(PGD(eps, start=start, **short), random=start != "clean")
+        yield f"pgd-{norm}-restarts", Record(PGD(eps, restarts=3, **short), random=True)
+        yield f"mifgsm-{norm}", Record(MIFGSM(eps, **short))
+        yield f"nifgsm-{norm}", Record(NIFGSM(eps, **short), drops=False)  # looks ahead, not at what it makes
+        yield f"least-likely-{norm}", Record(LeastLikely(1.5 * eps, eps / 3, **short), climbs=False, aims=False)
+        for name, options in {"ce": {}, "dlr": {"loss": "dlr"}, "targets": {"loss": "dlr", "targets": 2}}.items():
+            attack = APGD(eps, steps=6, norm=norm, restarts=2, **options)
+            yield f"apgd-{norm}-{name}", Record(attack, climbs=False, random=name != "ce", rounding=1e-5)
+        search = Square(2 * eps, queries=12, norm=norm, restarts=2)
+        yield f"square-{norm}", Record(search, climbs=False, random=True)
+        minimal = {"climbs": False, "stays": True, "rounding": 1e-5}
+        walk = {"steps": 4, "norm": norm, "restarts": 2}
+        yield f"fab-{norm}", Record(FAB(NEAR[norm], **walk), **minimal)
+        yield f"fab-{norm}-targets", Record(FAB(NEAR[norm], targets=2, **walk | {"steps": 2}), **minimal)
+        yield f"fab-{norm}-free", Record(FAB(steps=3, norm=norm), drops=False, **minimal)
+    descent = {"steps": 10, "lr": 0.05, "initial_const": 10.0, "binary_search_steps": 2}
+    for norm, options in (("L2", descent), ("Linf", {"steps": 10, "lr": 0.02, "initial_const": 1.0})):
+        yield f"deepfool-{norm}", Record(DeepFool(norm=norm, eps=NEAR[norm]), **minimal)
+        yield f"deepfool-{norm}-free", Record(DeepFool(norm=norm), **minimal)
+        yield f"carlini-wagner-{norm}", Record(CarliniWagner(norm=norm, eps=NEAR[norm], **options), **minimal)
+    yield "carlini-wagner-free", Record(CarliniWagner(**descent), **minimal)
+    coarse = {"steps": 5, "lr": 0.2, "initial_const": 1e5}
+    yield "carlini-wagner-Linf-free", Record(CarliniWagner(norm="Linf", **coarse), drops=False, **minimal)
+    yield "carlini-wagner-L0", Record(CarliniWagner(norm="L0", **coarse), **minimal)
+    for pixels in (1, 2):
+        yield f"jsma-{pixels}", Record(JSMA(gamma=0.2, pixels=pixels), climbs=False, stays=True, rounding=1e-5)
+    for selector in ("least_likely", "random", "next", "all"):
+        attack = Targeted(PGD(0.05, steps=6, restarts=2), selector)
+        yield f"targeted-{selector}", Record(attack, climbs=False, random=True, aims=False)
+    yield "eot", Record(EOT(PGD(EPS["Linf"], steps=7), samples=2))
+    l2 = PGD(0.12, steps=7, norm="L2", restarts=2, seed=3)
+    three = WorstOf({"fgsm": FGSM(0.015), "l2": l2, "square": Square(0.04, queries=12)})
+    yield "worst-of", Record(three, climbs=False)
+    pair = WorstOf([FGSM(0.015), APGD(0.06, steps=6)])
+    yield "worst-of-targeted", Record(Targeted(pair, "next"), climbs=False, aims=False)
+    yield "worst-of-eot", Record(EOT(pair, samples=2), rounding=1e-5)
+    for version in ("standard", "rand"):
+        suite = shortened(AutoAttack(0.03, version=version), 6)
+        yield f"autoattack-{version}", Record(suite, climbs=False, aims=False, rounding=1e-5)
+    yield "hyperplane", Record(HyperplaneAttack(EPS["L2"]), drops=False)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
+    learnt = SubstituteAttack(PGD(0.1, steps=4), linear, rounds=1, epochs=20, lr=0.01)
+    model, _, _ = tilted_problem()
+    learnt.fit(lambda x: model(x.double()), images(24, seed=5), 3)
+    yield "substitute", Record(learnt, climbs=False, drops=False, asks=False, rounding=1e-5)
+    yield "decision-tree", Record(DecisionTreeAttack(), climbs=False, stays=True, drops=False, any_model=False)
+
 
 EntryPoint = Callable[[Attack, Callable[[Tensor], Tensor], Tensor, Tensor], Tensor]
 
@@ -122,9 +227,13 @@ def traces(model: nn.Module) -> dict[str, object]:
     return found
 
 
-def excess(attack: Attack, x: Tensor, x_adv: Tensor) -> float:
-    """How far the worst sample lies outside its ball (negative: inside)."""
-    return (perturbation_norms(x.double(), x_adv.double())[attack.norm] - attack.eps).max().item()
+def excess(attack: Attack, x: Tensor, x_adv: Tensor) -> Tensor:
+    """[N] how far a sample lies outside its ball (negative: inside), of an ensemble outside of all its balls."""
+    if attack.members:
+        return torch.stack([excess(member, x, x_adv) for member in attack.members.values()]).amin(dim=0)
+    if attack.eps is None:
+        return x.new_full((len(x),), -torch.inf, dtype=torch.double)
+    return perturbation_norms(x.double(), x_adv.double())[attack.norm] - attack.eps
 
 
 def binary_linear_problem(
@@ -167,3 +276,7 @@ class Constant(Attack):
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         return self.image
+
+
+RECORDS = dict(_records())
+"""Every attack and wrapper under every norm: add a later one here, and all laws are asked of it."""

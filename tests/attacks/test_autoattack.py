@@ -9,7 +9,8 @@ from torch import nn
 from lightning_adv.attacks import PGD, AutoAttack
 from lightning_adv.errors import InputError
 
-from .problems import tilted_problem
+from .laws import outcome
+from .problems import shortened, tilted_problem
 
 
 class Saturated(nn.Module):
@@ -25,7 +26,7 @@ class Saturated(nn.Module):
 
 def test_every_stage_gets_the_survivors_of_the_one_before():
     model, x, y = tilted_problem(24)
-    result = AutoAttack(eps=0.03).run(model, x, y)
+    result = shortened(AutoAttack(eps=0.03), 30).run(model, x, y)
     names, stages = [stage.name for stage in result.stages], result.stages
     assert names == ["apgd_ce", "apgd_t", "fab_t", "square"]
     assert stages[0].attacked == 24
@@ -36,16 +37,15 @@ def test_every_stage_gets_the_survivors_of_the_one_before():
 
 
 def test_a_small_number_of_classes_is_recorded():
-    model, x, y = tilted_problem(4)
-    assert "3 classes" in AutoAttack(eps=0.03).run(model, x, y).notes[0]
+    assert "3 classes" in outcome("autoattack-standard").notes[0]
 
 
 def test_breaks_a_saturated_model_that_plain_pgd_finds_robust():
     model, x, y = tilted_problem(24)
     saturated = Saturated(model)
     blind = PGD(eps=0.03, steps=20, start="clean").run(saturated, x, y)
-    honest = AutoAttack(eps=0.03).run(model, x, y).success
-    seen = AutoAttack(eps=0.03).run(saturated, x, y).success
+    honest = shortened(AutoAttack(eps=0.03), 50).run(model, x, y).success
+    seen = shortened(AutoAttack(eps=0.03), 50).run(saturated, x, y).success
     assert blind.zero_gradient.float().mean() > 0.5
     assert blind.success.sum() < honest.sum()
     assert torch.equal(seen, honest)

@@ -8,10 +8,6 @@ from lightning_adv.attacks import JSMA, CarliniWagner
 from lightning_adv.errors import InputError
 
 from .minimal_norm import (
-    assert_a_batch_of_n_is_n_batches_of_one,
-    assert_a_budget_decides_success_and_is_kept,
-    assert_leaves_no_trace_and_stays_in_the_box,
-    assert_wrong_images_are_left_alone,
     changed,
     distance,
     linear_problem,
@@ -172,28 +168,6 @@ def test_l0_needs_fewer_pixels_than_the_saliency_map(digits):
     assert ours.success.all()
     assert saliency.success.all()
     assert changed(x, ours.images).double().mean() < changed(x, saliency.images).double().mean()
-
-
-@every_norm
-def test_a_batch_of_n_is_n_batches_of_one(norm):
-    assert_a_batch_of_n_is_n_batches_of_one(SEARCHES[norm])
-
-
-@every_norm
-def test_leaves_no_trace_and_stays_in_the_box(norm):
-    attack = CarliniWagner(steps=10, lr=0.1, binary_search_steps=2, initial_const=10.0, norm=norm)
-    assert_leaves_no_trace_and_stays_in_the_box(attack)
-
-
-@every_norm
-def test_wrong_images_are_left_alone(norm):
-    assert_wrong_images_are_left_alone(SEARCHES[norm])
-
-
-@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.2), ("Linf", 0.02)])
-def test_a_budget_decides_success_and_is_kept(norm, eps):
-    bounded = CarliniWagner(**QUICK, binary_search_steps=5, norm=norm, eps=eps)
-    assert_a_budget_decides_success_and_is_kept(SEARCHES[norm], bounded)
 
 
 @every_norm

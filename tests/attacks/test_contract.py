@@ -26,12 +26,10 @@ from lightning_adv.attacks import (
 )
 from lightning_adv.errors import InputError
 from lightning_adv.objectives import AdversarialTraining
-from lightning_adv.victims import DecisionTreeAttack
 
-KINDS = [
-    each for name in attacks.__all__ if inspect.isclass(each := getattr(attacks, name)) and issubclass(each, Attack)
-]
-KINDS = [each for each in [*KINDS, DecisionTreeAttack] if not inspect.isabstract(each)]
+from .problems import RECORDS
+
+KINDS = list(dict.fromkeys(type(record.attack) for record in RECORDS.values()))
 
 NEEDED = {
     EOT: {"attack": FGSM()},

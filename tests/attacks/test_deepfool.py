@@ -8,10 +8,6 @@ from lightning_adv.attacks import DeepFool
 from lightning_adv.errors import InputError
 
 from .minimal_norm import (
-    assert_a_batch_of_n_is_n_batches_of_one,
-    assert_a_budget_decides_success_and_is_kept,
-    assert_leaves_no_trace_and_stays_in_the_box,
-    assert_wrong_images_are_left_alone,
     distance,
     linear_problem,
     minimal_distance,
@@ -115,24 +111,6 @@ def test_a_traced_model_whose_backward_runs_only_once_gives_the_same_images():
     traced = DeepFool().run(torch.compile(model, backend="aot_eager"), x, y)
     assert torch.equal(plain.success, traced.success)
     torch.testing.assert_close(traced.images, plain.images, rtol=0, atol=1e-6)
-
-
-@both_norms
-def test_a_batch_of_n_is_n_batches_of_one(norm):
-    assert_a_batch_of_n_is_n_batches_of_one(DeepFool(norm=norm))
-
-
-def test_leaves_no_trace_and_stays_in_the_box():
-    assert_leaves_no_trace_and_stays_in_the_box(DeepFool(steps=4))
-
-
-def test_wrong_images_are_left_alone():
-    assert_wrong_images_are_left_alone(DeepFool())
-
-
-@pytest.mark.parametrize(("norm", "eps"), [("L2", 0.2), ("Linf", 0.02)])
-def test_a_budget_decides_success_and_is_kept(norm, eps):
-    assert_a_budget_decides_success_and_is_kept(DeepFool(norm=norm), DeepFool(norm=norm, eps=eps))
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,6 @@ def test_draws_are_folded_into_one_forward():
     assert sizes == [20, 20, 20]
 
 
-def test_scaling_reaches_the_attack_inside():
-    assert EOT(FGSM(eps=0.1), samples=2).scaled(0.5).attack.eps == 0.05
-
-
 def test_no_draws_are_refused():
     with pytest.raises(InputError, match="samples must be at least 1"):
         EOT(FGSM(), samples=0)

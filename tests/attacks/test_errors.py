@@ -143,13 +143,6 @@ def test_an_attack_prints_its_hyperparameters_as_the_field_writes_them():
     assert as_text(0.0) == "0"
 
 
-def test_a_scaled_attack_has_the_scaled_budget_and_leaves_the_original_alone():
-    attack = PGD(eps=0.2, step_size=0.05)
-    half = attack.scaled(0.5)
-    assert (half.eps, half.step_size, half.steps) == (0.1, 0.025, attack.steps)
-    assert (attack.eps, attack.step_size) == (0.2, 0.05)
-
-
 def test_an_attack_without_a_budget_cannot_be_scaled():
     with pytest.raises(InputError, match="Constant has no eps to scale"):
         Constant(images()).scaled(0.5)

@@ -11,10 +11,6 @@ from lightning_adv.attacks.fab import step_to_plane
 from lightning_adv.errors import InputError
 
 from .minimal_norm import (
-    assert_a_batch_of_n_is_n_batches_of_one,
-    assert_a_budget_decides_success_and_is_kept,
-    assert_leaves_no_trace_and_stays_in_the_box,
-    assert_wrong_images_are_left_alone,
     distance,
     linear_problem,
     minimal_distance,
@@ -200,29 +196,6 @@ def test_samples_within_the_budget_leave_the_batch(norm, targets):
     success = FAB(EPS[norm], steps=30, norm=norm, targets=targets).run(model, x, y).success
     assert 0 < success.sum() < len(x)
     assert min(sizes) == (~success).sum()
-
-
-@every_norm
-@pytest.mark.parametrize("targets", [0, 2])
-def test_a_batch_of_n_is_n_batches_of_one(norm, targets):
-    attack = FAB(EPS[norm], steps=12, norm=norm, targets=targets, restarts=2)
-    assert_a_batch_of_n_is_n_batches_of_one(attack)
-
-
-@every_norm
-def test_leaves_no_trace_and_stays_in_the_box(norm):
-    assert_leaves_no_trace_and_stays_in_the_box(FAB(steps=4, norm=norm, restarts=2))
-
-
-def test_wrong_images_are_left_alone():
-    assert_wrong_images_are_left_alone(FAB(steps=5, restarts=2))
-
-
-@every_norm
-@pytest.mark.parametrize("targets", [0, 2])
-def test_a_budget_decides_success_and_is_kept(norm, targets):
-    free = FAB(steps=30, norm=norm, targets=targets)
-    assert_a_budget_decides_success_and_is_kept(free, FAB(EPS[norm], steps=30, norm=norm, targets=targets))
 
 
 def test_nan_logits_do_not_carry_the_images_out_of_the_box():

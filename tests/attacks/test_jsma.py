@@ -9,9 +9,6 @@ from lightning_adv.attacks.jsma import best_pair
 from lightning_adv.errors import InputError
 
 from .minimal_norm import (
-    assert_a_batch_of_n_is_n_batches_of_one,
-    assert_leaves_no_trace_and_stays_in_the_box,
-    assert_wrong_images_are_left_alone,
     changed,
     linear_problem,
     predicted,
@@ -167,19 +164,6 @@ def test_fooled_and_stuck_samples_leave_the_batch():
     JSMA(gamma=1.0).run(model, x, y)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < len(x)
-
-
-@pytest.mark.parametrize("pixels", [1, 2])
-def test_a_batch_of_n_is_n_batches_of_one(pixels):
-    assert_a_batch_of_n_is_n_batches_of_one(JSMA(gamma=0.2, pixels=pixels))
-
-
-def test_leaves_no_trace_and_stays_in_the_box():
-    assert_leaves_no_trace_and_stays_in_the_box(JSMA())
-
-
-def test_wrong_images_are_left_alone():
-    assert_wrong_images_are_left_alone(JSMA())
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,3 @@ def test_by_default_it_takes_the_steps_of_the_paper():
     attack = LeastLikely()
     assert (attack.eps, attack.step_size, attack.steps) == (8 / 255, 1 / 255, 10)
     assert repr(attack) == "LeastLikely(eps=8/255, step_size=1/255, steps=10, norm=Linf)"
-
-
-def test_scaling_scales_eps_and_the_step():
-    half = LeastLikely(eps="8/255", norm="L2").scaled(0.5)
-    assert (half.eps, half.step_size, half.steps, half.norm) == (4 / 255, 0.5 / 255, 10, "L2")

@@ -7,7 +7,7 @@ from lightning_adv.attacks import BIM
 from lightning_adv.attacks.mifgsm import MIFGSM
 from lightning_adv.errors import InputError
 
-from .problems import EPS, Moody, binary_linear_problem, dual_norm, excess, images, tilted_problem, traces
+from .problems import EPS, binary_linear_problem, dual_norm, tilted_problem
 from .problems import weight_difference as slope
 from .test_parity import imported
 
@@ -39,26 +39,6 @@ def test_on_a_linear_model_the_default_steps_add_up_to_eps_times_the_dual_norm(n
         change = (model(x_adv.double()) - model(x.double())) @ torch.tensor([-1.0, 1.0]).double()
     gain = change * (1 - 2 * y)
     assert gain.tolist() == pytest.approx([eps * dual_norm(slope(model), norm)] * len(x), rel=1e-3)
-
-
-@every_norm
-def test_stays_in_the_ball_and_leaves_no_trace(norm):
-    model, x, y = Moody(), images(), torch.tensor([0, 1, 2, 0, 1, 2])
-    before, attack = traces(model), MIFGSM(eps=EPS[norm], step_size=EPS[norm], norm=norm)
-    x_adv = attack(model, x, y)
-    assert traces(model) == before
-    assert 0 <= x_adv.min() <= x_adv.max() <= 1
-    assert excess(attack, x, x_adv) <= 1e-5
-
-
-@every_norm
-def test_a_batch_of_n_is_n_batches_of_one(norm):
-    model, x, y = tilted_problem()
-    attack = MIFGSM(eps=EPS[norm], norm=norm)
-    whole = attack.run(model, x, y)
-    assert 0 < whole.success.sum() < len(x)
-    alone = torch.cat([attack.run(model, *one).images for one in zip(x.split(1), y.split(1), strict=True)])
-    torch.testing.assert_close(whole.images, alone, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

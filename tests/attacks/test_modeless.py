@@ -5,25 +5,18 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import (
-    APGD,
     BPDA,
-    EOT,
-    FAB,
     FGSM,
-    JSMA,
     PGD,
-    CarliniWagner,
     DeepFool,
-    HyperplaneAttack,
     Square,
-    Targeted,
-    WorstOf,
 )
 from lightning_adv.backdoors import universal_perturbation
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import FoolingGradient
 from lightning_adv.inspectors import NeuralCleanse
 
+from .laws import every, run, stands_for_its_class
 from .problems import Moody, images, smooth_cnn, traces
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*torch\.jit", r"ignore:.*(torch\.export|GraphModule)")
@@ -120,19 +113,12 @@ REMEDY = "gives no gradient with respect to the image .*: attack it with Square,
 
 
 @pytest.mark.parametrize("kind", BLIND)
-@pytest.mark.parametrize(
-    "attack",
-    [
-        FGSM(), PGD(steps=2), APGD(steps=2), FAB(steps=2), DeepFool(steps=2), CarliniWagner(steps=2), JSMA(),
-        HyperplaneAttack(), EOT(FGSM(), samples=2), Targeted(FGSM(), "next"), WorstOf([FGSM(), PGD()]),
-    ],
-    ids=lambda attack: type(attack).__name__,
-)  # fmt: skip
-def test_a_model_without_a_gradient_is_named_with_what_to_do(kind, attack):
+@every(lambda record: stands_for_its_class(record) and not record.attack.black_box)
+def test_a_model_without_a_gradient_is_named_with_what_to_do(kind, name):
     x = images()
     y = trainable(x.double()).argmax(dim=1) if kind != "no_grad" else BLIND[kind](x).argmax(dim=1)
     with pytest.raises(InputError, match=REMEDY) as error:
-        attack.run(BLIND[kind], x, y)
+        run(name, BLIND[kind], x, y)
     assert "\n" not in str(error.value)
 
 

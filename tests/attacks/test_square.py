@@ -12,13 +12,11 @@ from lightning_adv.errors import InputError
 
 from .problems import (
     EPS,
-    Moody,
     binary_linear_problem,
     corner_images,
     dual_norm,
     images,
     tilted_problem,
-    traces,
     weight_difference,
 )
 
@@ -163,38 +161,6 @@ def test_windows_reach_every_pixel_and_differ_from_sample_to_sample():
 
 
 @every_norm
-def test_a_batch_of_n_is_n_batches_of_one(norm):
-    model, x, y = tilted_problem(8)
-    index, attack = torch.arange(8) * 17 + 3, Square(eps=2 * EPS[norm], queries=80, norm=norm, restarts=2)
-    whole = attack.run(model, x, y, index=index)
-    assert 0 < whole.success.sum() < 8
-    for i in range(8):
-        one = slice(i, i + 1)
-        alone = attack.run(model, x[one], y[one], index=index[one])
-        assert torch.equal(alone.success, whole.success[one])
-        assert torch.equal(alone.restart, whole.restart[one])
-        torch.testing.assert_close(alone.images, whole.images[one], rtol=0, atol=1e-6)
-
-
-@every_norm
-def test_the_order_of_the_batch_does_not_matter(norm):
-    model, x, y = tilted_problem()
-    index, order = torch.arange(12), torch.arange(12).flip(0)
-    attack = Square(eps=EPS[norm], queries=80, norm=norm)
-    there, back = attack.run(model, x, y, index=index), attack.run(model, x[order], y[order], index=index[order])
-    assert torch.equal(there.success[order], back.success)
-    torch.testing.assert_close(there.images[order], back.images, rtol=0, atol=1e-6)
-
-
-@every_norm
-def test_leaves_no_trace(norm):
-    model, x, y = Moody(), images(), torch.tensor([0, 1, 2, 0, 1, 2])
-    before = traces(model)
-    Square(eps=EPS[norm], queries=30, norm=norm).run(model, x, y)
-    assert traces(model) == before
-
-
-@every_norm
 def test_the_seed_decides_what_is_tried(norm):
     model, x, y = tilted_problem()
     first, again, other = (Square(EPS[norm], queries=30, norm=norm, seed=seed)(model, x, y) for seed in (0, 0, 1))
@@ -208,30 +174,6 @@ def test_a_target_is_reached_and_not_just_an_error():
     result = Square(eps=0.3, queries=200).run(model, x, y, target=target)
     assert torch.equal(result.success, result.logits.argmax(dim=1) == target)
     assert result.success.any()
-
-
-@every_norm
-@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 2, 9), (1, 11, 3), (2, 5, 5)])
-def test_any_shape_of_image_is_searched(norm, shape):
-    model, x = Sure(), images(4).mean() * torch.rand(4, *shape, generator=torch.Generator().manual_seed(0))
-    x_adv = Square(eps=EPS[norm], queries=40, norm=norm)(model, x, torch.zeros(4, dtype=torch.int64))
-    assert x_adv.shape == x.shape
-    assert perturbation_norms(x, x_adv)[norm].max() <= EPS[norm] + ROUNDING
-    assert (x_adv != x).any()
-
-
-@every_norm
-def test_the_default_dtype_of_a_half_precision_run_does_not_blur_the_ball(norm):
-    model, x, y = tilted_problem()
-    attack = Square(eps=EPS[norm], queries=30, norm=norm)
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        half = attack(model, x, y)
-    finally:
-        torch.set_default_dtype(before)
-    assert half.dtype == torch.float32
-    assert torch.equal(half, attack(model, x, y))
 
 
 @pytest.mark.parametrize(

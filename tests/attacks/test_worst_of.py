@@ -91,29 +91,12 @@ def test_ends_when_no_sample_is_left():
     assert len(asked) == 2
 
 
-def test_a_batch_of_n_is_n_batches_of_one():
-    model, x, y = tilted_problem()
-    index, attack = torch.arange(12) * 5 + 2, three()
-    whole = attack.run(model, x, y, index=index)
-    for i in range(12):
-        one = slice(i, i + 1)
-        alone = attack.run(model, x[one], y[one], index=index[one])
-        for field in ("success", "restart", "zero_gradient"):
-            assert torch.equal(getattr(alone, field), getattr(whole, field)[one]), field
-        torch.testing.assert_close(alone.images, whole.images[one], rtol=0, atol=1e-6)
-
-
 def test_targets_reach_every_attack():
     model, x, y = tilted_problem()
     target = (y + 2) % 3
     result = three().scaled(3).run(model, x, y, target=target)
     assert torch.equal(result.success, result.logits.argmax(dim=1) == target)
     assert 0 < result.success.sum() < len(x)
-
-
-def test_calling_gives_the_images_of_the_run():
-    model, x, y = tilted_problem()
-    assert torch.equal(three()(model, x, y), three().run(model, x, y).images)
 
 
 def test_aimed_as_a_whole_it_reaches_only_the_class_aimed_at():
