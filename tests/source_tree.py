@@ -9,9 +9,11 @@ __all__ = [
     "PACKAGE",
     "ROOT",
     "TESTS",
+    "calls",
     "imports",
     "module_name",
     "modules",
+    "name",
     "public_names",
     "source_files",
     "syntax",
@@ -34,6 +36,11 @@ def source_files() -> list[Path]:
 def workshop_files() -> list[Path]:
     """Modules of ``experiments/`` and ``benchmarks/``, which stand above the package and are not in its wheel."""
     return sorted(path for folder in WORKSHOP for path in (ROOT / folder).rglob("*.py"))
+
+
+def name(path: Path) -> str:
+    """Path below the root, as the id of a test."""
+    return str(path.relative_to(ROOT))
 
 
 def module_name(path: Path) -> str:
@@ -74,6 +81,12 @@ def imports(path: Path, annotations_too: bool = False) -> list[str]:
             named = {f"{source}.{alias.name}" for alias in node.names} & modules()
             found += sorted(named) if len(named) == len(node.names) else [source, *sorted(named)]
     return found
+
+
+def calls(path: Path) -> list[tuple[int, str, ast.Call]]:
+    """Line, dotted name and node of every call in a file."""
+    nodes = (node for node in ast.walk(syntax(path)) if isinstance(node, ast.Call))
+    return [(node.lineno, ast.unparse(node.func), node) for node in nodes]
 
 
 def public_names(path: Path) -> list[str] | None:

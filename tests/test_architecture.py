@@ -4,8 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
 
 import pytest
 
@@ -13,9 +11,10 @@ from tests.source_tree import (
     CALLBACKS,
     ROOT,
     TESTS,
+    calls,
     imports,
     module_name,
-    modules,
+    name,
     source_files,
     syntax,
     workshop_files,
@@ -104,58 +103,10 @@ MAY_CHOOSE = {
     "lightning_adv/victims/decision_tree_attack.py": "the class of a leaf, which holds no NaN",
 }
 
-MAY_PROBE = {
-    "callbacks/run_record.py": (1, "a logger's folder"),
-    "lightning_adv/asking/modes.py": (1, "frozen TorchScript has no mode"),
-    "lightning_adv/attacks/description.py": (1, "arguments of a constructor, by name; a stranger's class may lack one"),
-    "lightning_adv/cli/classes.py": (1, "a dotted path, looked up without running it"),
-    "lightning_adv/cli/stored_config.py": (1, "yaml may be built without its C library"),
-    "lightning_adv/data/facts.py": (1, "what a stranger's datamodule tells of its images"),
-    "lightning_adv/data/images.py": (1, "torchvision's folders name their files"),
-    "lightning_adv/data/poisoned_sets.py": (3, "a named tuple; where torchvision's data sets keep labels"),
-    "lightning_adv/data/wrapped.py": (1, "delegates to what is wrapped"),
-    "lightning_adv/evaluation/share.py": (2, "a stranger's loader"),
-    "lightning_adv/models/compiled.py": (1, "a setting that not every torch has"),
-    "lightning_adv/models/stem.py": (1, "networks of timm name their first layer"),
-    "lightning_adv/models/weights.py": (1, "networks of timm tell their classes"),
-    "lightning_adv/modules/classifier.py": (1, "networks of timm tell their classes"),
-    "lightning_adv/modules/sharding.py": (
-        1,
-        "networks of diffusers are built by from_config, those of transformers not",
-    ),
-    "lightning_adv/purifiers/denoising.py": (2, "schedulers of diffusers, by name, that share no base"),
-    "lightning_adv/reports/run.py": (1, "not every system has it"),
-    "lightning_adv/results/detection.py": (2, "figures by name"),
-    "lightning_adv/results/kept.py": (2, "a dataclass by its fields"),
-    "lightning_adv/results/result.py": (1, "properties of a row by name"),
-}
-"""Where something is asked whether it has an attribute, how often, and why a declared one would not do."""
-
-MAY_REACH = {
-    "_BatchNorm": "the base of torch's normalisations",
-    "_ConvNd": "the base of torch's convolutions",
-    "_SubParsersAction": "argparse names its commands so",
-    "_checkpoint_connector": "Lightning has no other way to a checkpoint of this moment",
-    "_choices_actions": "argparse keeps the help of its commands there",
-    "_exit": "os",
-    "_functorch": "torch's compiler",
-    "_get_default_store": "torch's process group has no other way to its store",
-    "_inductor": "torch's compiler",
-    "_pytree": "torch's compiler",
-    "_replace": "a named tuple",
-    "_signal_connector": "Lightning has no other way to its handlers of signals",
-}
-"""Private names of other packages that are used, and why."""
-
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
 WORKSHOP_FILES = workshop_files()
 ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
-
-
-def name(path: Path) -> str:
-    """Path below the root, as the id of a test."""
-    return str(path.relative_to(ROOT))
 
 
 def package_of(module: str) -> str:
@@ -173,12 +124,6 @@ def is_within(module: str, packages: tuple[str, ...]) -> bool:
     return module.split(".")[0] in packages
 
 
-def calls(path: Path) -> list[tuple[int, str, ast.Call]]:
-    """Line, dotted name and node of every call in a file."""
-    nodes = (node for node in ast.walk(syntax(path)) if isinstance(node, ast.Call))
-    return [(node.lineno, ast.unparse(node.func), node) for node in nodes]
-
-
 def test_every_package_has_its_floor():
     known = {package for packages in FLOORS for package in packages}
     there = {package_of(module_name(path)) for path in FILES} - {""}
@@ -193,16 +138,6 @@ def test_imports_point_down_only(path):
     others = {package_of(each) for each in imports(path) if is_within(each, ("lightning_adv",))} - {own, ""}
     upward = sorted(other for other in others if floor_of(other) <= floor_of(own))
     assert not upward, f"{name(path)} is in {own}, which must not import {upward}"
-
-
-def test_no_module_imports_itself_by_way_of_others():
-    graph = {
-        module_name(path): set(imports(path)) & (modules() - {module_name(path)}) for path in [*FILES, *WORKSHOP_FILES]
-    }
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        pytest.fail(" <- ".join(error.args[1]) + ": move what both need below them; an import in a function counts")
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)
@@ -323,36 +258,7 @@ def test_a_prediction_is_made_by_one_rule(path):
     assert not found, "use predicted, is_right or confident of lightning_adv.asking: a NaN names no class"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_an_object_is_not_asked_what_it_has(path):
-    probes = [line for line, call, _ in calls(path) if call in ("getattr", "hasattr")]
-    allowed, _ = MAY_PROBE.get(name(path), (0, ""))
-    assert len(probes) == allowed, f"lines {probes}: declare the attribute on the base, or change MAY_PROBE"
-
-
-def _reached(path: Path) -> dict[str, int]:
-    """Private attributes of anything but the object itself that the file does not define, with their lines."""
-    nodes = list(ast.walk(syntax(path)))
-    own = {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    own |= {node.attr for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
-    own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    reached = (
-        node
-        for node in nodes
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()")
-    )
-    return {each.attr: each.lineno for each in reached if re.match("_(?!_)", each.attr) and each.attr not in own}
-
-
-@pytest.mark.parametrize("path", FILES, ids=name)
-def test_nobody_reaches_for_what_is_private_to_another_file(path):
-    found = {f"line {line}: {attribute}" for attribute, line in _reached(path).items() if attribute not in MAY_REACH}
-    assert not found, "give the owner a public verb"
-
-
 def test_the_exceptions_to_these_rules_are_needed():
-    assert MAY_REACH.keys() == {each for path in FILES for each in _reached(path)} & MAY_REACH.keys()
-    assert MAY_PROBE.keys() <= set(map(name, FILES))
     for path in FILES:
         called = [call for _, call, _ in calls(path)]
         assert name(path) not in MAY_CALL or any(each.split(".")[-1] in CLASSIFIERS for each in called)

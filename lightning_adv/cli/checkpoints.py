@@ -11,6 +11,8 @@ from lightning_adv.callbacks.run_record import CONFIG_KEY
 from lightning_adv.cli.classes import find_class
 from lightning_adv.cli.stored_config import check_no_other_files, read_stored_config, without_outputs
 from lightning_adv.errors import InputError
+from lightning_adv.models import check_layout, read_checkpoint
+from lightning_adv.models.weights import holds_safetensors
 
 __all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
 
@@ -76,9 +78,6 @@ def is_checkpoint(path: str) -> bool:
 
 
 def _content(path: str) -> dict[str, object]:
-    from lightning_adv.models import check_layout, read_checkpoint
-    from lightning_adv.models.weights import holds_safetensors
-
     file = Path(path)
     if not file.is_file():
         raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")

@@ -11,11 +11,11 @@ from lightning_adv.models.grey_conv import GreyConv2d
 
 try:
     from functorch.compile import default_partition, min_cut_rematerialization_partition
-    from torch._inductor import config
+    from torch._inductor.config import custom_partitioner_fn  # noqa: F401 (not every torch lets one choose)
     from torch._inductor.cpu_vec_isa import pick_vec_isa
     from torch._inductor.custom_graph_pass import CustomPartitionerFn
 
-    _HAS_HOOK = hasattr(config, "custom_partitioner_fn")  # not in every torch
+    _HAS_HOOK = True
 except ImportError:  # another version of torch: its own choice is right, if slower
     CustomPartitionerFn, _HAS_HOOK = object, False
 

@@ -16,6 +16,7 @@ from lightning_adv.asking import logits_of, predicted
 from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
+from lightning_adv.models import load_weights
 from lightning_adv.modules.resumable import Resumable
 from lightning_adv.objectives import CrossEntropy, Objective
 
@@ -84,8 +85,6 @@ class ClassifierModule(Resumable, LightningModule):
             else backbone
         )
         if weights is not None:
-            from lightning_adv.models import load_weights
-
             load_weights(weights, self.backbone, which=which, match=match)
         self.objective = objective or CrossEntropy()
         self.automatic_optimization = self.objective.replays is None  # Lightning takes no more than a step on a batch
