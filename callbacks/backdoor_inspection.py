@@ -10,7 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from lightning_adv.backdoors import save_triggers
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.share import Share
+from lightning_adv.evaluation.share import Share, from_every_rank
 from lightning_adv.inspectors import InspectionReport, Inspector, Search
 from lightning_adv.inspectors.suspect import Suspect
 from lightning_adv.names import file_name
@@ -79,10 +79,7 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
     def results(self, trainer: Trainer, measured: _Measured) -> InspectionResult:
         """The reports over all ranks' classes."""
         samples, found = measured
-        parts: list[dict[str, Search]] = [found]
-        if trainer.world_size > 1:
-            parts = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, found)
+        parts = from_every_rank(trainer, found)
         reports = {name: inspector.judge([part[name] for part in parts]) for name, inspector in self.inspectors.items()}
         return InspectionResult(
             title="Search for backdoors",

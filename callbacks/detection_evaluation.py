@@ -1,5 +1,7 @@
 """Detectors against attacks at the end of an epoch."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -11,30 +13,37 @@ from torch.utils.data import DataLoader
 from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
-from lightning_adv.detectors import Detector, DetectorEnsemble, LabelChangeRate, LogisticRegression
-from lightning_adv.detectors.detector import above
+from lightning_adv.detectors import Detector, DetectorEnsemble, Evidence, Verdict
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.logits import clean_logits, nan_warnings
-from lightning_adv.evaluation.share import EvaluationBatch, Share
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.share import EvaluationBatch, Share, from_every_rank
 from lightning_adv.evaluation.substitutes import Substitutes
-from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
+from lightning_adv.metrics.detection import auroc, auroc_interval, roc_points
 from lightning_adv.results.detection import DetectionResult, DetectionRow, TransferRow
 
 __all__ = ["DetectionEvaluation"]
 
 NORMAL, WRONG = "normal", "wrongly_labelled"
-EXTRA = 4
-"""Columns before the measures: number of the sample, suspicious (NaN: not judged yet), mutations, undecided."""
 
 CALIBRATION = 4
 """One clean training image in so many is kept from fitting, for thresholds."""
 
-FEWEST = 5
-"""Samples of each kind that a regression is fitted on."""
 
+@dataclass(frozen=True)
+class _Measured:
+    """What this rank has measured.
 
-_Measured = tuple[dict[str, dict[str, SampleTable]], Tensor]
-"""Samples by detector and kind; [2] images without a class, and all."""
+    Args:
+        judge: of the model's answers.
+        found: by detector and kind of image what was found; no entry of a kind without an image.
+        no_class, samples: images that the model gives no class, and all.
+    """
+
+    judge: Judge
+    found: dict[str, dict[str, Evidence]]
+    no_class: int
+    samples: int
 
 
 class DetectionEvaluation(EpochEndEvaluation[_Measured]):
@@ -88,7 +97,9 @@ class DetectionEvaluation(EpochEndEvaluation[_Measured]):
         self.detectors, self.attacks = dict(detectors), dict(attacks)
         self.fit_samples, self.false_positive_rate = fit_samples, false_positive_rate
         self._substitutes = Substitutes(self.attacks)
+        # What a detector learns from images changes it: its settings are those that it came with.
         self._sets_threshold = {name: each.threshold is None for name, each in detectors.items()}
+        self.descriptions = {name: f"{each!r} fitted on up to {fit_samples} images" for name, each in detectors.items()}
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a model that a detector cannot look at, and training images that it cannot learn from."""
@@ -102,117 +113,98 @@ class DetectionEvaluation(EpochEndEvaluation[_Measured]):
         self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
-        """Fit the detectors, attack this rank's images and measure them."""
+        """Fit the detectors, attack this rank's images and look at them."""
+        judge, no_class, samples = Judge(model, images, self.seed), 0, 0
         self._fit(trainer, model)
-        first = images.first()
-        self._substitutes.fit(trainer, model, clean_logits(model, first.image).shape[1])
-        every: dict[str, dict[str, SampleTable]] = {}
-        for name, detector in self.detectors.items():
-            width = EXTRA + detector.measures(model, first.image, index=first.index).shape[1]
-            tables = {kind: SampleTable(width).to(model.device) for kind in (NORMAL, *self.attacks, WRONG)}
-            for table in tables.values():  # a rank without such samples takes part in gathering them
-                table.update(torch.zeros(0, width, device=model.device))
-            every[name] = tables
-        lost = torch.zeros(2, dtype=torch.long, device=model.device)
+        self._substitutes.fit(trainer, model, judge.classes)
+        found: dict[str, dict[str, list[Evidence]]] = {name: {} for name in self.detectors}
         for batch in self.track(trainer, images, "detection"):
-            said = predicted(clean_logits(model, batch.image))
-            correct = said == batch.label
-            lost += torch.stack([(said == NO_CLASS).sum(), torch.ones_like(said).sum()])
-            self._measure(every, NORMAL, model, batch.image[correct], batch.index[correct])
-            self._measure(every, WRONG, model, batch.image[~correct], batch.index[~correct])
-            if correct.any():
-                right = EvaluationBatch(batch.image[correct], batch.label[correct], batch.index[correct])
-                for name, attack in self.attacks.items():
-                    found = attack.run(model, right.image, right.label, index=right.index)
-                    self._measure(every, name, model, found.images[found.success], right.index[found.success])
-        return every, lost
+            check_labels(batch.label, judge.classes)
+            said = predicted(judge(batch.image, batch.index))
+            no_class, samples = no_class + int((said == NO_CLASS).sum()), samples + len(said)
+            for kind, image, index in self._samples(judge, batch, said == batch.label):
+                for name, detector in self.detectors.items() if len(image) else ():
+                    found[name].setdefault(kind, []).append(detector.examine(model, image, index=index))
+        joined = {name: {k: Evidence.joined(parts) for k, parts in kinds.items()} for name, kinds in found.items()}
+        return _Measured(judge, joined, no_class, samples)
 
     def results(self, trainer: Trainer, measured: _Measured) -> DetectionResult:
         """Figures over all ranks."""
-        every, lost = measured
+        ranks = from_every_rank(trainer, (measured.found, measured.no_class, measured.samples))
+        names = (NORMAL, *self.attacks, WRONG)
         rows, transfer = [], []
         curves: dict[str, dict] = {}
         scores: dict[str, dict] = {}
         for name, detector in self.detectors.items():
-            kinds = {kind: table.compute().cpu() for kind, table in every[name].items()}
-            parts = {kind: _halves(samples) for kind, samples in kinds.items()}
-            if not len(parts[NORMAL][1]):
+            parts = {kind: [found[name][kind] for found, *_ in ranks if kind in found[name]] for kind in names}
+            kinds = {kind: _Halves(Evidence.joined(found)) for kind, found in parts.items() if found}
+            if NORMAL not in kinds or not len(kinds[NORMAL].held_out):
                 raise InputError("no image among the held-out ones is classified correctly: nothing is normal")
-            for attack in (*self.attacks, WRONG):
-                if not len(parts[attack][1]):
+            for attack in [kind for kind in kinds if kind != NORMAL and len(kinds[kind].held_out)]:
+                weighed = detector.weighed(kinds[NORMAL].fitted, kinds[attack].fitted)
+                if weighed is None:
                     continue
-                judged = _judged(detector, parts[NORMAL], parts[attack])
-                if judged is None:
-                    continue
-                rows.append(_row(name, attack, *judged))
-                normal, adversarial = (samples[:, -1] for samples in judged)
-                curves.setdefault(attack, {})[name] = roc_points(normal, adversarial)
-                known = [each[~each.isnan()].tolist() for each in (normal, adversarial)]
+                normal, adversarial = (weighed.judge(kinds[kind].held_out) for kind in (NORMAL, attack))
+                rows.append(_row(name, attack, normal, adversarial))
+                curves.setdefault(attack, {})[name] = roc_points(normal.score, adversarial.score)
+                known = [each.score[~each.score.isnan()].tolist() for each in (normal, adversarial)]
                 scores.setdefault(name, {NORMAL: known[0]})[attack] = known[1]
-            transfer += _transfer(name, parts, list(self.attacks))
+            transfer += _transfer(name, detector, kinds)
         if not rows:
             raise InputError("no attack succeeded on any of these images: there is nothing to detect; raise its budget")
-        lost = trainer.strategy.reduce(lost, reduce_op="sum").tolist()
         missing = [attack for attack in self.attacks if attack not in curves]
         return DetectionResult(
             title="Detection",
             warnings=[
-                *nan_warnings(*lost),
+                *measured.judge.notes,
+                *nan_warnings(sum(no_class for _, no_class, _ in ranks), sum(samples for *_, samples in ranks)),
                 *(f"{attack} has too few successes to be detected" for attack in missing),
                 *(f"{name}: {text}" for name, detector in self.detectors.items() for text in detector.doubts),
             ],
             rows=rows,
-            descriptions={name: type(detector).__name__ for name, detector in self.detectors.items()},
+            descriptions=self.descriptions,
+            attack_descriptions={name: repr(attack) for name, attack in self.attacks.items()},
             transfer=transfer,
             curves=curves,
             scores=scores,
         )
 
+    def _samples(self, judge: Judge, batch: EvaluationBatch, right: Tensor) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Kind, images and numbers of what a batch, of which the model gets ``right`` [N] right, gives to look at."""
+        yield NORMAL, batch.image[right], batch.index[right]
+        yield WRONG, batch.image[~right], batch.index[~right]
+        rows = right.nonzero().flatten()
+        label, index = batch.label[rows], batch.index[rows]
+        for name, attack in self.attacks.items() if len(rows) else ():
+            result = attack.run(judge.model, batch.image[rows], label, index=index)
+            fooled = judge.verdict(result, batch, rows, attack.reaches).success
+            yield name, result.images[fooled], index[fooled]
+
     def _training_images(self, trainer: Trainer) -> Share:
         """Those that detectors are fitted on and those that thresholds are set on; the same on every rank."""
-        return _Everywhere(trainer, _training_loader(trainer), self.fit_samples, self.batch_size, self.seed)
+        loader = _training_loader(trainer)
+        return Share(trainer, loader, self.fit_samples, self.batch_size, self.seed).on_every_rank()
 
     def _fit(self, trainer: Trainer, model: LightningModule) -> None:
         """Fit and calibrate on the same training images on every rank."""
-        batches = [(batch.image, batch.label, batch.index) for batch in self._training_images(trainer)]
-        held_out = [_chance(batch[2]) < 1 / CALIBRATION for batch in batches]
-        fitted, kept = (
-            [
-                tuple(part[chosen] for part in batch)
-                for batch, chosen in zip(batches, which, strict=True)
-                if chosen.any()
-            ]
-            for which in ([~each for each in held_out], held_out)
-        )
+        fitted, kept = [], []
+        for batch in self._training_images(trainer):
+            chosen = _chance(batch.index) < 1 / CALIBRATION
+            for part, rows in ((fitted, ~chosen), (kept, chosen)):
+                if rows.any():
+                    part.append((batch.image[rows], batch.label[rows], batch.index[rows]))
         for name, detector in self.detectors.items():
             detector.fit(model, fitted)
-            if self._sets_threshold[name] and not isinstance(detector, DetectorEnsemble):
+            if self._sets_threshold[name]:
                 detector.calibrate(model, kept, self.false_positive_rate)
 
-    def _measure(
-        self, every: dict[str, dict[str, SampleTable]], kind: str, model: LightningModule, image: Tensor, index: Tensor
-    ) -> None:
-        if not len(image):
-            return
-        for name, detector in self.detectors.items():
-            measures = detector.measures(model, image, index=index).double()
-            extra = measures.new_full((len(image), EXTRA), torch.nan)
-            extra[:, 0] = index
-            if isinstance(detector, LabelChangeRate):
-                verdict = detector.decide(model, image, index=index)
-                extra[:, 1:] = torch.stack([verdict.suspicious, verdict.mutations, verdict.undecided], dim=1)
-            elif not isinstance(detector, DetectorEnsemble):
-                extra[:, 1] = above(detector.combine(measures), detector.known_threshold())
-            every[name][kind].update(torch.cat([extra, measures], dim=1))
 
+class _Halves:
+    """Samples to fit regressions on and held-out ones, by their number: an image and its adversarial ones together."""
 
-class _Everywhere(Share):
-    """A choice of images that every rank sees in full."""
-
-    def _choose(self, limit: int) -> None:
-        order = torch.randperm(len(self._candidates), generator=torch.Generator().manual_seed(self.seed))
-        self.index = self._chosen = self._candidates[order[:limit]]
-        self.total = len(self.index)
+    def __init__(self, evidence: Evidence) -> None:
+        fitted = _chance(evidence.index) < 0.5
+        self.fitted, self.held_out = evidence.of(fitted), evidence.of(~fitted)
 
 
 def _training_loader(trainer: Trainer) -> DataLoader:
@@ -229,73 +221,41 @@ def _training_loader(trainer: Trainer) -> DataLoader:
     return flat[0]
 
 
-def _halves(samples: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples to fit regressions on and held-out ones, by their number: an image and its adversarial ones together."""
-    index = samples[:, 0].long()
-    fitted = _chance(index) < 0.5
-    return samples[fitted], samples[~fitted]
-
-
 def _chance(index: Tensor) -> Tensor:
     """U[0, 1) for each sample number [N], always the same."""
     return SampleNoise(0, index).uniform(torch.zeros(len(index), 1, device=index.device))[:, 0]
 
 
-def _judged(
-    detector: Detector, normal: tuple[Tensor, Tensor], adversarial: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor] | None:
-    """Held-out samples of both kinds as columns (number, suspicious, mutations, undecided, score)."""
-    combine, threshold = detector.combine, None
-    if isinstance(detector, DetectorEnsemble):
-        if min(len(normal[0]), len(adversarial[0])) < FEWEST:
-            return None
-        combine = LogisticRegression.fit(normal[0][:, EXTRA:], adversarial[0][:, EXTRA:], detector.strength)
-        threshold = 0.0
-    judged = []
-    for samples in (normal[1], adversarial[1]):
-        score = combine(samples[:, EXTRA:])
-        extra = samples[:, :EXTRA].clone()
-        if threshold is not None:
-            extra[:, 1] = above(score, threshold)
-        judged.append(torch.cat([extra, score[:, None]], dim=1))
-    return judged[0], judged[1]
-
-
-def _row(detector: str, attack: str, normal: Tensor, adversarial: Tensor) -> DetectionRow:
-    area = auroc(normal[:, -1], adversarial[:, -1])
-    both = torch.cat([normal, adversarial])
-    sequential = not bool(both[:, 2].isnan().any())
+def _row(detector: str, attack: str, normal: Verdict, adversarial: Verdict) -> DetectionRow:
+    area, counts = auroc(normal.score, adversarial.score), (len(normal.score), len(adversarial.score))
+    tested = normal.mutations is not None
     return DetectionRow(
         detector=detector,
         attack=attack,
-        normal=len(normal),
-        adversarial=len(adversarial),
-        false_positives=int(normal[:, 1].sum()),
-        true_positives=int(adversarial[:, 1].sum()),
+        normal=counts[0],
+        adversarial=counts[1],
+        false_positives=int(normal.suspicious.sum()),
+        true_positives=int(adversarial.suspicious.sum()),
         auroc=area,
-        interval=auroc_interval(area, len(normal), len(adversarial)),
-        normal_score=normal[:, -1].nanmean().item(),
-        adversarial_score=adversarial[:, -1].nanmean().item(),
-        mutations=both[:, 2].mean().item() if sequential else None,
-        undecided=int(both[:, 3].sum()) if sequential else None,
+        interval=auroc_interval(area, *counts),
+        normal_score=normal.score.double().nanmean().item(),
+        adversarial_score=adversarial.score.double().nanmean().item(),
+        mutations=torch.cat([normal.mutations, adversarial.mutations]).double().mean().item() if tested else None,
+        undecided=int(normal.undecided.sum() + adversarial.undecided.sum()) if tested else None,
     )
 
 
-def _transfer(name: str, parts: dict[str, tuple[Tensor, Tensor]], attacks: list[str]) -> list[TransferRow]:
-    normal = [half[:, EXTRA:] for half in parts[NORMAL]]
+def _transfer(name: str, detector: Detector, kinds: dict[str, _Halves]) -> list[TransferRow]:
+    """A regression on the detector's measures, fitted on one attack and asked about each."""
     rows = []
-    for source in attacks:
-        fitted_on = parts[source][0][:, EXTRA:]
-        if min(len(normal[0]), len(fitted_on)) < FEWEST:
+    for source in [kind for kind in kinds if kind not in (NORMAL, WRONG)]:
+        weighed = DetectorEnsemble({name: detector}).weighed(kinds[NORMAL].fitted, kinds[source].fitted)
+        if weighed is None:
             continue
-        regression = LogisticRegression.fit(normal[0], fitted_on)
-        clean = regression(normal[1])
-        areas, accuracies = {}, {}
-        for target in (*attacks, WRONG):
-            tested_on = parts[target][1][:, EXTRA:]
-            if len(tested_on):
-                odds = regression(tested_on)
-                areas[target] = auroc(clean, odds)
-                accuracies[target] = float((above(odds, 0.0).double().mean() + (clean <= 0).double().mean()) / 2)
+        said = {kind: weighed.judge(halves.held_out) for kind, halves in kinds.items() if len(halves.held_out)}
+        normal = said.pop(NORMAL)
+        alarms = normal.suspicious.double().mean()
+        areas = {kind: auroc(normal.score, each.score) for kind, each in said.items()}
+        accuracies = {k: float((each.suspicious.double().mean() + 1 - alarms) / 2) for k, each in said.items()}
         rows.append(TransferRow(name, source, areas, accuracies))
     return rows

@@ -3,13 +3,12 @@
 import time
 from typing import ClassVar
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.logits import clean_logits
-from lightning_adv.evaluation.share import Share
+from lightning_adv.evaluation.share import Share, from_every_rank
 from lightning_adv.fooling import Fooling, FoolingSet
 from lightning_adv.results.fooling import FoolingResult
 
@@ -79,10 +78,7 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
     def results(self, trainer: Trainer, measured: _Measured) -> FoolingResult:
         """The images of all ranks' methods."""
         count, found = measured
-        parts = [found]
-        if trainer.world_size > 1:
-            parts = [{} for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(parts, found)
+        parts = from_every_rank(trainer, found)
         every = {name: found for part in parts for name, found in part.items()}
         names = self.class_names(trainer, count)
         return FoolingResult(

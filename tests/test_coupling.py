@@ -32,7 +32,6 @@ MAY_PROBE = {
     ),
     "lightning_adv/purifiers/denoising.py": (2, "schedulers of diffusers, by name, that share no base"),
     "lightning_adv/reports/run.py": (1, "not every system has it"),
-    "lightning_adv/results/detection.py": (2, "figures by name"),
     "lightning_adv/results/kept.py": (2, "a dataclass by its fields"),
     "lightning_adv/results/result.py": (1, "properties of a row by name"),
 }

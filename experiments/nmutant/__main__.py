@@ -8,6 +8,7 @@ from pathlib import Path
 
 from experiments.command import arguments
 from experiments.nmutant.cells import Cells, batches
+from experiments.nmutant.figure import mu_curves
 from experiments.nmutant.plan import PLANS, Plan, quick
 from experiments.nmutant.repeats import CANDIDATES, chosen_operator, seeds_table, victim, white_box_measures
 from experiments.nmutant.samples import SETTINGS, make_samples
@@ -25,7 +26,6 @@ from experiments.nmutant.tables import (
 )
 from experiments.page import Page
 from lightning_adv.detectors import LabelChangeRate, PaperMutation
-from lightning_adv.results.detection import mu_curves
 from lightning_adv.results.result import Table
 
 __all__ = ["main"]

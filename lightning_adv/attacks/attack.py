@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier
 from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
-from lightning_adv.attacks.description import described, settings_of
+from lightning_adv.attacks.description import Described
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
@@ -24,7 +24,7 @@ from lightning_adv.pixels import check_images, check_pixels
 __all__ = ["Attack"]
 
 
-class Attack(ABC):
+class Attack(Described, ABC):
     """Images that a classifier gets wrong, within a budget.
 
     A subclass is its hyperparameters and one method, :meth:`perturb`. What holds for every attack:
@@ -225,16 +225,6 @@ class Attack(ABC):
         if self.step_size is not None:
             other.step_size = self.step_size * factor
         return other
-
-    def __repr__(self) -> str:
-        """The attack's description: class and every hyperparameter but the seed, ``PGD(eps=8/255, steps=20, ...)``.
-
-        Two attacks that differ in a setting have different descriptions: key figures of reports are compared by them.
-        A subclass keeps each argument of its constructor under the argument's name.
-        """
-        settings = {name: value for name, value in settings_of(self).items() if name != "seed" and value is not None}
-        shown = (f"{name}={described(value)}" for name, value in settings.items())
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _made(self, goal: Goal, noise: Noise) -> Tensor:
         x_adv = self.perturb(goal, noise)

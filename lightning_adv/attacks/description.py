@@ -9,7 +9,30 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks.budget import as_text
 
-__all__ = ["described", "settings_of"]
+__all__ = ["Described", "described", "settings_of"]
+
+
+class Described:
+    """A class whose objects say in ``repr`` what they were made with.
+
+    A subclass keeps each argument of its constructor under the argument's name.
+
+    Example:
+        >>> class Blur(Described):
+        ...     def __init__(self, radius, seed=0):
+        ...         self.radius, self.seed = radius, seed
+        >>> Blur(8 / 255)
+        Blur(radius=8/255)
+    """
+
+    def __repr__(self) -> str:
+        """The description: class and every hyperparameter but the seed, ``PGD(eps=8/255, steps=20, ...)``.
+
+        Two objects that differ in a setting have different descriptions: key figures of reports are compared by them.
+        """
+        settings = {name: value for name, value in settings_of(self).items() if name != "seed" and value is not None}
+        shown = (f"{name}={described(value)}" for name, value in settings.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def settings_of(thing: object) -> dict[str, object]:

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from lightning_adv.asking import answer_of, predicted
+from lightning_adv.attacks.randomised import answers_differ, averaged, drawn_logits
 from lightning_adv.errors import InputError
 
-__all__ = ["LabelOracle", "predicted_labels"]
+__all__ = ["LabelOracle", "predicted_labels", "settled_labels"]
 
 LabelOracle = Callable[[Tensor], Tensor]
 """Images [N, C, H, W] in [0, 1] to labels [N] (integers) or logits [N, K]: any module, any function."""
@@ -20,7 +21,23 @@ def predicted_labels(model: LabelOracle, x: Tensor) -> Tensor:
     Raises:
         InputError: the answer is neither N integers nor N rows of at least two logits.
     """
+    return _labels(answer_of(model, x), x)
+
+
+def settled_labels(model: LabelOracle, x: Tensor) -> Tensor:
+    """The same; of a model whose answer to the first image differs when asked again, the class of its mean prediction.
+
+    Raises:
+        InputError: the answer is neither N integers nor N rows of at least two logits.
+    """
     answer = answer_of(model, x)
+    labels = _labels(answer, x)
+    if answer.dim() == 1 or not len(x) or not answers_differ(answer[:1], answer_of(model, x[:1])):
+        return labels
+    return predicted(averaged(drawn_logits(model, x)))
+
+
+def _labels(answer: Tensor, x: Tensor) -> Tensor:
     if isinstance(answer, Tensor) and answer.dim() == 2 and len(answer) == len(x) and answer.shape[1] > 1:
         return predicted(answer)
     if isinstance(answer, Tensor) and answer.shape == (len(x),) and not answer.is_floating_point():

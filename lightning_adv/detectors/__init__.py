@@ -1,11 +1,11 @@
 """Detectors: which images are not what they seem. ``detector.score(model, x)``, higher is more suspicious."""
 
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
-from lightning_adv.detectors.detector import Detector, LabelledImages, Verdict
+from lightning_adv.detectors.detector import Detector, Evidence, LabelledImages, Verdict
 from lightning_adv.detectors.ensemble import DetectorEnsemble, LogisticRegression
 from lightning_adv.detectors.kde_confidence import KDEConfidence
 from lightning_adv.detectors.kernel_density import KernelDensity
-from lightning_adv.detectors.label_change_rate import LabelChangeRate, SequentialVerdict
+from lightning_adv.detectors.label_change_rate import LabelChangeRate
 from lightning_adv.detectors.local_intrinsic_dimensionality import LocalIntrinsicDimensionality
 from lightning_adv.detectors.model_uncertainty import ModelUncertainty
 from lightning_adv.detectors.mutation import GaussianMutation, Mutation, PaperMutation, UniformMutation
@@ -20,6 +20,7 @@ __all__ = [
     "AffineMutation",
     "Detector",
     "DetectorEnsemble",
+    "Evidence",
     "FixedSizeTest",
     "GaussianMutation",
     "KDEConfidence",
@@ -33,7 +34,6 @@ __all__ = [
     "Mutation",
     "PaperMutation",
     "RuntimeMonitor",
-    "SequentialVerdict",
     "SmoothMutation",
     "UniformMutation",
     "Verdict",

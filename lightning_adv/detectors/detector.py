@@ -2,21 +2,22 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.attacks import leaves_no_trace
+from lightning_adv.attacks.description import Described
 from lightning_adv.attacks.labels import as_labels
-from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
+from lightning_adv.attacks.oracle import LabelOracle, settled_labels
 from lightning_adv.errors import InputError
 from lightning_adv.pixels import check_images, check_pixels, float_images
 
-__all__ = ["Detector", "LabelledImages", "Verdict"]
+__all__ = ["Detector", "Evidence", "LabelledImages", "Verdict", "above"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,10 @@ class Verdict:
     Args:
         suspicious: [N] bool, the image should be rejected.
         score: [N], the higher the more suspicious.
+        mutations: [N] int64 mutations that a test made; None, as all that follows, where a detector makes no test.
+        undecided: [N] bool, the test reached no bound; such an image is not suspicious.
+        changes: [N] int64 mutations that changed the label.
+        error_bound: [N] probability of this verdict where the other hypothesis holds; NaN where there is no bound.
 
     Example:
         >>> Verdict(suspicious=torch.tensor([False, True]), score=torch.tensor([0.1, 0.9])).suspicious.tolist()
@@ -53,9 +58,51 @@ class Verdict:
 
     suspicious: Tensor
     score: Tensor
+    mutations: Tensor | None = None
+    undecided: Tensor | None = None
+    changes: Tensor | None = None
+    error_bound: Tensor | None = None
 
 
-class Detector(ABC):
+@dataclass(frozen=True)
+class Evidence:
+    """What a detector has found in images: all that its verdict needs, away from model and images.
+
+    Args:
+        index: [N] int64, the images' numbers in their data set.
+        measures: [N, F], each the higher the more suspicious.
+        suspicious: [N] bool, what a test of mutations said; None where the measures alone decide.
+        mutations, undecided: [N], of that test.
+
+    Example:
+        >>> parts = [Evidence(torch.tensor([i]), torch.rand(1, 2)) for i in (5, 2)]
+        >>> Evidence.joined(parts).index.tolist()
+        [2, 5]
+    """
+
+    index: Tensor
+    measures: Tensor
+    suspicious: Tensor | None = None
+    mutations: Tensor | None = None
+    undecided: Tensor | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence["Evidence"]) -> "Evidence":
+        """All parts as one on the CPU, sorted by the images' numbers."""
+        known = [name for name, value in vars(parts[0]).items() if value is not None]
+        whole = cls(**{name: torch.cat([vars(part)[name].cpu() for part in parts]) for name in known})
+        return whole.of(whole.index.argsort(stable=True))
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.index)
+
+    def of(self, rows: Tensor) -> "Evidence":
+        """That of the images at some positions, or where a mask is true."""
+        return replace(self, **{name: value[rows] for name, value in vars(self).items() if value is not None})
+
+
+class Detector(Described, ABC):
     """Tells adversarial images from normal ones by looking at them and at what the model makes of them.
 
     A subclass is its hyperparameters, :meth:`measure` and, where it needs data, :meth:`learn`. What holds for every
@@ -86,8 +133,8 @@ class Detector(ABC):
         return
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
-        """Refuse, on one image and before anything is learnt, a model that does not suit the detector."""
-        self.measure(model, x, index)
+        """Refuse, on one image and before anything is learnt, a model that does not suit; any does here."""
+        return
 
     def check_labels(self, label: Tensor, classes: int) -> None:
         """Refuse, by their labels [M] alone, clean images that the detector could not learn from; any will do here."""
@@ -132,9 +179,26 @@ class Detector(ABC):
         Raises:
             InputError: no threshold is known.
         """
-        threshold = self.known_threshold()
-        score = self.score(model, x, index=index)
-        return Verdict(above(score, threshold), score)
+        self.known_threshold()
+        return self.judge(self.examine(model, x, index=index))
+
+    def examine(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Evidence:
+        """What :meth:`judge` needs of images; arguments and errors as in :meth:`score`."""
+        with self.watching(model, x, index) as (x, index):
+            return Evidence(index, self.measure(model, x, index))
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """The verdict on images that were examined.
+
+        Raises:
+            InputError: no threshold is known.
+        """
+        score = self.combine(evidence.measures)
+        return Verdict(above(score, self.known_threshold()), score)
+
+    def weighed(self, normal: Evidence, adversarial: Evidence) -> Self | None:
+        """The detector that has learnt from samples of both kinds, None if they are too few; most learn nothing."""
+        return self
 
     def calibrate(self, model: LabelOracle, loader: Iterable, false_positive_rate: float = 0.05) -> Self:
         """Set the threshold so that this share of the clean images that the model gets right lies above; returns self.
@@ -150,7 +214,7 @@ class Detector(ABC):
         return self
 
     def clean_scores(self, model: LabelOracle, loader: Iterable) -> Tensor:
-        """[M] scores of those images of a loader that the model classifies as labelled.
+        """[M] scores of those images of a loader that the model classifies as labelled, if randomised on average.
 
         Raises:
             InputError: there is none.
@@ -158,7 +222,7 @@ class Detector(ABC):
         scores = []
         with _watching(model):
             for batch in _labelled(model, loader):
-                right = predicted_labels(model, batch.image) == batch.label
+                right = settled_labels(model, batch.image) == batch.label
                 if right.any():
                     scores.append(self.combine(self.measure(model, batch.image[right], batch.index[right])))
         if not scores:

@@ -1,5 +1,6 @@
 """Several detectors as one: logistic regression on their measures, as the papers of KD, MU and LID combine theirs."""
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
@@ -8,10 +9,13 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks.oracle import LabelOracle
-from lightning_adv.detectors.detector import Detector
+from lightning_adv.detectors.detector import Detector, Evidence
 from lightning_adv.errors import InputError
 
 __all__ = ["DetectorEnsemble", "LogisticRegression"]
+
+FEWEST = 5
+"""Samples of either kind that a regression is fitted on."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,8 @@ class DetectorEnsemble(Detector):
         torch.Size([8])
     """
 
+    threshold: float | None = 0.0
+
     def __init__(self, detectors: dict[str, Detector], strength: float = 1.0) -> None:
         if not detectors:
             raise InputError("DetectorEnsemble needs at least one detector, got none")
@@ -122,6 +128,12 @@ class DetectorEnsemble(Detector):
         self.threshold = 0.0
         return self
 
+    def weighed(self, normal: Evidence, adversarial: Evidence) -> Self | None:
+        """Another ensemble of the same members, weighed on these samples; None if one kind has fewer than five."""
+        if min(len(normal), len(adversarial)) < FEWEST:
+            return None
+        return copy.copy(self).weigh(normal.measures, adversarial.measures)
+
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse what a member refuses."""
         for detector in self.detectors.values():
@@ -139,9 +151,17 @@ class DetectorEnsemble(Detector):
 
     def combine(self, measures: Tensor) -> Tensor:
         """Log odds [N]."""
+        return self._known_regression()(measures)
+
+    def known_threshold(self) -> float:
+        """The threshold of an ensemble that has weights."""
+        self._known_regression()
+        return super().known_threshold()
+
+    def _known_regression(self) -> LogisticRegression:
         if self.regression is None:
             raise InputError("DetectorEnsemble has no weights yet: call learn_weights(model, normal, adversarial)")
-        return self.regression(measures)
+        return self.regression
 
     def map_tensors(self, change: Callable[[Tensor], Tensor]) -> None:
         """Replace the tensors of the members and of the regression."""

@@ -1,16 +1,17 @@
 """Activations of named layers, by forward hooks on any module."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import NO_CLASS, logits_of, predicted
+from lightning_adv.asking import NO_CLASS, check_labels, logits_of, predicted
 from lightning_adv.attacks.oracle import LabelOracle
+from lightning_adv.detectors.detector import LabelledImages
 from lightning_adv.errors import InputError
 
-__all__ = ["activations", "as_module", "last_hidden", "of_predicted", "weight_layers"]
+__all__ = ["activations", "as_module", "by_class", "last_hidden", "of_predicted", "weight_layers"]
 
 
 def activations(model: nn.Module, x: Tensor, layers: Sequence[str | None]) -> tuple[list[Tensor], Tensor]:
@@ -56,6 +57,26 @@ def activations(model: nn.Module, x: Tensor, layers: Sequence[str | None]) -> tu
                 f"forward, and gave {times}; choose another layer"
             )
     return [found[position][0].flatten(1).float() for position in range(len(layers))], logits
+
+
+def by_class(model: nn.Module, batches: Iterable[LabelledImages], layer: str | None) -> tuple[Tensor, Tensor, int]:
+    """Features [M, D] of clean images, sorted by class, their labels [M], and the number of classes.
+
+    Images that break the model tell nothing of normal ones and are left out.
+
+    Raises:
+        InputError: a layer that does not exist, a label that no class has.
+    """
+    features, labels = [], []
+    for batch in batches:
+        (feature,), logits = activations(model, batch.image, [layer])
+        check_labels(batch.label, logits.shape[1])
+        named = predicted(logits) != NO_CLASS
+        features.append(feature[named])
+        labels.append(batch.label[named])
+    label = torch.cat(labels)
+    order = label.argsort(stable=True)
+    return torch.cat(features)[order], label[order], logits.shape[1]
 
 
 def last_hidden(model: nn.Module) -> str:

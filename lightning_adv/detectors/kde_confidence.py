@@ -12,11 +12,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, check_labels, predicted
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities
-from lightning_adv.detectors.features import activations, as_module, of_predicted
+from lightning_adv.detectors.features import activations, as_module, by_class, of_predicted
 from lightning_adv.detectors.kernel_density import cross_validated_bandwidth
 from lightning_adv.errors import InputError
 
@@ -56,25 +55,17 @@ class KDEConfidence(Detector):
 
     def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
         """Fit the code and keep the codes of clean images, by class."""
-        net, features, labels = as_module(model, "KDEConfidence"), [], []
-        for batch in batches:
-            (feature,), logits = activations(net, batch.image, [self.layer])
-            check_labels(batch.label, logits.shape[1])
-            named = predicted(logits) != NO_CLASS  # what broke the model tells nothing of normal images
-            features.append(feature[named])
-            labels.append(batch.label[named])
-        label, feature = torch.cat(labels), torch.cat(features)
-        self.check_labels(label, logits.shape[1])
+        feature, label, classes = by_class(as_module(model, "KDEConfidence"), batches, self.layer)
+        self.check_labels(label, classes)
         self.centre = feature.mean(dim=0)
         values, vectors = torch.linalg.eigh((feature - self.centre).T.double().cov(correction=0))
         share = values.flip(0).clamp_min(0).cumsum(0) / values.clamp_min(0).sum().clamp_min(1e-300)
         self.components = min(int((share < self.variance_kept - 1e-9).sum()) + 1, len(share))
         self.variance = share[self.components - 1].item()
         self.encoder = vectors.flip(1)[:, : self.components].to(feature)
-        order = label.argsort(stable=True)
-        self.reference = (feature - self.centre)[order] @ self.encoder
-        self.counts = torch.bincount(label, minlength=logits.shape[1]).tolist()
-        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label[order])
+        self.reference = (feature - self.centre) @ self.encoder
+        self.counts = torch.bincount(label, minlength=classes).tolist()
+        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label)
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model without that layer."""

@@ -8,11 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, check_labels, predicted
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages
 from lightning_adv.detectors.distances import class_log_densities, nearest_distances
-from lightning_adv.detectors.features import activations, as_module, of_predicted
+from lightning_adv.detectors.features import activations, as_module, by_class, of_predicted
 from lightning_adv.errors import InputError
 
 __all__ = ["KernelDensity", "cross_validated_bandwidth"]
@@ -53,22 +52,12 @@ class KernelDensity(Detector):
 
     def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
         """Keep the features of clean images, by class."""
-        net, features, labels = as_module(model, "KernelDensity"), [], []
-        for batch in batches:
-            (feature,), logits = activations(net, batch.image, [self.layer])
-            check_labels(batch.label, logits.shape[1])
-            named = predicted(logits) != NO_CLASS  # what broke the model tells nothing of normal images
-            features.append(feature[named])
-            labels.append(batch.label[named])
-        self.classes = logits.shape[1]
-        label = torch.cat(labels)
+        features, label, self.classes = by_class(as_module(model, "KernelDensity"), batches, self.layer)
         self.check_labels(label, self.classes)
-        order = label.argsort(stable=True)
-        features = torch.cat(features)[order]
         self.centre = features.mean(dim=0)  # squared distances keep more digits near the origin
         self.reference = features - self.centre
         self.counts = torch.bincount(label, minlength=self.classes).tolist()
-        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label[order])
+        self.chosen_bandwidth = self.bandwidth or cross_validated_bandwidth(self.reference, label)
 
     def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
         """Refuse a model without that layer."""

@@ -8,7 +8,7 @@ here it is looked at after every mutation.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Literal, Self
 
 import torch
@@ -16,12 +16,12 @@ from torch import Tensor
 
 from lightning_adv.asking import NO_CLASS
 from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
-from lightning_adv.detectors.detector import Detector, Verdict, upper_quantile
+from lightning_adv.detectors.detector import Detector, Evidence, Verdict, upper_quantile
 from lightning_adv.detectors.mutation import Mutation, PaperMutation, mutation_noise
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest, Progress, SPRTMode
 from lightning_adv.errors import InputError
 
-__all__ = ["LabelChangeRate", "SequentialVerdict"]
+__all__ = ["LabelChangeRate"]
 
 BLOCK = 64
 """Most mutations of a sample in one forward: what is computed past the decision is thrown away."""
@@ -29,34 +29,11 @@ BLOCK = 64
 SMALLEST_MU = 1.1
 
 
-@dataclass(frozen=True)
-class SequentialVerdict(Verdict):
-    """What a test of the label change rate says of images.
-
-    Args:
-        undecided: [N] bool, no bound was reached within ``max_mutations``; such an image is not suspicious.
-        mutations: [N] int64 mutations made.
-        changes: [N] int64 of them changed the label; ``score`` is their share.
-        error_bound: [N] probability of this verdict where the other hypothesis holds; NaN where there is no bound.
-
-    Example:
-        >>> labels = lambda x: (x.mean(dim=(1, 2, 3)) > 0.5).long()
-        >>> detector = LabelChangeRate(kappa_1=0.1, mu=2.0)
-        >>> detector.decide(labels, torch.full((1, 1, 4, 4), 0.9)).changes.tolist()
-        [0]
-    """
-
-    undecided: Tensor
-    mutations: Tensor
-    changes: Tensor
-    error_bound: Tensor
-
-
 class LabelChangeRate(Detector):
     """Black box: asks for labels only, of many small random changes of the image.
 
     ``score`` is the label change rate over ``mutations`` mutations. ``decide`` is the test, which stops as soon as the
-    rate is known to be low or high, or has a fixed size.
+    rate is known to be low or high, or has a fixed size; the score of its verdict is the rate over its own mutations.
 
     Args:
         mutation: what changes the image; default the paper's operator with region 1. ``AffineMutation`` told samples of
@@ -155,7 +132,18 @@ class LabelChangeRate(Detector):
             changes = changes + self._outcomes(model, x, own, index, draws.expand(len(x), -1)).sum(dim=1)
         return (changes / self.mutations)[:, None]
 
-    def decide(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> SequentialVerdict:
+    def examine(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Evidence:
+        """The rate over ``mutations`` mutations, and what the test says."""
+        test = self.decide(model, x, index=index)
+        told = {"suspicious": test.suspicious, "mutations": test.mutations, "undecided": test.undecided}
+        return replace(super().examine(model, x, index=index), **told)
+
+    def judge(self, evidence: Evidence) -> Verdict:
+        """What the test said, with the rate over ``mutations`` mutations for a score."""
+        told = {"suspicious": evidence.suspicious, "mutations": evidence.mutations, "undecided": evidence.undecided}
+        return Verdict(score=self.combine(evidence.measures), **told)
+
+    def decide(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Verdict:
         """Test each image, many mutations of all undecided ones in one forward.
 
         Verdicts and counts are those of testing one mutation of one image after the other.
@@ -189,9 +177,7 @@ class LabelChangeRate(Detector):
         self.hypotheses()
         return self
 
-    def _fixed(
-        self, model: LabelOracle, x: Tensor, own: Tensor, index: Tensor, test: FixedSizeTest
-    ) -> SequentialVerdict:
+    def _fixed(self, model: LabelOracle, x: Tensor, own: Tensor, index: Tensor, test: FixedSizeTest) -> Verdict:
         if test.trials > self.max_mutations:
             raise InputError(
                 f"the fixed-size test with these error bounds needs {test.trials:,} mutations, more than "
@@ -213,11 +199,11 @@ class LabelChangeRate(Detector):
         said = predicted_labels(model, mutants).view(-1, each)
         return (said != own[:, None]) | (said == NO_CLASS)  # what names no class keeps none
 
-    def _verdict(self, verdict: Tensor, mutations: Tensor, changes: Tensor, bounded: bool) -> SequentialVerdict:
+    def _verdict(self, verdict: Tensor, mutations: Tensor, changes: Tensor, bounded: bool) -> Verdict:
         if self.test == "fixed":
             wrong_alarm, missed = self.alpha, self.beta
         else:  # Wald's exact bounds
             wrong_alarm, missed = self.alpha / (1 - self.beta), self.beta / (1 - self.alpha)
         bound = torch.where(verdict > 0, wrong_alarm, missed)
         bound = torch.where(verdict == 0, torch.nan, bound) if bounded else torch.full_like(bound, torch.nan)
-        return SequentialVerdict(verdict > 0, changes / mutations, verdict == 0, mutations, changes, bound)
+        return Verdict(verdict > 0, changes / mutations, mutations, verdict == 0, changes, bound)

@@ -45,6 +45,10 @@ class ModelUncertainty(Detector):
             raise InputError(f"passes must be at least 2 and batch_size at least 1, got {passes}, {batch_size}")
         self.passes, self.batch_size, self.seed = passes, batch_size, seed
 
+    def check(self, model: LabelOracle, x: Tensor, index: Tensor) -> None:
+        """Refuse a model without dropout."""
+        self.measure(model, x, index)
+
     def measure(self, model: LabelOracle, x: Tensor, index: Tensor) -> Tensor:
         """Mean variance of the class probabilities [N, 1]."""
         net = as_module(model, "ModelUncertainty")

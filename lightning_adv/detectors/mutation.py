@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.budget import Budget, as_float
+from lightning_adv.attacks.description import Described
 from lightning_adv.errors import InputError
 
 __all__ = ["GaussianMutation", "Mutation", "PaperMutation", "UniformMutation", "mutation_noise"]
@@ -16,7 +17,7 @@ PATCH = 3
 """Largest side of the rectangle that the paper's operator changes."""
 
 
-class Mutation(ABC):
+class Mutation(Described, ABC):
     """A random neighbour of each image, in [0, 1].
 
     Example:

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from pytorch_lightning import Trainer
@@ -24,9 +25,10 @@ from lightning_adv.errors import InputError
 from lightning_adv.evaluation.claims import Claims, shared_store
 from lightning_adv.pixels import check_images
 
-__all__ = ["EvaluationBatch", "Share", "evaluation_loader"]
+__all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank"]
 
 DEFAULT_BATCH_SIZE = 128
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,14 @@ def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:
     return flat[0]
 
 
+def from_every_rank(trainer: Trainer, own: Found) -> list[Found]:
+    """What each rank has found, in the order of the ranks; call on every rank, with tensors on the CPU."""
+    found = [own] * trainer.world_size
+    if trainer.world_size > 1:
+        torch.distributed.all_gather_object(found, own)
+    return found
+
+
 def _check(loader: DataLoader) -> None:
     dataset = loader.dataset if isinstance(loader, DataLoader) else None
     if not isinstance(dataset, Sized) or isinstance(dataset, IterableDataset):
@@ -235,9 +245,7 @@ def _indices(trainer: Trainer, loader: DataLoader) -> Tensor:
     own = _visited(sampler)
     if trainer.world_size == 1:
         return own
-    every: list[Tensor | None] = [None] * trainer.world_size
-    torch.distributed.all_gather_object(every, own)
-    return torch.cat([part for part in every if part is not None]).unique()
+    return torch.cat(from_every_rank(trainer, own)).unique()
 
 
 def _visited(sampler: Iterable) -> Tensor:

@@ -1,45 +1,13 @@
 """How well a score tells adversarial samples from normal ones."""
 
 import math
+from statistics import NormalDist
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 from torchmetrics.functional.classification import binary_auroc, binary_roc
-from torchmetrics.utilities import dim_zero_cat
 
-__all__ = ["SampleTable", "auroc", "auroc_interval", "roc_points"]
-
-
-class SampleTable(Metric):
-    """A row of numbers for each sample; the rows of all ranks, sorted by the first column.
-
-    Args:
-        columns: numbers in a row; the first is the sample's number in its data set.
-
-    Example:
-        >>> table = SampleTable(2)
-        >>> table.update(torch.tensor([[5.0, 0.1], [2.0, 0.3]]))
-        >>> table.compute()[:, 0].tolist()
-        [2.0, 5.0]
-    """
-
-    full_state_update = False
-    rows: list[Tensor]
-
-    def __init__(self, columns: int) -> None:
-        super().__init__()
-        self.columns = columns
-        self.add_state("rows", [], dist_reduce_fx="cat")
-
-    def update(self, rows: Tensor) -> None:
-        """Add rows [N, columns]; a rank without samples adds none but must call this, too."""
-        self.rows.append(rows.double())
-
-    def compute(self) -> Tensor:
-        """[N, columns] float64 over all ranks."""
-        rows = dim_zero_cat(self.rows).reshape(-1, self.columns)
-        return rows[rows[:, 0].argsort(stable=True)]
+__all__ = ["auroc", "auroc_interval", "roc_points"]
 
 
 def auroc(normal: Tensor, adversarial: Tensor) -> float:
@@ -64,8 +32,6 @@ def auroc_interval(area: float, normal: int, adversarial: int, confidence: float
         >>> f"{low:.3f} {high:.3f}"
         '0.856 0.944'
     """
-    from statistics import NormalDist
-
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (adversarial - 1) * (q1 - area**2) + (normal - 1) * (q2 - area**2)
     spread = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(max(variance, 0) / (normal * adversarial))

@@ -7,9 +7,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_adv.results.figures import COLOURS, in_house_style
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
 
-__all__ = ["DetectionResult", "DetectionRow", "TransferRow", "mu_curves", "roc_curves", "score_histograms"]
+__all__ = ["DetectionResult", "DetectionRow", "TransferRow", "roc_curves", "score_histograms"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class DetectionResult(EvaluationResult):
     Args:
         rows: one a pair of detector and attack.
         descriptions: detector to its settings.
+        attack_descriptions: attack to its settings.
         transfer: fitted on one attack, tested on the others.
         curves: attack to detector to points of the ROC curve.
         scores: detector to kind of sample to scores.
@@ -94,6 +95,7 @@ class DetectionResult(EvaluationResult):
 
     rows: list[DetectionRow]
     descriptions: dict[str, str] = field(default_factory=dict)
+    attack_descriptions: dict[str, str] = field(default_factory=dict)
     transfer: list[TransferRow] = field(default_factory=list)
     curves: dict[str, dict[str, list[tuple[float, float]]]] = field(default_factory=dict)
     scores: dict[str, dict[str, Sequence[float]]] = field(default_factory=dict)
@@ -126,7 +128,8 @@ class DetectionResult(EvaluationResult):
         """``<detector>/<attack>/auroc`` and its companions, ``<detector>/mean_auroc``."""
         scalars = {f"{name}/mean_auroc": self.mean_auroc(name) for name in self.detectors}
         for row in self.rows:
-            values = {name: getattr(row, name) for name in ("auroc", "precision", "recall", "accuracy", "mutations")}
+            values = {"auroc": row.auroc, "precision": row.precision, "recall": row.recall, "accuracy": row.accuracy}
+            values |= {"mutations": row.mutations}
             scalars |= {f"{row.detector}/{row.attack}/{k}": v for k, v in values.items() if v is not None}
         return scalars
 
@@ -138,10 +141,16 @@ class DetectionResult(EvaluationResult):
 
     def key_figures(self) -> list[KeyFigure]:
         """Mean AUROC of every detector, the best as a card."""
-        best, basis = max(self.detectors, key=self.mean_auroc), ", ".join(self.attacks)
+        best = max(self.detectors, key=self.mean_auroc)
         return [
-            KeyFigure(f"{name}/mean_auroc", f"Mean AUROC, {name}", basis, card=name == best) for name in self.detectors
+            KeyFigure(f"{name}/mean_auroc", f"Mean AUROC, {name}", self._basis(name), card=name == best)
+            for name in self.detectors
         ]
+
+    def _basis(self, detector: str) -> str:
+        met = [row.attack for row in self.rows if row.detector == detector]
+        against = (": ".join(filter(None, (name, self.attack_descriptions.get(name)))) for name in met)
+        return f"{self.descriptions.get(detector, detector)}; against {', '.join(against)}"
 
     def tables(self) -> list[Table]:
         """AUROC, verdicts, transfer."""
@@ -214,16 +223,13 @@ class DetectionResult(EvaluationResult):
         """Rows, transfer and curves; of the scores their quartiles."""
         derived = ("precision", "recall", "false_positive_rate", "accuracy")
         return {
-            "rows": [asdict(row) | {name: getattr(row, name) for name in derived} for row in self.rows],
+            "rows": [with_shares(row, *derived) for row in self.rows],
             "descriptions": dict(self.descriptions),
+            "attack_descriptions": dict(self.attack_descriptions),
             "transfer": [asdict(row) for row in self.transfer],
             "curves": {a: {d: [list(p) for p in points] for d, points in e.items()} for a, e in self.curves.items()},
             "score_quantiles": {d: {k: _quantiles(v) for k, v in kinds.items()} for d, kinds in self.scores.items()},
         }
-
-
-def _with_interval(value: float, interval: tuple[float, float]) -> str:
-    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _quantiles(values: Sequence[float]) -> list[float]:
@@ -285,25 +291,4 @@ def score_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
     for panel in list(panels):
         panel.set_axis_off()
     figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=6)
-    return figure
-
-
-@in_house_style
-def mu_curves(
-    mus: Sequence[float],
-    accuracy: Mapping[str, Sequence[float]],
-    mutations: Mapping[str, Sequence[float]],
-) -> Figure:
-    """Share judged rightly and mean number of mutations over mu, a line a kind of sample (Figure 3 of nMutant)."""
-    figure = Figure(figsize=(8.2, 3.2))
-    left, right = figure.subplots(1, 2)
-    for axes, series, label in ((left, accuracy, "judged rightly"), (right, mutations, "mutations")):
-        for i, (kind, values) in enumerate(series.items()):
-            look = {"color": COLOURS[i % len(COLOURS)], "ls": STYLES[i % len(STYLES)], "marker": "o"}
-            axes.plot(mus, values, label=kind, **look)
-        axes.set(xlabel="mu", ylabel=label)
-    left.set_ylim(0, 1.02)
-    right.set_yscale("log")
-    handles, names = left.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=6)
     return figure

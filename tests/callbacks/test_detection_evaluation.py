@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import DetectionEvaluation
 from lightning_adv.detectors import (
+    Detector,
     DetectorEnsemble,
     KDEConfidence,
     KernelDensity,
@@ -55,6 +56,8 @@ def test_every_detector_meets_every_attack_that_succeeds_and_the_scalars_are_log
         assert (row.mutations is not None) == (row.detector == "lcr")
     assert run.callback_metrics["val/kd/pgd/auroc"].item() == pytest.approx(rows["kd", "pgd"].auroc)
     assert max(row.auroc for row in rows.values() if row.attack == "pgd") > 0.7
+    assert callback.detectors["lcr"].kappa_1 is not None
+    assert "kappa_1" not in callback.result.descriptions["lcr"], "what calibration sets is no setting"
 
 
 def test_held_out_images_are_about_half_and_the_same_for_every_detector():
@@ -95,6 +98,34 @@ def test_a_model_trains_as_if_there_had_been_no_evaluation():
         run.fit(model, loader, DataLoader(images(48, seed=3), batch_size=48))
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*weights)
+
+
+class Distance(Detector):
+    """A user's own: far from the mean of the clean images; it keeps its argument under another name."""
+
+    def __init__(self, power: float = 2.0) -> None:
+        self.exponent = power
+
+    def learn(self, model, batches):
+        self.mean = torch.cat([batch.image for batch in batches]).mean(dim=0)
+
+    def measure(self, model, x, index):
+        return ((x - self.mean).abs() ** self.exponent).flatten(1).mean(dim=1, keepdim=True)
+
+
+def test_a_detector_of_the_users_own_is_one_small_class():
+    callback = evaluation(detectors={"own": Distance()}, attacks={"fgsm": FGSM(eps=0.3)})
+    fitted(callback)
+    row = callback.result.rows[0]
+    assert (row.detector, row.attack) == ("own", "fgsm")
+    assert row.auroc > 0.9
+    assert row.true_positives > 0
+    assert row.mutations is row.undecided is None
+    assert [row.detector for row in callback.result.transfer] == ["own"]
+    (figure,) = callback.result.key_figures()
+    assert figure.basis.startswith(
+        "Distance(power=?) fitted on up to 96 images; against fgsm: FGSM(eps=0.3, norm=Linf)"
+    )
 
 
 def test_a_run_without_training_takes_its_training_images_from_the_datamodule():

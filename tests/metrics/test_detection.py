@@ -1,10 +1,10 @@
-"""AUROC, its interval and its curve are those of the definitions; tables of several ranks add up."""
+"""AUROC, its interval and its curve are those of the definitions."""
 
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lightning_adv.metrics.detection import SampleTable, auroc, auroc_interval, roc_points
+from lightning_adv.metrics.detection import auroc, auroc_interval, roc_points
 
 
 def two_laws(count: int = 400) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,13 +42,3 @@ def test_the_interval_covers_the_true_area_as_often_as_it_says():
         low, high = auroc_interval(area, 60, 60)
         covered += low <= true_area <= high
     assert 0.91 <= covered / 300 <= 0.985
-
-
-def test_rows_are_sorted_by_their_number_and_none_is_no_row():
-    table = SampleTable(2)
-    for rows in (torch.zeros(0, 2), torch.tensor([[7.0, 1.0]]), torch.tensor([[3.0, 2.0], [5.0, 4.0]])):
-        table.update(rows)
-    assert table.compute().tolist() == [[3.0, 2.0], [5.0, 4.0], [7.0, 1.0]]
-    empty = SampleTable(3)
-    empty.update(torch.zeros(0, 3))
-    assert empty.compute().shape == (0, 3)

@@ -43,6 +43,13 @@ def test_the_best_detector_is_named_and_stands_on_the_card():
     assert [figure.scalar for figure in result().key_figures() if figure.card] == ["lcr/mean_auroc"]
 
 
+def test_a_key_figure_says_with_which_settings_and_against_which_attacks_it_was_measured():
+    settings = {"descriptions": {"lcr": "LCR(mu=2)"}, "attack_descriptions": {"fgsm": "FGSM(eps=0.1)"}}
+    first, second = result(**settings).key_figures()
+    assert first.basis == "LCR(mu=2); against fgsm: FGSM(eps=0.1), cw"
+    assert second.basis == "kd; against fgsm: FGSM(eps=0.1)"
+
+
 def test_tables_have_a_cell_for_every_pair_and_none_where_nothing_was_measured():
     areas, verdicts, transfer = result().tables()
     assert areas.rows[0] == ["fgsm", "0.900 (0.850 to 0.950)", "0.700 (0.850 to 0.950)"]

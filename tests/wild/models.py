@@ -3,6 +3,7 @@
 import copy
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 SIDE, CLASSES, COUNT = 8, 4, 8
@@ -87,8 +88,23 @@ class Probabilities(Wrapped):
 class Randomised(Wrapped):
     """Adds noise to its images in eval mode, too."""
 
+    size = 0.02
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x + 0.02 * torch.randn_like(x))
+        return super().forward(x + self.size * torch.randn_like(x))
+
+
+class Noisy(Randomised):
+    """Adds so much that luck decides about many images."""
+
+    size = 0.2
+
+
+class Dropping(Wrapped):
+    """Dropout that stays on in eval mode, as for Monte Carlo estimates."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout(x, 0.1, training=True))
 
 
 REFUSED = {OneLogit: "one logit an image", DictOutput: "got a dict of logits; return the logits alone"}
@@ -98,6 +114,15 @@ REFUSED = {OneLogit: "one logit an image", DictOutput: "got a dict of logits; re
 def breaks(x: Tensor) -> Tensor:
     """[N] images that ``SometimesNaN`` breaks on."""
     return x[:, 0, 0, 0] > 0.5
+
+
+def mean_verdict(model: nn.Module, x: Tensor, draws: int = 300) -> tuple[Tensor, Tensor]:
+    """[N] classes that a randomised model gives images on average, and whether they are clear ones."""
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        mean = torch.stack([model(x).softmax(dim=1) for _ in range(draws)]).mean(dim=0)
+    first, second = mean.topk(2, dim=1).values.unbind(dim=1)
+    return mean.argmax(dim=1), first - second > 0.4
 
 
 def labels(x: Tensor) -> Tensor:

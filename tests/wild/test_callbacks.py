@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_adv.attacks import FGSM, PhysicalWorld
+from lightning_adv.attacks import FGSM, PGD, PhysicalWorld, Square
 from lightning_adv.backdoors import Patch
 from lightning_adv.callbacks import (
     AttackEvaluation,
@@ -26,7 +26,7 @@ from lightning_adv.callbacks import (
     TransferEvaluation,
 )
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
-from lightning_adv.detectors import LabelChangeRate, UniformMutation
+from lightning_adv.detectors import Detector, LabelChangeRate, UniformMutation
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import FoolingGradient
 from lightning_adv.inspectors import NeuralCleanse
@@ -38,7 +38,9 @@ from tests.callbacks.strangers import trainer
 from tests.wild.models import (
     CLASSES,
     REFUSED,
+    Dropping,
     InPlace,
+    Noisy,
     Probabilities,
     SometimesNaN,
     Wrapped,
@@ -46,6 +48,7 @@ from tests.wild.models import (
     half,
     images,
     labels,
+    mean_verdict,
 )
 
 COUNT = 24
@@ -93,8 +96,12 @@ class Module(pl.LightningModule):
 class Data(pl.LightningDataModule):
     """The same images to learn from and to be judged on."""
 
+    def __init__(self, x: Tensor = X, y: Tensor = Y) -> None:
+        super().__init__()
+        self.known = TensorDataset(x, y)
+
     def _loader(self) -> DataLoader:
-        return DataLoader(TensorDataset(X, Y), batch_size=8)
+        return DataLoader(self.known, batch_size=8)
 
     train_dataloader = val_dataloader = test_dataloader = calibration_dataloader = _loader
 
@@ -128,6 +135,35 @@ def test_images_that_break_the_model_count_as_wrong_and_are_said(name, tmp_path)
     sound = 1 - BROKEN / COUNT
     for key in ("clean_accuracy", "clean_accuracy_before"):
         assert result.scalars().get(key, sound) == pytest.approx(sound)
+
+
+class Numbers(Detector):
+    """Shows, by its scores, which images it was shown."""
+
+    def measure(self, model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
+        return index[:, None].double()
+
+
+@pytest.mark.filterwarnings("ignore:the model answers differently")
+@pytest.mark.parametrize("model", [Noisy, Dropping], ids=lambda model: model.__name__)
+def test_no_image_is_normal_wrong_or_adversarial_for_a_detector_by_luck(model, tmp_path):
+    x = images(96)
+    said, clear = mean_verdict(model(), x)
+    y = torch.where(torch.arange(len(x)) % 4 == 0, (said + 1) % CLASSES, said)
+    attacks = {"pgd": PGD(eps=1e-6, steps=3, restarts=3), "square": Square(eps=1e-6, queries=10)}
+    chosen = DetectionEvaluation({"numbers": Numbers()}, attacks)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*num_workers|.*does not have many workers|.*shuffle.*")
+        trainer(chosen, folder=tmp_path).test(Module(model()), datamodule=Data(x, y), verbose=False)
+    found = chosen.result.scores["numbers"]
+    assert found.keys() == {"normal", "wrongly_labelled"}
+    for kind, right in (("normal", True), ("wrongly_labelled", False)):
+        seen = torch.tensor(found[kind]).long()
+        assert ((said == y) == right)[seen[clear[seen]]].all(), kind
+    assert {"pgd has too few successes to be detected", "square has too few successes to be detected"} <= set(
+        chosen.result.warnings
+    )
+    assert any("over 20 draws that no attack has seen" in each for each in chosen.result.warnings)
 
 
 def test_an_image_without_a_class_is_not_led_to_class_0(tmp_path):

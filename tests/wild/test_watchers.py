@@ -33,7 +33,9 @@ from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnle
 from tests.wild.models import (
     CLASSES,
     REFUSED,
+    Dropping,
     InPlace,
+    Noisy,
     Probabilities,
     SometimesNaN,
     Wrapped,
@@ -42,6 +44,7 @@ from tests.wild.models import (
     half,
     images,
     labels,
+    mean_verdict,
     sure,
 )
 
@@ -172,6 +175,23 @@ def test_an_image_that_breaks_the_model_is_suspicious(name):
     assert torch.equal(logits.isnan().all(dim=1), breaks(X))
     assert suspicious[breaks(X)].all()
     assert not suspicious.all()
+
+
+class Numbers(Detector):
+    """Shows, by its scores, which images it was shown."""
+
+    def measure(self, model: nn.Module, x: Tensor, index: Tensor) -> Tensor:
+        return index[:, None].double()
+
+
+@pytest.mark.parametrize("model", [Noisy, Dropping], ids=lambda model: model.__name__)
+def test_a_threshold_is_not_set_on_images_that_a_randomised_model_gets_right_by_luck(model):
+    x = images(96)
+    said, clear = mean_verdict(model(), x)
+    y = torch.where(torch.arange(len(x)) % 4 == 0, (said + 1) % CLASSES, said)
+    shown = torch.zeros(len(x), dtype=torch.bool)
+    shown[Numbers().clean_scores(model(), [(x[:40], y[:40]), (x[40:], y[40:])]).long()] = True
+    assert torch.equal(shown[clear], (said == y)[clear])
 
 
 @pytest.mark.parametrize("name", ["KernelDensity", "KDEConfidence"])
