@@ -7,6 +7,7 @@ import io
 import time
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -64,41 +65,21 @@ def _pairs(x: Tensor, colours: int) -> list[Pair]:
         return float((purified * 255).round().sum())
 
     smooth, rough = (TotalVariation(dropout=0, weight=WEIGHT, steps=steps) for steps in (30, ROUGH_STEPS))
-    unit = "objective, lower is better"
+    name, unit = f"TotalVariation, {ROUGH_STEPS} steps", "objective, lower is better"
+    sse, grey = "squared error, lower is better", "sum of grey levels, equal is right"
+    skimage, sklearn, pillow = (partial(_loop, each, x) for each in (_skimage, _sklearn, _pillow))
+    means, many = KMeansQuantization(colours), f"KMeansQuantization({colours})"
     return [
-        (
-            f"TotalVariation, {ROUGH_STEPS} steps",
-            "scikit-image, its default stop",
-            lambda: rough(x),
-            lambda: torch.stack([_skimage(each, 1e-3) for each in x]),
-            energy,
-            unit,
-        ),
-        (
-            "TotalVariation",
-            "scikit-image, eps 1e-5",
-            lambda: smooth(x),
-            lambda: torch.stack([_skimage(each, 1e-5) for each in x]),
-            energy,
-            unit,
-        ),
-        (
-            f"KMeansQuantization({colours})",
-            "scikit-learn",
-            lambda: KMeansQuantization(colours)(x),
-            lambda: torch.stack([_sklearn(each, colours) for each in x]),
-            error,
-            "squared error, lower is better",
-        ),
-        (
-            "JPEG(90)",
-            "Pillow",
-            lambda: JPEG(90)(x),
-            lambda: torch.stack([_pillow(each, 90) for each in x]),
-            bits,
-            "sum of grey levels, equal is right",
-        ),
+        (name, "scikit-image, its default stop", partial(rough, x), partial(skimage, 1e-3), energy, unit),
+        ("TotalVariation", "scikit-image, eps 1e-5", partial(smooth, x), partial(skimage, 1e-5), energy, unit),
+        (many, "scikit-learn", partial(means, x), partial(sklearn, colours), error, sse),
+        ("JPEG(90)", "Pillow", partial(JPEG(90), x), partial(pillow, 90), bits, grey),
     ]
+
+
+def _loop(purify: Callable[[Tensor, float], Tensor], x: Tensor, setting: float) -> Tensor:
+    """One image after the other."""
+    return torch.stack([purify(each, setting) for each in x])
 
 
 def _row(

@@ -12,20 +12,19 @@ import time
 import warnings
 from functools import partial
 
-import torch
 from pytorch_lightning import Callback, Trainer
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.bench import in_a_process
 from benchmarks.subjects import Subject
-from benchmarks.training import EPS, PACE, STEPS, net
+from benchmarks.training import module
+from experiments.classifiers import silent_trainer
 from experiments.command import show
 from experiments.cost import in_turn, ratio
-from lightning_adv.attacks import PGD, AutoAttack
+from lightning_adv.attacks import AutoAttack
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.data import CIFAR10, CropFlip
 from lightning_adv.modules import ClassifierModule
-from lightning_adv.objectives import AdversarialTraining
 from lightning_adv.results.result import Cell
 
 __all__ = ["rank_seconds", "ranks_rows"]
@@ -65,10 +64,9 @@ def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     clock = Clock()
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    ranks = {"devices": given.devices, "strategy": "ddp" if given.devices > 1 else "auto", "accelerator": "cpu"}
+    ranks = {"devices": given.devices, "strategy": "ddp" if given.devices > 1 else "auto"}
     run = training if given.work == "training" else attacked
-    run(given.root, given.devices, clock, {**quiet, **ranks, "enable_checkpointing": False})
+    run(given.root, given.devices, clock, {**ranks, "enable_checkpointing": False})
     if int(os.environ.get("LOCAL_RANK", 0)) == 0:
         print(json.dumps([clock.seconds]))
 
@@ -97,23 +95,16 @@ class Clock(Callback):
 def training(root: str, devices: int, clock: Clock, options: dict) -> None:
     """PGD-10 adversarial training of the network of :mod:`benchmarks.training`, the same images a step."""
     data = CIFAR10(root=root, batch_size=BATCH // devices, augment=CropFlip())
-    module = ClassifierModule(
-        net(8),
-        AdversarialTraining(PGD(EPS, PACE, STEPS)),
-        partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-        num_classes=10,
-    )
     limits = {"max_epochs": 1, "limit_train_batches": BATCHES + 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
-    Trainer(callbacks=[clock], **limits, **options).fit(module, data)
+    silent_trainer(clock, **limits, **options).fit(module(), data)
 
 
 def attacked(root: str, devices: int, clock: Clock, options: dict) -> None:
     """AutoAttack standard on test images that a small robust network classifies correctly."""
     on = Subject("MNIST", root, ATTACKED)
     evaluation = AttackEvaluation({"autoattack": AutoAttack(on.eps)}, batch_size=16, pictures="never")
-    module = ClassifierModule(on.model, num_classes=10)
     loader = DataLoader(TensorDataset(on.x, on.y), batch_size=ATTACKED)
-    Trainer(callbacks=[evaluation, clock], **options).test(module, loader, verbose=False)
+    silent_trainer(evaluation, clock, **options).test(ClassifierModule(on.model, num_classes=10), loader, verbose=False)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,22 @@ from torch import Tensor, nn
 
 from experiments.classifiers import silent_trainer
 from experiments.cost import seconds
+from experiments.networks import images_of
 from lightning_adv.attacks import PGD
 from lightning_adv.data import CIFAR10, CropFlip, float_images
 from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 
-__all__ = ["Bare", "Lightning", "MadryTrainer", "Step", "bare_passes", "net", "precision_steps"]
+__all__ = ["Bare", "Lightning", "MadryTrainer", "Step", "bare_passes", "module", "net", "precision_steps"]
 
 EPS, PACE, STEPS = 8 / 255, 2 / 255, 10
 """Of PGD."""
 
 BATCH, BATCHES = 64, 6
 """Images of a step, and steps that are timed."""
+
+SGD = partial(torch.optim.SGD, lr=0.01, momentum=0.9)
 
 Step = Callable[[], float]
 """Runs training steps; returns the CPU seconds of one (on a GPU, the seconds)."""
@@ -41,12 +44,7 @@ class Lightning:
 
     def __init__(self, root: str) -> None:
         self.data = CIFAR10(root=root, batch_size=BATCH, augment=CropFlip())
-        self.module = ClassifierModule(
-            net(8),
-            AdversarialTraining(PGD(EPS, PACE, STEPS)),
-            partial(torch.optim.SGD, lr=0.01, momentum=0.9),
-            num_classes=10,
-        )
+        self.module = module()
 
     def __call__(self) -> float:
         """CPU seconds a step, from the end of the first to the end of the last."""
@@ -78,7 +76,7 @@ class Bare:
         train = data.datasets["train"]
         self.images, self.labels = train.images, train.labels
         self.model = net(8).train()
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+        self.optimizer = SGD(self.model.parameters())
 
     def __call__(self) -> float:
         """CPU seconds a step."""
@@ -122,16 +120,14 @@ class MadryTrainer:
 
         data = CIFAR10(root=root)
         data.setup("fit")
-        train = data.datasets["train"]
-        count = BATCH * BATCHES
-        self.images, self.labels = float_images(train.images[:count]).numpy(), train.labels[:count].numpy()
+        self.images, self.labels = (part.numpy() for part in images_of(data, "train", 0, BATCH * BATCHES))
         model = net(8)
         classifier = PyTorchClassifier(
             model,
             nn.CrossEntropyLoss(),
             (3, 32, 32),
             10,
-            optimizer=torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
+            optimizer=SGD(model.parameters()),
             clip_values=(0, 1),
             device_type="cpu",
         )
@@ -150,7 +146,7 @@ class MadryTrainer:
 def bare_passes(width: int, batch: int, steps: int) -> Step:
     """The passes of a step, nothing between them: ``steps`` to the image, one to the weights, the optimiser's step."""
     model = net(width)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = SGD(model.parameters())
     x, y = torch.rand(batch, 3, 32, 32), torch.arange(batch) % 10
 
     def step() -> None:
@@ -195,7 +191,7 @@ def _precision_step(
     model = model.to(memory_format=layout).train()
     x, y = torch.rand(batch, 3, 32, 32).to(device, memory_format=layout), torch.arange(batch, device=device) % 10
     objective = AdversarialTraining(PGD(EPS, PACE, STEPS))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    optimizer = SGD(model.parameters())
     if compiled:
         compile_classifier(model, None if compiled == "default" else compiled)
     clock = time.process_time if device == "cpu" else time.perf_counter
@@ -210,6 +206,11 @@ def _precision_step(
             torch.cuda.synchronize()
 
     return partial(seconds, step, clock)
+
+
+def module() -> ClassifierModule:
+    """PGD adversarial training of the smallest net, as :class:`Lightning` and the ranks do it."""
+    return ClassifierModule(net(8), AdversarialTraining(PGD(EPS, PACE, STEPS)), SGD, num_classes=10)
 
 
 def net(width: int) -> nn.Module:

@@ -4,11 +4,12 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks import Attack, Goal, Noise
+from lightning_adv.attacks.wrapper import Wrapper
 
 __all__ = ["SmallestBudget"]
 
 
-class SmallestBudget(Attack):
+class SmallestBudget(Wrapper):
     """An attack run with growing budgets; a sample is done at the first that fools it.
 
     Args:
@@ -19,8 +20,8 @@ class SmallestBudget(Attack):
     judges_itself = True
 
     def __init__(self, attack: Attack, budgets: int = 15) -> None:
-        super().__init__(seed=attack.seed)
-        self.attack, self.budgets = attack, budgets
+        super().__init__(attack)
+        self.budgets = budgets
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """eps = k / budgets of the largest, k = 1, 2, ..."""

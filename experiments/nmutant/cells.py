@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,45 +38,43 @@ class Cells:
         self, name: str, detector: Detector, model: nn.Module, prepare: Callable[[], None] = lambda: None
     ) -> dict[str, Tensor]:
         """Kind to measures [N, F] float64, with the samples' numbers and the seconds an image took."""
-        found = {}
-        for kind in ("normal", *KINDS):
-            each = self.samples[kind]
 
-            def make(each: Samples = each) -> dict:
-                prepare()
-                began = time.perf_counter()
-                parts = [detector.measures(model, x, index=i) for x, i in split(each)]
-                seconds = (time.perf_counter() - began) / len(each.index)
-                return {"values": torch.cat(parts).tolist(), "seconds": seconds}
+        def measured(each: Samples) -> dict:
+            prepare()
+            began = time.perf_counter()
+            parts = [detector.measures(model, x, index=i) for x, i in split(each)]
+            seconds = (time.perf_counter() - began) / len(each.index)
+            return {"values": torch.cat(parts).tolist(), "seconds": seconds}
 
-            cell = self.kept.figures(f"{name} {kind}", make)
-            found[kind] = torch.cat([each.index[:, None].double(), torch.tensor(cell["values"]).double()], dim=1)
-        return found
+        return {
+            kind: torch.cat([self.samples[kind].index[:, None].double(), torch.tensor(cell["values"]).double()], dim=1)
+            for kind, cell in self._of_each_kind(name, measured).items()
+        }
 
     def verdicts(
         self, name: str, detector: LabelChangeRate, model: nn.Module, clean: Iterable, mu: float | None
     ) -> dict[str, dict]:
         """Kind to counts and mutations of the sequential test; calibrated on clean images, ``mu`` put back if given."""
-        found = {}
-        for kind in ("normal", *KINDS):
-            each = self.samples[kind]
 
-            def make(each: Samples = each) -> dict:
-                if detector.kappa_1 is None:
-                    detector.calibrate(model, clean)
-                    detector.mu = detector.mu if mu is None else mu
-                parts = [detector.decide(model, x, index=i) for x, i in split(each)]
-                return {
-                    "kappa_1": detector.kappa_1,
-                    "mu": detector.mu,
-                    "samples": len(each.index),
-                    "suspicious": sum(int(part.suspicious.sum()) for part in parts),
-                    "undecided": sum(int(part.undecided.sum()) for part in parts),
-                    "mutations": sum(int(part.mutations.sum()) for part in parts) / len(each.index),
-                }
+        def judged(each: Samples) -> dict:
+            if detector.kappa_1 is None:
+                detector.calibrate(model, clean)
+                detector.mu = detector.mu if mu is None else mu
+            parts = [detector.decide(model, x, index=i) for x, i in split(each)]
+            return {
+                "kappa_1": detector.kappa_1,
+                "mu": detector.mu,
+                "samples": len(each.index),
+                "suspicious": sum(int(part.suspicious.sum()) for part in parts),
+                "undecided": sum(int(part.undecided.sum()) for part in parts),
+                "mutations": sum(int(part.mutations.sum()) for part in parts) / len(each.index),
+            }
 
-            found[kind] = self.kept.figures(f"{name} {kind}", make)
-        return found
+        return self._of_each_kind(name, judged)
+
+    def _of_each_kind(self, name: str, make: Callable[[Samples], dict]) -> dict[str, dict]:
+        kinds = ("normal", *KINDS)
+        return {kind: self.kept.figures(f"{name} {kind}", partial(make, self.samples[kind])) for kind in kinds}
 
 
 def white_box() -> dict[str, Detector]:
