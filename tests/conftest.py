@@ -1,6 +1,7 @@
 """What holds for every test: one thread, one seed, and nothing that it changes in the process reaches the next one."""
 
 import copy
+import gc
 import os
 import random
 import sys
@@ -47,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:.*{text}"))
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live to the end: the garbage collector need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

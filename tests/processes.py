@@ -9,7 +9,21 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["NO_NOISE", "ROOT", "SECONDS", "TWO_RANKS", "environment", "results", "torchrun", "train", "weights"]
+from tests.warm import Warm
+
+__all__ = [
+    "NO_NOISE",
+    "ROOT",
+    "SECONDS",
+    "TWO_RANKS",
+    "environment",
+    "in_ranks",
+    "results",
+    "run",
+    "torchrun",
+    "train",
+    "weights",
+]
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 200
@@ -35,27 +49,57 @@ def environment() -> dict[str, str]:
     return kept | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "PYTHONPATH": path}
 
 
-def train(folder: Path, command: str, run: str, *options: str) -> str:
+def run(line: list, folder: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Run a Python script in a folder, warm; how it ended and what it printed."""
+    (done,) = _finished([_started(line, folder, environment() | variables)])
+    return done
+
+
+def train(folder: Path, command: str, name: str, *options: str) -> str:
     """Run train.py as a user does; what it printed."""
-    line = [sys.executable, str(ROOT / "train.py"), command, "--config", "base.yaml", "--run", run, *options]
-    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+    line = [sys.executable, ROOT / "train.py", command, "--config", "base.yaml", "--run", name, *options]
+    done = run(line, folder)
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
 
 def torchrun(script: str, folder: Path, ranks: int, *arguments: object) -> str:
-    """Write a script into a folder and run it there by as many processes; what it printed."""
+    """Run a script in processes with torchrun's variables; what they printed."""
+    done = in_ranks(script, folder, ranks, *arguments)
+    assert not any(each.returncode for each in done), "\n".join(each.stderr[-4000:] for each in done)
+    return "".join(each.stdout for each in done)
+
+
+def in_ranks(script: str, folder: Path, ranks: int, *arguments: object) -> list[subprocess.CompletedProcess]:
+    """Write a script into a folder and run it there in processes with torchrun's variables; how each of them ended."""
     (folder / "script.py").write_text(script)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    line = [*launcher, "script.py", *map(str, arguments)]
-    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    of_all = environment() | {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "TORCHELASTIC_RUN_ID": "tests"}
+    line = [sys.executable, "script.py", *arguments]
+    started = [_started(line, folder, of_all | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(ranks)]
+    return _finished(started)
 
 
-def results(folder: Path, run: str) -> dict:
-    return json.loads((folder / run / "report" / "results.json").read_text())
+def _started(line: list, folder: Path, variables: dict[str, str]) -> Warm:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return Warm([str(each) for each in line], cwd=folder, env=variables, **pipes)
 
 
-def weights(folder: Path, run: str) -> dict[str, torch.Tensor]:
-    return torch.load(folder / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+def _finished(started: list[Warm]) -> list[subprocess.CompletedProcess]:
+    """Wait for processes; none of them is left, whatever happens."""
+    try:
+        said = [process.communicate(timeout=SECONDS) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+    return [
+        subprocess.CompletedProcess(process.args, process.returncode, *both)
+        for process, both in zip(started, said, strict=True)
+    ]
+
+
+def results(folder: Path, name: str) -> dict:
+    return json.loads((folder / name / "report" / "results.json").read_text())
+
+
+def weights(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return torch.load(folder / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

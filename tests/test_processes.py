@@ -24,6 +24,7 @@ from tests.callbacks.terminal import frames
 from tests.callbacks.wandb_file import config as wandb_config
 from tests.callbacks.wandb_file import history as wandb_history
 from tests.processes import NO_NOISE, ROOT, SECONDS, TWO_RANKS, environment, results, train, weights
+from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +77,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_by_two(folder: Path) -> str:
     """What two processes printed while they trained with TRADES and BatchNorm; the run is called ``two``."""
     ranks = ("--trainer.devices=2", "--trainer.strategy=ddp")  # as the README has it
-    return train(folder, "fit", "two", *ranks, "--trainer.callbacks.pictures=never")
+    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "two", *ranks]
+    line += ["--trainer.callbacks.pictures=never"]
+    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)  # cold
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
 
 
 def test_two_processes_train_with_trades_and_batchnorm(folder, trained_by_two):
@@ -172,7 +177,7 @@ def kill_after(folder: Path, run: str, step: int) -> dict:
     """Start a run, kill it when a checkpoint of that step or a later one is there, and give that checkpoint."""
     line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *RESUMABLE]
     with (folder / "killed.log").open("w") as log:
-        process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=log, stderr=log)
+        process = Warm(line, cwd=folder, env=environment(), stdout=log, stderr=log)
         try:
             path, deadline = folder / run / "checkpoints" / "last.ckpt", time.monotonic() + SECONDS
             while not path.is_file() or torch.load(path, weights_only=True)["global_step"] < step:
@@ -224,7 +229,7 @@ def kill_when_lines(folder: Path, run: str, lines: int) -> list[dict]:
     """Start an AutoAttack, kill it when so many batches are written, and give them."""
     line = [sys.executable, str(ROOT / "train.py"), "validate", "--config", "base.yaml", "--run", run, *AUTOATTACK]
     with (folder / "suite.log").open("w") as log:
-        process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=log, stderr=log)
+        process = Warm(line, cwd=folder, env=environment(), stdout=log, stderr=log)
         try:
             deadline = time.monotonic() + SECONDS
             while len(verdict_lines(folder, run)) < lines:
@@ -308,7 +313,7 @@ def in_a_terminal(folder: Path, run: str, *options: str) -> str:
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
     line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *options]
     colours = environment() | {"TERM": "xterm-256color"}
-    process = subprocess.Popen(line, cwd=folder, env=colours, stdin=slave, stdout=slave, stderr=slave)
+    process = Warm(line, cwd=folder, env=colours, stdin=slave, stdout=slave, stderr=slave)
     os.close(slave)
     written, deadline = bytearray(), time.monotonic() + SECONDS
     try:

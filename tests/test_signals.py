@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from tests.cli.commands import DEMO, FEW_IMAGES, SMALL_NET
-from tests.processes import ROOT, SECONDS, TWO_RANKS, environment, weights
+from tests.processes import ROOT, SECONDS, TWO_RANKS, environment, run, weights
+from tests.warm import Warm
 
 PATIENCE = 3 * SECONDS
 """Two ranks on a busy core start slowly; nothing is asserted of the time."""
@@ -53,7 +54,7 @@ def started(folder: Path, *options: str, **variables: str) -> Iterator[subproces
     """``train.py`` as the leader of a process group, as a shell starts it; whoever is left of the group is killed."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     line = [sys.executable, str(ROOT / "train.py"), *FIT, *options]
-    process = subprocess.Popen(line, cwd=folder, env=environment() | variables, **AS_A_JOB, **pipes)
+    process = Warm(line, cwd=folder, env=environment() | variables, **AS_A_JOB, **pipes)
     try:
         yield process
     finally:
@@ -100,8 +101,7 @@ def test_ctrl_c_ends_two_ranks_at_one_step_and_the_line_that_is_said_goes_on_to_
     command = shlex.split(line.partition("; go on with: python ")[2])
     assert command[-4:] == ["--run", "cut", "--ckpt_path", "last"]
     for args in (command[1:], [*FIT, "--run=whole", *TWO_RANKS]):
-        line = [sys.executable, str(ROOT / "train.py"), *args]
-        done = subprocess.run(line, cwd=tmp_path, env=environment(), timeout=PATIENCE, capture_output=True, text=True)
+        done = run([sys.executable, ROOT / "train.py", *args], tmp_path)
         assert done.returncode == 0, done.stderr
     whole, cut = weights(tmp_path, "whole"), weights(tmp_path, "cut")
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
@@ -111,7 +111,7 @@ def test_no_rank_outlives_the_first_one_that_is_killed(tmp_path):
     with started(tmp_path, "--run=killed", "--trainer.max_epochs=-1", *TWO_RANKS) as process:
         read_until(process.stdout, "epoch 1")
         process.kill()
-        process.wait()
+        process.communicate(timeout=PATIENCE)  # until nobody can write any more
         wait_until_nobody_is_left(process)
 
 

@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from lightning_adv.inspectors import DeepInspect, NeuralCleanse
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import CHANNELS, SIZE, PlainModule, trainer
 from tests.inspectors.problems import PatchModel, block_images
-from tests.processes import environment
+from tests.processes import torchrun
 
 CLASSES, TARGET = 7, 4
 QUICK = {"steps": 60, "batch_size": 16, "images_per_step": 32, "init_cost": 1e-2}
@@ -184,13 +182,7 @@ if trainer.is_global_zero:
 
 
 def in_processes(folder: Path, ranks: int) -> dict:
-    script = folder / "inspection.py"
-    script.write_text(SCRIPT)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    line = [*(torchrun if ranks > 1 else [sys.executable]), str(script), str(ranks), str(folder)]
-    done = subprocess.run(line, cwd=folder, env=environment(), timeout=240, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(torchrun(SCRIPT, folder, ranks, ranks, folder).splitlines()[-1])
 
 
 @pytest.mark.slow

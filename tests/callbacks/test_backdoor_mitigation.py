@@ -1,8 +1,6 @@
 """A checkpoint with a backdoor goes in, a cleaned one and a table come out."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -19,7 +17,7 @@ from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import trainer
 from tests.mitigations.problems import DIGIT, PATCH, badnets, digits
-from tests.processes import environment
+from tests.processes import torchrun
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")
 
@@ -144,13 +142,8 @@ if trainer.is_global_zero:
 def test_two_ranks_repair_and_count_as_one(tmp_path):
     results = []
     for ranks in (1, 2):
-        script = tmp_path / "mitigation.py"
-        script.write_text(SCRIPT)
-        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-        line = [sys.executable, *torchrun, str(script), str(ranks), str(tmp_path / str(ranks))]
-        done = subprocess.run(line, cwd=tmp_path, env=environment(), timeout=240, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-4000:]
-        results.append(json.loads([row for row in done.stdout.splitlines() if row.startswith("{")][-1]))
+        printed = torchrun(SCRIPT, tmp_path, ranks, ranks, tmp_path / str(ranks))
+        results.append(json.loads([row for row in printed.splitlines() if row.startswith("{")][-1]))
     one, two = results
     assert one["samples"] == 301
     assert two["pruned"] == one["pruned"]

@@ -1,4 +1,4 @@
-"""A training script that has never heard of this package, in real processes under torchrun."""
+"""A training script that has never heard of this package, in real processes, with torchrun and with its variables."""
 
 import json
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import SECONDS, environment
+from tests.processes import SECONDS, environment, in_ranks, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -41,22 +41,19 @@ if trainer.is_global_zero:
 """
 
 
-def stranger(tmp_path: Path, ranks: int, data: str) -> subprocess.CompletedProcess:
-    script = tmp_path / "stranger.py"
-    script.write_text(STRANGER)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    start = torchrun if ranks > 1 else [sys.executable]
-    line = [*start, str(script), str(ranks), data]
-    return subprocess.run(line, cwd=tmp_path, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+def by_torchrun_itself(folder: Path) -> str:
+    """What two ranks print that the real launcher starts, cold."""
+    (folder / "stranger.py").write_text(STRANGER)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    line = [*launcher, "stranger.py", "2", "subset"]
+    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
 
 
 def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
-    found = []
-    for ranks in (1, 2):
-        done = stranger(tmp_path, ranks, "subset")
-        assert done.returncode == 0, done.stderr[-4000:]
-        found.append(json.loads(done.stdout.splitlines()[-1]))
-    one, two = found
+    printed = torchrun(STRANGER, tmp_path, 1, 1, "subset"), by_torchrun_itself(tmp_path)
+    one, two = (json.loads(each.splitlines()[-1]) for each in printed)
     assert (one.pop("world"), two.pop("world")) == (1, 2)
     assert one["samples"] == two["samples"] == 38
     for name in ("clean_correct", "worst_case_correct", "per_class_samples", "worst_case_per_class"):
@@ -64,6 +61,6 @@ def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
 
 
 def test_a_mistake_that_one_rank_meets_ends_them_all(tmp_path):
-    done = stranger(tmp_path, 2, "faulty")
-    assert done.returncode != 0
-    assert "is outside [0, 4)" in done.stderr
+    done = in_ranks(STRANGER, tmp_path, 2, 2, "faulty")
+    assert all(each.returncode > 0 for each in done)
+    assert any("is outside [0, 4)" in each.stderr for each in done)

@@ -15,7 +15,8 @@ from lightning_adv.callbacks.whole_checkpoints import WholeCheckpoints
 from lightning_adv.errors import InputError
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import trainer
-from tests.source_tree import ROOT
+from tests.processes import environment
+from tests.warm import Warm
 
 OTHER_DISK = Path("/dev/shm")
 
@@ -39,10 +40,11 @@ while True:
 def test_the_old_checkpoint_or_the_new_is_there_at_every_moment_of_saving_on_another_disk(tmp_path_factory, tmp_path):
     folder = OTHER_DISK / tmp_path_factory.mktemp("saves").name
     folder.mkdir()
-    command, environment = [sys.executable, "-c", SAVE, str(folder)], {"TMPDIR": str(tmp_path)}
+    (tmp_path / "save.py").write_text(SAVE)
+    command, variables = [sys.executable, "save.py", str(folder)], environment() | {"TMPDIR": str(tmp_path)}
     try:
         assert folder.stat().st_dev != tmp_path.stat().st_dev, "the test wants two file systems"
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        with Warm(command, cwd=tmp_path, env=variables, stdout=subprocess.PIPE, text=True) as process:
             lines = [process.stdout.readline()]
             sizes = {(folder / "last.ckpt").stat().st_size}
             while len(lines) < 6:

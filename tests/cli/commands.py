@@ -22,7 +22,12 @@ FEW_IMAGES = (
     "--data.max_test_samples=12",
     "--data.batch_size=20",
 )
-SHORT = ("--trainer.max_epochs=1", "--trainer.callbacks.max_samples=6", "--trainer.callbacks.eps_sweep=[]")
+SHORT = (
+    "--trainer.max_epochs=1",
+    "--trainer.callbacks.max_samples=6",
+    "--trainer.callbacks.eps_sweep=[]",
+    "--trainer.callbacks.pictures=never",  # to the loggers: the report has them all the same
+)
 SMALL_NET = ("--model.backbone_options={width: 4, hidden: 16}",)
 QUICK = (*FEW_IMAGES, *SMALL_NET, "--trainer.max_epochs=1")
 TINY = (*FEW_IMAGES, *SHORT, *SMALL_NET)

@@ -1,0 +1,67 @@
+"""What a test sees of a warm process is what it sees of a cold one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.processes import environment
+from tests.warm import Warm
+
+pytestmark = pytest.mark.slow
+
+TELL = """
+import json, multiprocessing, os, random, signal, sys, threading
+import numpy, torch
+import lightning_adv.cli.entry, lightning_adv.callbacks, lightning_adv.models.factory, torch._dynamo
+print("to stderr", file=sys.stderr)
+told = {
+    "arguments": sys.argv, "folder": os.getcwd(), "variables": dict(os.environ), "typed": sys.stdin.read(),
+    "parent": os.getppid(), "leads": (os.getsid(0), os.getpgrp()) == (os.getpid(), os.getpid()),
+    "files": sorted(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")),
+    "signals": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
+    "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), "path": sys.path, "name": __name__,
+    "main": [sys.modules["__main__"].__dict__ is globals(), __spec__ is None, multiprocessing.current_process().name],
+    "torch": [torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled()],
+    "devices": torch.cuda.is_initialized(),
+    "encoding": [sys.stdout.encoding, sys.stdout.line_buffering, sys.stderr.line_buffering],
+    "drawn": [random.random(), numpy.random.rand(), torch.initial_seed()],
+}
+print(json.dumps(told))
+sys.exit("the reason")
+"""
+
+
+def told(popen: type[subprocess.Popen], folder: Path, variables: dict[str, str]) -> tuple[int, str, dict]:
+    """Exit status, what stood on stderr, and what a script saw of its process."""
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    line = [sys.executable, "tell.py", "an argument"]
+    with popen(line, cwd=folder, env=variables, text=True, start_new_session=True, **pipes) as process:
+        out, err = process.communicate("typed words")
+    return process.returncode, err, json.loads(out)
+
+
+def test_a_warm_process_sees_what_a_cold_one_sees_and_draws_anew(tmp_path):
+    (tmp_path / "tell.py").write_text(TELL)
+    variables = environment() | {"ITS": "own"}
+    cold, warm, again = (told(popen, tmp_path, variables) for popen in (subprocess.Popen, Warm, Warm))
+    drawn = [each[2].pop("drawn") for each in (cold, warm, again)]
+    for each in (warm, again):
+        assert each[:2] == cold[:2]
+        assert {name: seen for name, seen in each[2].items() if seen != cold[2][name]} == {}
+    assert cold[:2] == (1, "to stderr\nthe reason\n")
+    assert (cold[2]["parent"], cold[2]["typed"]) == (os.getpid(), "typed words")
+    assert all(len(set(numbers)) == 3 for numbers in zip(*drawn, strict=True))
+
+
+def test_a_warm_process_is_killed_and_waited_for_as_a_cold_one(tmp_path):
+    (tmp_path / "wait.py").write_text("import threading; print('here', flush=True); threading.Event().wait()")
+    with Warm([sys.executable, "wait.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "here\n"
+        assert process.poll() is None
+        process.kill()
+        assert process.wait() == -signal.SIGKILL

@@ -1,0 +1,136 @@
+"""Processes that start warm: forked from one that has imported torch, Lightning and the package, and done nothing else.
+
+The imports are most of what a short run takes. A warm process does what ``python script.py`` does after them: it has
+that command's arguments, folder, variables, standard files, exit status and parent; it leads a session of its own and
+heeds Ctrl-C. ``tests/test_warm.py`` compares one with a cold one. What it launches itself starts as always.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import random
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+__all__ = ["Warm"]
+
+ROOT = Path(__file__).parent.parent
+IMPORTED = ("lightning_adv.cli.entry", "lightning_adv.callbacks", "lightning_adv.models.factory", "torch._dynamo")
+ADOPT_ORPHANS = 36
+"""``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
+LONGEST = 1 << 17
+"""Bytes of a command with its variables."""
+
+_of_imports: dict[str, str] = {}
+"""Variables that importing sets where nobody else does."""
+
+
+class Warm(subprocess.Popen):
+    """``subprocess.Popen`` of a Python script, which starts warm on Linux and as ever elsewhere."""
+
+    def _execute_child(self, args: list, *rest: object) -> None:
+        if sys.platform != "linux":
+            super()._execute_child(args, *rest)
+            return
+        place, _ = _nursery()
+        folder, variables, pipes = rest[4], rest[5], rest[9:15]
+        command = {
+            "args": [str(each) for each in args[1:]],
+            "folder": str(folder or os.getcwd()),
+            "variables": dict(os.environ if variables is None else variables),
+        }
+        files = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
+        with _adopting_orphans():
+            socket.send_fds(place, [json.dumps(command).encode()], files)
+            number = place.recv(20)
+        if not number:
+            raise OSError("the process that starts others warm has ended")
+        self.pid, self._child_created = int(number), True
+        self._close_pipe_fds(*pipes)
+
+
+@cache
+def _nursery() -> tuple[socket.socket, subprocess.Popen]:
+    """The way to a process that has imported everything, and that ends with this one."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
+    options = {"cwd": ROOT, "pass_fds": [theirs.fileno()], "stdin": subprocess.DEVNULL, "start_new_session": True}
+    process = subprocess.Popen(line, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options)
+    theirs.close()
+    return ours, process
+
+
+@contextmanager
+def _adopting_orphans() -> Iterator[None]:
+    """A grandchild whose parent ends meanwhile becomes a child of this process, which can wait for it then."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(ADOPT_ORPHANS, 1)
+    try:
+        yield
+    finally:
+        prctl(ADOPT_ORPHANS, 0)
+
+
+def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
+    """Fork a process for each command that comes; returns in each of them, with its command and its standard files."""
+    before = dict(os.environ)
+    for name in IMPORTED:
+        import_module(name)
+    _of_imports.update({name: value for name, value in os.environ.items() if before.get(name) != value})
+    gc.collect()
+    gc.freeze()
+    assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"
+    while True:
+        message, files, _, _ = socket.recv_fds(place, LONGEST, 3)
+        if not message:
+            os._exit(0)
+        adopted, adopt = os.pipe()
+        if between := os.fork():
+            os.waitpid(between, 0)
+            for each in (adopted, adopt, *files):
+                os.close(each)
+        elif os.fork():
+            os._exit(0)  # which makes its child an orphan
+        else:
+            os.close(adopt)
+            os.read(adopted, 1)
+            os.close(adopted)
+            os.setsid()
+            place.send(str(os.getpid()).encode())
+            place.close()
+            return json.loads(message), files
+
+
+def _become(command: dict, files: list[int]) -> str:
+    """Take over what a command is given; its script."""
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(_of_imports | command["variables"])
+    os.chdir(command["folder"])
+    random.seed()
+    np.random.seed()  # noqa: NPY002
+    torch.seed()
+    sys.argv[:] = command["args"]
+    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    return sys.argv[0]
+
+
+if __name__ == "__main__":
+    _command, _files = _nurse(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_path(_become(_command, _files), run_name="__main__")
