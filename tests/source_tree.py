@@ -63,7 +63,8 @@ def syntax(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), filename=str(path))
 
 
-def imports(path: Path, annotations_too: bool = False) -> list[str]:
+@cache
+def imports(path: Path, annotations_too: bool = False) -> tuple[str, ...]:
     """Dotted names that a file imports, also inside functions; ``if TYPE_CHECKING`` blocks only when asked for."""
     skipped = set()
     for node in ast.walk(syntax(path)):
@@ -80,13 +81,14 @@ def imports(path: Path, annotations_too: bool = False) -> list[str]:
             # `from lightning_adv.cli import entry` imports lightning_adv.cli.entry
             named = {f"{source}.{alias.name}" for alias in node.names} & modules()
             found += sorted(named) if len(named) == len(node.names) else [source, *sorted(named)]
-    return found
+    return tuple(found)
 
 
-def calls(path: Path) -> list[tuple[int, str, ast.Call]]:
+@cache
+def calls(path: Path) -> tuple[tuple[int, str, ast.Call], ...]:
     """Line, dotted name and node of every call in a file."""
     nodes = (node for node in ast.walk(syntax(path)) if isinstance(node, ast.Call))
-    return [(node.lineno, ast.unparse(node.func), node) for node in nodes]
+    return tuple((node.lineno, ast.unparse(node.func), node) for node in nodes)
 
 
 def public_names(path: Path) -> list[str] | None:

@@ -20,6 +20,8 @@ from tests.source_tree import (
     workshop_files,
 )
 
+pytestmark = pytest.mark.xdist_group("gates")  # one worker reads each file once
+
 FLOORS = (
     ("cli",),
     ("callbacks",),
