@@ -36,11 +36,17 @@ sys.exit("the reason")
 """
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal, also where the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def told(popen: type[subprocess.Popen], folder: Path, variables: dict[str, str]) -> tuple[int, str, dict]:
     """Exit status, what stood on stderr, and what a script saw of its process."""
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     line = [sys.executable, "tell.py", "an argument"]
-    with popen(line, cwd=folder, env=variables, text=True, start_new_session=True, **pipes) as process:
+    job = {"start_new_session": True, "preexec_fn": heed_ctrl_c}
+    with popen(line, cwd=folder, env=variables, text=True, **job, **pipes) as process:
         out, err = process.communicate("typed words")
     return process.returncode, err, json.loads(out)
 

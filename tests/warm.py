@@ -2,7 +2,7 @@
 
 The imports are most of what a short run takes. A warm process does what ``python script.py`` does after them: it has
 that command's arguments, folder, variables, standard files, exit status and parent; it leads a session of its own and
-heeds Ctrl-C. ``tests/test_warm.py`` compares one with a cold one. What it launches itself starts as always.
+heeds Ctrl-C. A run of two ranks starts its second one warm, too. ``tests/test_warm.py`` compares one with a cold one.
 """
 
 import ctypes
@@ -28,23 +28,30 @@ __all__ = ["Warm"]
 
 ROOT = Path(__file__).parent.parent
 IMPORTED = ("lightning_adv.cli.entry", "lightning_adv.callbacks", "lightning_adv.models.factory", "torch._dynamo")
+OF_TWO_RANKS = "--trainer.devices=2"
 ADOPT_ORPHANS = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
 LONGEST = 1 << 17
 """Bytes of a command with its variables."""
+
+_heirs: list[socket.socket] | None = None
+"""In a warm process, the ways to the children that wait to be its next ones; None in all others."""
 
 _of_imports: dict[str, str] = {}
 """Variables that importing sets where nobody else does."""
 
 
 class Warm(subprocess.Popen):
-    """``subprocess.Popen`` of a Python script, which starts warm on Linux and as ever elsewhere."""
+    """``subprocess.Popen`` that starts Python's scripts warm on Linux, and everything else as ever.
+
+    A warm one needs no ``start_new_session`` and no ``preexec_fn`` to lead a session and to heed Ctrl-C.
+    """
 
     def _execute_child(self, args: list, *rest: object) -> None:
-        if sys.platform != "linux":
+        place = _place_to_fork(args)
+        if place is None:
             super()._execute_child(args, *rest)
             return
-        place, _ = _nursery()
         folder, variables, pipes = rest[4], rest[5], rest[9:15]
         command = {
             "args": [str(each) for each in args[1:]],
@@ -59,6 +66,15 @@ class Warm(subprocess.Popen):
             raise OSError("the process that starts others warm has ended")
         self.pid, self._child_created = int(number), True
         self._close_pipe_fds(*pipes)
+
+
+def _place_to_fork(args: list) -> socket.socket | None:
+    """The way to the process that is to become this command, None where it starts cold."""
+    if sys.platform != "linux" or args[0] != sys.executable or not str(args[1]).endswith(".py"):
+        return None
+    if _heirs is None:
+        return _nursery()[0]
+    return _heirs.pop() if _heirs else None
 
 
 @cache
@@ -113,6 +129,25 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
             return json.loads(message), files
 
 
+def _leave_an_heir(files: list[int]) -> tuple[dict, list[int]] | None:
+    """Fork a child that waits to become the next script that this process starts; returns with that in the child."""
+    global _heirs
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        _heirs, subprocess.Popen = [ours], Warm
+        return None
+    ours.close()
+    for each in files:
+        os.close(each)
+    message, files, _, _ = socket.recv_fds(theirs, LONGEST, 3)
+    if not message:
+        os._exit(0)
+    theirs.send(str(os.getpid()).encode())
+    theirs.close()
+    return json.loads(message), files
+
+
 def _become(command: dict, files: list[int]) -> str:
     """Take over what a command is given; its script."""
     for number, file in enumerate(files):
@@ -133,4 +168,6 @@ def _become(command: dict, files: list[int]) -> str:
 
 if __name__ == "__main__":
     _command, _files = _nurse(socket.socket(fileno=int(sys.argv[1])))
+    if OF_TWO_RANKS in _command["args"]:
+        _command, _files = _leave_an_heir(_files) or (_command, _files)
     runpy.run_path(_become(_command, _files), run_name="__main__")
