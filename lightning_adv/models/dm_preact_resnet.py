@@ -10,34 +10,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
-from lightning_adv.models.dm_wide_resnet import MOMENTUM, pad_same
+from lightning_adv.models.dm_wide_resnet import MOMENTUM, DMWideBlock, pad_same
 from lightning_adv.models.registry import register
 
 __all__ = ["DMPreActBlock", "dm_preact_resnet18"]
 
 
-class DMPreActBlock(nn.Module):
-    """Two pre-activated 3x3 convolutions and a shortcut: the identity, or a 3x3 convolution where the shape changes.
+class DMPreActBlock(DMWideBlock):
+    """Two pre-activated 3x3 convolutions and a shortcut: the identity, or a 3x3 convolution where the shape changes."""
 
-    Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
-        stride: of the first convolution and of the shortcut, 1 or 2.
-        drop_rate: dropout between the convolutions.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, *, stride: int, drop_rate: float = 0.0) -> None:
-        super().__init__()
-        self.stride = stride
-        # Other names than in the blocks of `preact_resnet`, where weights of equal shapes would give wrong answers.
-        self.batchnorm_0 = nn.BatchNorm2d(in_channels, momentum=MOMENTUM)
-        self.conv_0 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, bias=False)
-        self.batchnorm_1 = nn.BatchNorm2d(out_channels, momentum=MOMENTUM)
-        self.dropout = nn.Dropout(drop_rate)
-        self.conv_1 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut = None
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 3, stride=stride, bias=False)
+    def shortcut_of(self, in_channels: int, out_channels: int, stride: int) -> nn.Conv2d | None:
+        """A 3x3 convolution of the input as it comes."""
+        same = stride == 1 and in_channels == out_channels
+        return None if same else nn.Conv2d(in_channels, out_channels, 3, stride=stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, h, w], half the sides for stride 2."""

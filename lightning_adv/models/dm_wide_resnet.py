@@ -41,9 +41,11 @@ class DMWideBlock(nn.Module):
         self.batchnorm_1 = nn.BatchNorm2d(out_channels, momentum=MOMENTUM)
         self.dropout = nn.Dropout(drop_rate)
         self.conv_1 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut = None
-        if in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        self.shortcut = self.shortcut_of(in_channels, out_channels, stride)
+
+    def shortcut_of(self, in_channels: int, out_channels: int, stride: int) -> nn.Conv2d | None:
+        """A 1x1 convolution of the activated input."""
+        return None if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, in_channels, H, W] -> [N, out_channels, h, w], half the sides for stride 2."""
