@@ -1,13 +1,15 @@
 """The shape that the project's own networks share: feature maps, a last hidden layer, a linear classifier."""
 
 import copy
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["Backbone", "ImageSize", "flat_features", "global_average_pool", "kaiming_init"]
+__all__ = ["Backbone", "ImageSize", "flat_features", "global_average_pool", "kaiming_init", "residual_backbone"]
 
 ImageSize = int | tuple[int, int]
 
@@ -82,3 +84,29 @@ def kaiming_init(features: nn.Module) -> nn.Module:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return features
+
+
+def residual_backbone(
+    stem: Sequence[nn.Module],
+    block: Callable[..., nn.Module],
+    widths: Sequence[int],
+    blocks: int,
+    end: Sequence[nn.Module],
+    num_classes: int,
+) -> Backbone:
+    """A stem, stages of residual blocks, of which every one but the first halves the sides, and a mean over positions.
+
+    Args:
+        stem: modules that images go through first.
+        block: makes a block of (channels of the input, channels of the output, stride=...).
+        widths: channels of the stem and of each stage.
+        blocks: of a stage.
+        end: modules behind the last stage.
+        num_classes: number of logits.
+    """
+    features = nn.Sequential(*stem)
+    for stage, (channels, out) in enumerate(pairwise(widths)):
+        first = block(channels, out, stride=1 if stage == 0 else 2)
+        features.append(nn.Sequential(first, *(block(out, out, stride=1) for _ in range(blocks - 1))))
+    features.extend(end)
+    return Backbone(kaiming_init(features), global_average_pool(), num_features=widths[-1], num_classes=num_classes)

@@ -6,10 +6,12 @@ Beside activation and padding, the shortcuts differ from those of He et al. (201
 convolutions, and of the input as it comes, not of the activated one.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.backbone import Backbone, residual_backbone
 from lightning_adv.models.dm_wide_resnet import MOMENTUM, DMWideBlock, pad_same
 from lightning_adv.models.registry import register
 
@@ -43,12 +45,7 @@ def dm_preact_resnet18(
         width: channels of the first stage: 64 in the paper.
         drop_rate: dropout between the two convolutions of a block.
     """
-    features = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False))
-    channels = width
-    for stage in range(4):
-        out = width * 2**stage
-        first = DMPreActBlock(channels, out, stride=1 if stage == 0 else 2, drop_rate=drop_rate)
-        features.append(nn.Sequential(first, DMPreActBlock(out, out, stride=1, drop_rate=drop_rate)))
-        channels = out
-    features.extend([nn.BatchNorm2d(channels, momentum=MOMENTUM), nn.SiLU()])
-    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
+    widths = (width, *(width * 2**stage for stage in range(4)))
+    stem = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
+    end = nn.BatchNorm2d(widths[-1], momentum=MOMENTUM), nn.SiLU()
+    return residual_backbone([stem], partial(DMPreActBlock, drop_rate=drop_rate), widths, 2, end, num_classes)

@@ -5,10 +5,12 @@ TensorFlow's padding: a 3x3 convolution of stride 2 pads below and to the right 
 Wang et al. (2023) publish their weights for the same networks.
 """
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.backbone import Backbone, residual_backbone
 from lightning_adv.models.registry import register
 
 __all__ = ["MOMENTUM", "DMWideBlock", "dm_wide_resnet_28_10", "dm_wide_resnet_70_16", "pad_same"]
@@ -86,13 +88,7 @@ def dm_wide_resnet_70_16(
 
 
 def _dm_wide_resnet(depth: int, widening: int, num_classes: int, in_chans: int, drop_rate: float) -> Backbone:
-    features = nn.Sequential(nn.Conv2d(in_chans, 16, 3, padding=1, bias=False))
-    channels = 16
-    for stage in range(3):
-        out = 16 * widening * 2**stage
-        first = DMWideBlock(channels, out, stride=1 if stage == 0 else 2, drop_rate=drop_rate)
-        rest = [DMWideBlock(out, out, stride=1, drop_rate=drop_rate) for _ in range((depth - 4) // 6 - 1)]
-        features.append(nn.Sequential(first, *rest))
-        channels = out
-    features.extend([nn.BatchNorm2d(channels, momentum=MOMENTUM), nn.SiLU()])
-    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
+    widths = (16, *(16 * widening * 2**stage for stage in range(3)))
+    stem = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False)
+    end, block = (nn.BatchNorm2d(widths[-1], momentum=MOMENTUM), nn.SiLU()), partial(DMWideBlock, drop_rate=drop_rate)
+    return residual_backbone([stem], block, widths, (depth - 4) // 6, end, num_classes)

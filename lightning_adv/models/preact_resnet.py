@@ -7,14 +7,16 @@ network of most robustness papers on CIFAR-10 (11.17 M parameters). Not all of t
 bn + relu out, and of those some feed their shortcuts with x_l as it comes and not with relu(bn(x_l)).
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.backbone import Backbone, residual_backbone
 from lightning_adv.models.registry import register
 
-__all__ = ["PreActBlock", "preact_resnet18", "preact_stage"]
+__all__ = ["PreActBlock", "preact_resnet18"]
 
 
 class PreActBlock(nn.Module):
@@ -53,15 +55,6 @@ class PreActBlock(nn.Module):
         return residual + (x if self.shortcut is None else self.shortcut(activated))
 
 
-def preact_stage(
-    in_channels: int, out_channels: int, *, blocks: int, stride: int, drop_rate: float, raw_shortcut: bool = False
-) -> nn.Sequential:
-    """``blocks`` pre-activated blocks of equal width, of which the first has ``stride`` and the shortcut."""
-    first = PreActBlock(in_channels, out_channels, stride=stride, drop_rate=drop_rate, raw_shortcut=raw_shortcut)
-    rest = [PreActBlock(out_channels, out_channels, stride=1, drop_rate=drop_rate) for _ in range(blocks - 1)]
-    return nn.Sequential(first, *rest)
-
-
 @register
 def preact_resnet18(
     *,
@@ -92,15 +85,8 @@ def preact_resnet18(
             "without final_norm, two networks share the names of their weights: give raw_shortcut, true for those of "
             "Wong et al. and RobustBench, false for those of pytorch-cifar"
         )
-    features = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False))
-    channels = width
-    for stage in range(4):
-        out = width * 2**stage
-        stride = 1 if stage == 0 else 2
-        features.append(
-            preact_stage(channels, out, blocks=2, stride=stride, drop_rate=drop_rate, raw_shortcut=bool(raw_shortcut))
-        )
-        channels = out
-    if final_norm:
-        features.extend([nn.BatchNorm2d(channels), nn.ReLU()])
-    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
+    widths = (width, *(width * 2**stage for stage in range(4)))
+    stem = nn.Conv2d(in_chans, width, 3, padding=1, bias=False)
+    end = (nn.BatchNorm2d(widths[-1]), nn.ReLU()) if final_norm else ()
+    block = partial(PreActBlock, drop_rate=drop_rate, raw_shortcut=bool(raw_shortcut))
+    return residual_backbone([stem], block, widths, 2, end, num_classes)

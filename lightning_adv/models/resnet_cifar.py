@@ -6,10 +6,12 @@ The paper's ResNet-18 with the 3x3 stem of its CIFAR networks: no pooling before
 channels (11.17 M parameters). Many papers on CIFAR-10 publish weights of this network.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
+from lightning_adv.models.backbone import Backbone, residual_backbone
 from lightning_adv.models.registry import register
 
 __all__ = ["PostActBlock", "resnet18_cifar"]
@@ -54,11 +56,6 @@ def resnet18_cifar(*, num_classes: int = 10, in_chans: int = 3, width: int = 64,
         width: channels of the first stage: 64 in the paper; 16 trains on a CPU.
         drop_rate: dropout between the two convolutions of a block.
     """
-    features = nn.Sequential(nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-    channels = width
-    for stage in range(4):
-        out = width * 2**stage
-        first = PostActBlock(channels, out, stride=1 if stage == 0 else 2, drop_rate=drop_rate)
-        features.append(nn.Sequential(first, PostActBlock(out, out, stride=1, drop_rate=drop_rate)))
-        channels = out
-    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
+    widths = (width, *(width * 2**stage for stage in range(4)))
+    stem = nn.Conv2d(in_chans, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+    return residual_backbone(stem, partial(PostActBlock, drop_rate=drop_rate), widths, 2, (), num_classes)

@@ -4,10 +4,12 @@ A 3x3 stem of 16 channels and three stages of (depth - 4) / 6 pre-activated bloc
 and 46.2 M parameters. The second is the large network of Madry et al. (2018) and TRADES (Zhang et al., 2019).
 """
 
+from functools import partial
+
 from torch import nn
 
-from lightning_adv.models.backbone import Backbone, global_average_pool, kaiming_init
-from lightning_adv.models.preact_resnet import preact_stage
+from lightning_adv.models.backbone import Backbone, residual_backbone
+from lightning_adv.models.preact_resnet import PreActBlock
 from lightning_adv.models.registry import register
 
 __all__ = ["wide_resnet28_10", "wide_resnet34_10"]
@@ -44,12 +46,7 @@ def wide_resnet34_10(
 
 
 def _wide_resnet(depth: int, widening: int, num_classes: int, in_chans: int, drop_rate: float) -> Backbone:
-    features = nn.Sequential(nn.Conv2d(in_chans, 16, 3, padding=1, bias=False))
-    channels = 16
-    for stage in range(3):
-        out = 16 * widening * 2**stage
-        stride = 1 if stage == 0 else 2
-        features.append(preact_stage(channels, out, blocks=(depth - 4) // 6, stride=stride, drop_rate=drop_rate))
-        channels = out
-    features.extend([nn.BatchNorm2d(channels), nn.ReLU()])
-    return Backbone(kaiming_init(features), global_average_pool(), num_features=channels, num_classes=num_classes)
+    widths = (16, *(16 * widening * 2**stage for stage in range(3)))
+    stem = nn.Conv2d(in_chans, 16, 3, padding=1, bias=False)
+    end, block = (nn.BatchNorm2d(widths[-1]), nn.ReLU()), partial(PreActBlock, drop_rate=drop_rate)
+    return residual_backbone([stem], block, widths, (depth - 4) // 6, end, num_classes)
