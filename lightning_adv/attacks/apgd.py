@@ -17,7 +17,7 @@ from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import cross_entropy, dlr, wrong_classes
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["APGD"]
 
@@ -75,8 +75,7 @@ class APGD(Attack):
         losses = {"ce": cross_entropy, "dlr": dlr}
         if loss not in losses:
             raise InputError(f"loss must be ce or dlr, got {loss!r}")
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         if targets < 0:
             raise InputError(f"targets must not be negative, got {targets}")
         if not 0 < rho < 1:

@@ -18,7 +18,7 @@ from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_single_draws
 from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.trace import ModelMode, leaves_no_trace
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 from lightning_adv.pixels import check_images, check_pixels
 
 __all__ = ["Attack"]
@@ -86,8 +86,7 @@ class Attack(Described, ABC):
     """Length of a step, in pixel units of [0, 1]; None where it is not fixed."""
 
     def __init__(self, restarts: int = 1, seed: int = 0) -> None:
-        if restarts < 1:
-            raise InputError(f"restarts must be at least 1, got {restarts}")
+        at_least_one(restarts=restarts)
         self.restarts, self.seed = restarts, seed
 
     @property

@@ -14,7 +14,7 @@ from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["DeepFool"]
 
@@ -64,8 +64,7 @@ class DeepFool(Attack):
         eps: Budget | None = None,
     ) -> None:
         super().__init__()
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         if as_norm(norm) not in DUAL:
             raise InputError(f"DeepFool's norm must be L2 or Linf, got {norm!r}; FAB finds minimal L1 perturbations")
         if not 0 <= overshoot < float("inf"):

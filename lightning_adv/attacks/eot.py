@@ -5,7 +5,7 @@ grad_x E[L(f(x), y)] ~ 1/n sum_i grad_x L(f_i(x), y)
 
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.wrapper import Wrapper
-from lightning_adv.errors import InputError
+from lightning_adv.errors import at_least_one
 
 __all__ = ["EOT"]
 
@@ -33,8 +33,7 @@ class EOT(Wrapper):
     """
 
     def __init__(self, attack: Attack, samples: int = 20) -> None:
-        if samples < 1:
-            raise InputError(f"samples must be at least 1, got {samples}")
+        at_least_one(samples=samples)
         super().__init__(attack)
         self.samples = samples
 

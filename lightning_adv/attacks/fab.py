@@ -16,7 +16,7 @@ from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import margin, wrong_classes
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["FAB", "step_to_plane"]
 
@@ -76,8 +76,7 @@ class FAB(Attack):
         seed: int = 0,
     ) -> None:
         super().__init__(restarts, seed)
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         if targets < 0:
             raise InputError(f"targets must not be negative, got {targets}")
         if not 0 <= alpha_max <= 1 or not 0 <= beta <= 1:

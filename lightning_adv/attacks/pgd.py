@@ -13,7 +13,7 @@ from lightning_adv.attacks.ball import Ball, Norm, as_norm
 from lightning_adv.attacks.budget import Budget, as_eps, as_float
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["PGD"]
 
@@ -60,8 +60,7 @@ class PGD(Attack):
         seed: int = 0,
     ) -> None:
         super().__init__(restarts, seed)
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         if start not in ("uniform", "clean", "gaussian"):
             raise InputError(f"start must be uniform, clean or gaussian, got {start!r}")
         if restarts > 1 and start == "clean":

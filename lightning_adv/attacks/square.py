@@ -22,7 +22,7 @@ from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["Square"]
 
@@ -78,8 +78,7 @@ class Square(Attack):
         seed: int = 0,
     ) -> None:
         super().__init__(restarts, seed)
-        if queries < 1:
-            raise InputError(f"queries must be at least 1, got {queries}")
+        at_least_one(queries=queries)
         if not 0 < p_init <= 1:
             raise InputError(f"p_init is a share of the pixels and must lie in (0, 1], got {p_init}")
         self.norm, self.eps = as_norm(norm), as_eps(eps, norm)

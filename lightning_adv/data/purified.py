@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, ResidentImages
 from lightning_adv.data.wrapped import WrapsDataModule
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 from lightning_adv.files import replace_atomically
 from lightning_adv.pixels import digests, float_images
 from lightning_adv.purifiers import Purifier, fingerprint
@@ -71,8 +71,7 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
             )
         if not splits or not set(splits) <= set(SPLITS):
             raise InputError(f"splits must be some of {', '.join(SPLITS)}, got {list(splits)}")
-        if piece < 1:
-            raise InputError(f"piece must be at least 1, got {piece}")
+        at_least_one(piece=piece)
         self.purifier, self.cache, self.splits, self.piece = purifier, cache, list(splits), piece
         self._key: str | None = None  # of the purifier, once all is purified
 

@@ -11,15 +11,14 @@ import torch
 from torch.utils.data.distributed import DistributedSampler
 
 from lightning_adv.data.seeds import derive_seed
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["EvaluationBatches", "TrainBatches"]
 
 
 class _Batches(DistributedSampler):
     def __init__(self, num_samples: int, batch_size: int, num_replicas: int, rank: int, shuffle: bool, seed: int):
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        at_least_one(batch_size=batch_size)
         if num_samples < num_replicas:
             raise InputError(
                 f"{num_samples} images cannot be shared by {num_replicas} processes; use more images or fewer processes"

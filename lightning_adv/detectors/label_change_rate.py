@@ -19,7 +19,7 @@ from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.detectors.detector import Detector, Evidence, Verdict, upper_quantile
 from lightning_adv.detectors.mutation import Mutation, PaperMutation, mutation_noise
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest, Progress, SPRTMode
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["LabelChangeRate"]
 
@@ -77,9 +77,7 @@ class LabelChangeRate(Detector):
         batch_size: int = 256,
         seed: int = 0,
     ) -> None:
-        for name, value in {"mutations": mutations, "max_mutations": max_mutations, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+        at_least_one(mutations=mutations, max_mutations=max_mutations, batch_size=batch_size)
         if test not in ("sprt", "fixed"):
             raise InputError(f"test must be sprt or fixed, got {test!r}")
         self.mutation = mutation or PaperMutation()

@@ -15,7 +15,7 @@ from lightning_adv.attacks import SampleNoise
 from lightning_adv.attacks.oracle import LabelOracle
 from lightning_adv.detectors.detector import Detector, LabelledImages, doubts_about, upper_quantile
 from lightning_adv.detectors.features import as_module
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 
 __all__ = ["STRIP"]
 
@@ -52,9 +52,7 @@ class STRIP(Detector):
         batch_size: int = 1000,
         seed: int = 0,
     ) -> None:
-        for name, value in {"overlays": overlays, "pool": pool, "batch_size": batch_size}.items():
-            if value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
+        at_least_one(overlays=overlays, pool=pool, batch_size=batch_size)
         if not 0 <= false_rejection_rate < 1:
             raise InputError(f"false_rejection_rate must lie in [0, 1), got {false_rejection_rate}")
         if not 0 < weight <= 1:

@@ -9,7 +9,7 @@ from torch import Tensor
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import Classifier
 from lightning_adv.attacks.budget import Budget, as_eps
-from lightning_adv.errors import InputError
+from lightning_adv.errors import at_least_one
 from lightning_adv.objectives.objective import Objective
 
 __all__ = ["FreeAdversarialTraining"]
@@ -44,8 +44,7 @@ class FreeAdversarialTraining(Objective):
 
     def __init__(self, eps: Budget = 8 / 255, replays: int = 8, label_smoothing: float = 0.0) -> None:
         super().__init__(label_smoothing)
-        if replays < 1:
-            raise InputError(f"replays must be at least 1, got {replays}")
+        at_least_one(replays=replays)
         self.eps, self.replays = as_eps(eps, "Linf"), replays
         self.delta: Tensor | None = None
         self._attacked: Tensor | None = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 from lightning_adv.purifiers.gradients import recomputed
 
 __all__ = ["NoiseSchedule"]
@@ -39,8 +39,7 @@ class NoiseSchedule:
 
         if not 0 < level <= 1:
             raise InputError(f"{argument} must lie in (0, 1], got {level}: a share of the diffusion's steps")
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         kind = getattr(diffusers, name, None)  # the user's word for a class of another package
         if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
             raise InputError(f"scheduler must name a scheduler of diffusers, e.g. DDIMScheduler, got {name!r}")

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 from lightning_adv.purifiers.purifier import Purifier
 
 __all__ = ["KMeansQuantization"]
@@ -43,8 +43,7 @@ class KMeansQuantization(Purifier):
         super().__init__(seed)
         if colours < 2:
             raise InputError(f"colours must be at least 2, got {colours}")
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         self.colours, self.steps = colours, steps
 
     def purify(self, x: Tensor, noise: SampleNoise) -> Tensor:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, at_least_one
 from lightning_adv.purifiers.gradients import MEMORY, fitting, in_parts, recomputed
 from lightning_adv.purifiers.purifier import Purifier
 from lightning_adv.purifiers.split_bregman import iterated, minimised
@@ -60,8 +60,7 @@ class TotalVariation(Purifier):
             raise InputError(f"dropout must lie in [0, 1), got {dropout}")
         if not 0 < weight < float("inf"):
             raise InputError(f"weight must be positive and finite, got {weight}")
-        if steps < 1:
-            raise InputError(f"steps must be at least 1, got {steps}")
+        at_least_one(steps=steps)
         if not 0 < memory < float("inf"):
             raise InputError(f"memory must be a positive number of MiB, got {memory}")
         self.dropout, self.weight, self.steps, self.memory = dropout, weight, steps, memory
