@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import wandb
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -25,6 +26,7 @@ def refused(*args: object) -> str:
 
 
 def test_weights_and_biases_without_an_account_says_how_to_log_in_or_do_without(monkeypatch, tmp_path):
+    wandb.teardown()  # it remembers whether an earlier run in this process was offline
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", "")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
