@@ -31,6 +31,11 @@ from lightning_adv.results.robustness_tally import AttackTally, CleanTally
 
 __all__ = ["AttackEvaluation"]
 
+OVERSTATED = (
+    "{}: on a randomised model the distances are too large, and the accuracies read off them too high: the nearest "
+    "image that fools one draw seldom fools the mean of all, and then counts as not found; use an attack with a budget"
+)
+
 
 @dataclass
 class _Measured:
@@ -168,6 +173,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             warnings=[
                 *_nan_warnings(clean_confidence, tallies),
                 *([RANDOMISED] if self._is_weakened(measured.judge) else []),
+                *([OVERSTATED.format(", ".join(self._minimal))] if self._minimal and measured.judge.draws > 1 else []),
                 *masking_warnings(self.attacks, rows, curves),
                 *measured.journal.notes,
             ],

@@ -12,8 +12,9 @@ from lightning_adv.asking import confident, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.evaluation.first_few import FirstFew
+from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.known_backdoor import KnownBackdoor, known_backdoor
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import check_labels, nan_warnings
 from lightning_adv.evaluation.share import Share
 from lightning_adv.results.backdoor import BackdoorResult, BackdoorTally
 from lightning_adv.results.examples import Examples
@@ -26,6 +27,7 @@ class _Measured:
     """What this rank has measured; ``greys`` is what the trigger makes of a black, a grey and a white image."""
 
     backdoor: KnownBackdoor
+    judge: Judge
     tally: BackdoorTally
     shown: FirstFew
     greys: Tensor
@@ -39,7 +41,8 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
 
     Logs ``{stage}/{name}/attack_success_rate`` (images of the target class left out) and beside it
     ``attack_success_rate_all_classes``, ``clean_accuracy``, ``triggered_accuracy`` (correct in spite of the
-    trigger) and ``target_rate_without_trigger``.
+    trigger) and ``target_rate_without_trigger``. A randomised model is judged by the mean of draws, the same with the
+    trigger and without.
 
     Args:
         trigger: default that of the datamodule, a ``PoisonedDataModule``.
@@ -77,20 +80,20 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Classify this rank's images without and with the trigger."""
         backdoor = self._known(trainer)
-        classes = backdoor.check(model, images)
+        classes, judge = backdoor.check(model, images), Judge(model, images, self.seed)
         image = images.first().image
         greys = torch.tensor([0.0, 0.5, 1.0], device=image.device).view(3, 1, 1, 1).expand(3, *image[0].shape)
         tally, shown = BackdoorTally(classes).to(model.device), FirstFew(self.examples)
         for batch in self.track(trainer, images, self.name):
             check_labels(batch.label, classes)
             triggered = backdoor.trigger(batch.image.float())
-            before, after = clean_logits(model, batch.image), clean_logits(model, triggered)
+            before, after = judge(batch.image, batch.index), judge(triggered, batch.index)
             tally.update(batch.label, predicted(before), predicted(after))
             others = batch.label != backdoor_labels(batch.label, backdoor.target, classes)
             parts = (batch.image.float(), triggered, batch.label)
             said = zip(*(confident(logits) for logits in (before, after)), strict=True)
             shown.add(*(part[others] for part in (*parts, *chain.from_iterable(said))))
-        return _Measured(backdoor, tally, shown, backdoor.trigger(greys).cpu())
+        return _Measured(backdoor, judge, tally, shown, backdoor.trigger(greys).cpu())
 
     def results(self, trainer: Trainer, measured: _Measured) -> BackdoorResult:
         """Counts over all ranks."""
@@ -103,6 +106,7 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
         return BackdoorResult(
             title="Backdoor",
             warnings=[
+                *measured.judge.notes,
                 *nan_warnings(int(clean[:, classes].sum()), int(clean.sum())),
                 *nan_warnings(int(triggered[:, classes].sum()), int(clean.sum()), "with the trigger"),
             ],

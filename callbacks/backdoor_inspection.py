@@ -30,7 +30,8 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
     once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}``, ``p_value``, ``flagged_classes``,
     masks and patterns as pictures, and the course of the index over the epochs. After fit, validate and test the
     triggers that were found are in ``triggers.safetensors`` in the run's folder (those of a second inspector in
-    ``triggers_{inspector}.safetensors``), ready for ``MaskedPattern``; classes without a successful trigger are not.
+    ``triggers_{inspector}.safetensors``, with the callback's name before that of the inspector where it has been given
+    one), ready for ``MaskedPattern``; classes without a successful trigger are not.
 
     Args:
         inspectors: name to inspector.
@@ -92,8 +93,10 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
 
     def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
         """Save the triggers of the last inspection."""
-        for number, (name, report) in enumerate(self.result.reports.items()):
-            _save(report, folder / (f"triggers_{file_name(name)}.safetensors" if number else "triggers.safetensors"))
+        for number, (inspector, report) in enumerate(self.result.reports.items()):
+            whose = [self.key_prefix.rstrip("/"), inspector if number else ""]
+            stem = "_".join(["triggers", *(file_name(part) for part in whose if part)])
+            _save(report, folder / f"{stem}.safetensors")
 
 
 def _save(report: InspectionReport, path: Path) -> None:

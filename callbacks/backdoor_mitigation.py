@@ -15,8 +15,9 @@ from lightning_adv.backdoors import Target, Trigger, backdoor_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.known_backdoor import KnownBackdoor, known_backdoor
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import check_labels, nan_warnings
 from lightning_adv.evaluation.share import Share
 from lightning_adv.files import replace_atomically
 from lightning_adv.mitigations import Mitigation, MitigationReport
@@ -32,6 +33,7 @@ class _Measured:
     """What this rank has measured before and after the repair; no backdoor where none is known."""
 
     backdoor: KnownBackdoor | None
+    judge: Judge
     report: MitigationReport
     before: BackdoorTally
     after: BackdoorTally
@@ -46,7 +48,8 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
     weights, or ``cleaned.safetensors`` holds them where there was none.
 
     Logs ``{stage}/{name}/clean_accuracy_before`` and ``_after``, the same of ``attack_success_rate`` (images of the
-    target class left out) where the trigger is known, and ``pruned_channels``.
+    target class left out) where the trigger is known, and ``pruned_channels``. A randomised model is judged by the mean
+    of draws, the same ones before and after.
 
     Args:
         mitigation: ``FinePruning``, ``NeuralCleanseUnlearning``, ...
@@ -98,14 +101,14 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Measure, repair with the same images on every rank, measure."""
-        backdoor = self._known(trainer)
-        before = self._tally(trainer, model, images, backdoor)
+        backdoor, judge = self._known(trainer), Judge(model, images, self.seed)
+        before = self._tally(trainer, judge, images, backdoor)
         clean = [(batch.image, batch.label) for share in self._clean(trainer) for batch in share]
         report = self.mitigation(model, clean)
         if trainer.world_size > 1:  # kernels may differ in the last bit
             for weight in (*model.parameters(), *model.buffers()):
                 torch.distributed.broadcast(weight.data, 0)
-        return _Measured(backdoor, report, before, self._tally(trainer, model, images, backdoor))
+        return _Measured(backdoor, judge, report, before, self._tally(trainer, judge, images, backdoor))
 
     def results(self, trainer: Trainer, measured: _Measured) -> MitigationResult:
         """Counts over all ranks."""
@@ -128,6 +131,7 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
             source_samples=sources,
             led=led,
             warnings=[
+                *measured.judge.notes,
                 *(
                     each
                     for when, table in zip(("before", "after"), clean, strict=True)
@@ -148,17 +152,14 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
             replace_atomically(path, save(state))
         print(f"repaired model: {path}", flush=True)
 
-    def _tally(
-        self, trainer: Trainer, model: LightningModule, images: Share, backdoor: KnownBackdoor | None
-    ) -> BackdoorTally:
+    def _tally(self, trainer: Trainer, judge: Judge, images: Share, backdoor: KnownBackdoor | None) -> BackdoorTally:
         """Predictions for this rank's images, without and with the trigger."""
-        classes = clean_logits(model, images.first().image).shape[1]
-        tally = BackdoorTally(classes).to(model.device)
+        tally = BackdoorTally(judge.classes).to(judge.model.device)
         for batch in self.track(trainer, images, self.name):
-            check_labels(batch.label, classes)
-            clean = triggered = predicted(clean_logits(model, batch.image))
+            check_labels(batch.label, judge.classes)
+            clean = triggered = predicted(judge(batch.image, batch.index))
             if backdoor is not None:
-                triggered = predicted(clean_logits(model, backdoor.trigger(batch.image.float())))
+                triggered = predicted(judge(backdoor.trigger(batch.image.float()), batch.index))
             tally.update(batch.label, clean, triggered)
         return tally
 

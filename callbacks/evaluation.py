@@ -18,7 +18,7 @@ from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.loggers import log_figure, log_table
-from lightning_adv.evaluation.order import in_turn
+from lightning_adv.evaluation.order import put_in_turn
 from lightning_adv.evaluation.progress import track
 from lightning_adv.evaluation.share import Share, evaluation_loader
 from lightning_adv.results.kept import as_state, from_state
@@ -74,7 +74,8 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
         super().__init__()
         self.require(1, every_n_epochs=every_n_epochs, max_samples=max_samples, batch_size=batch_size)
         if pictures not in get_args(When):
-            raise InputError(f"pictures must be one of {', '.join(get_args(When))}, got {pictures!r}")
+            allowed = ", ".join(get_args(When))
+            raise InputError(f"{type(self).__name__}: pictures must be one of {allowed}, got {pictures!r}")
         self.name, self.every_n_epochs, self.max_samples = name or self.default_name, every_n_epochs, max_samples
         self.batch_size, self.pictures, self.seed = batch_size, pictures, seed
         self.result: EvaluationResult | None = None
@@ -141,7 +142,7 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
-        trainer.callbacks = in_turn(trainer.callbacks)
+        put_in_turn(trainer)
         # What a model caches under inference mode cannot be used in an attack's graph.
         trainer.validate_loop.inference_mode = trainer.test_loop.inference_mode = False
 

@@ -1,12 +1,15 @@
 """A gallery of fooling images after training."""
 
 import time
+from dataclasses import replace
 from typing import ClassVar
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation, When
+from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import Share, from_every_rank
 from lightning_adv.fooling import Fooling, FoolingSet
@@ -15,22 +18,22 @@ from lightning_adv.results.fooling import FoolingResult
 __all__ = ["FoolingImages"]
 
 
-_Measured = tuple[int, dict[str, tuple[FoolingSet, float]]]
-"""Number of classes; name of each of this rank's methods to its images and its seconds."""
+_Measured = tuple[Judge, dict[str, tuple[FoolingSet, float]]]
+"""Who says how sure the model is; name of each of this rank's methods to its images and its seconds."""
 
 
 class FoolingImages(EpochEndEvaluation[_Measured]):
     """Looks for images that nobody recognises and the model is sure of, after the last epoch and in validate and test.
 
     Methods are shared out to the ranks. Logs ``{stage}/{method}/median_confidence`` over the classes and
-    ``fooled_classes``, the share of classes above 99 %; the gallery is a picture.
+    ``fooled_classes``, the share of classes above 99 %; the gallery is a picture. How sure a randomised model is of the
+    images found is the mean over draws that no method has seen.
 
     Args:
         methods: name to method.
         classes: wanted; None for all.
         every_n_epochs: also after so many epochs; None for the last alone.
-        pictures: log pictures and tables "last", "always" or "never".
-        name: two callbacks in one trainer need two names; one that is not the default stands before the keys.
+        **shared: see ``EpochEndEvaluation``; no image is looked at, so ``max_samples`` and the like have no say.
 
     Raises:
         InputError: no method, a class that the model does not have, a forward that does not give logits.
@@ -48,10 +51,9 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
         methods: dict[str, Fooling],
         classes: list[int] | None = None,
         every_n_epochs: int | None = None,
-        pictures: When = "last",
-        name: str | None = None,
+        **shared: Shared,
     ) -> None:
-        super().__init__(name, every_n_epochs or 1, pictures=pictures)
+        super().__init__(every_n_epochs=1 if every_n_epochs is None else every_n_epochs, **shared)
         if not methods:
             raise InputError("methods is empty: name one, e.g. methods: {gradient: FoolingGradient}")
         self.methods, self.classes, self.only_last = dict(methods), classes, every_n_epochs is None
@@ -65,26 +67,30 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Run this rank's methods."""
-        first = images.first()
         self.check(model, images)
+        judge, shape = Judge(model, images, self.seed), tuple(images.first().image.shape[1:])
         found = {}
         for name in self.track(trainer, list(self.methods)[trainer.global_rank :: trainer.world_size], self.name):
             began = time.perf_counter()
-            made = self.methods[name](model, tuple(first.image.shape[1:]), self.classes)
+            made = self.methods[name](model, shape, self.classes)
+            if judge.draws > 1:
+                sure = judge(made.images, torch.arange(len(made.images))).softmax(dim=1).nan_to_num(nan=0.0)
+                made = replace(made, confidences=sure.gather(1, made.classes[:, None])[:, 0])
             moved = FoolingSet(made.images.cpu(), made.classes.cpu(), made.confidences.cpu(), made.medians)
             found[name] = moved, time.perf_counter() - began
-        return clean_logits(model, first.image).shape[1], found
+        return judge, found
 
     def results(self, trainer: Trainer, measured: _Measured) -> FoolingResult:
         """The images of all ranks' methods."""
-        count, found = measured
+        judge, found = measured
         parts = from_every_rank(trainer, found)
         every = {name: found for part in parts for name, found in part.items()}
-        names = self.class_names(trainer, count)
+        names = self.class_names(trainer, judge.classes)
         return FoolingResult(
             title="Fooling images",
+            warnings=judge.notes,
             found={name: every[name][0] for name in self.methods},
-            class_names=[names[number] for number in (range(count) if self.classes is None else self.classes)],
+            class_names=[names[number] for number in (range(judge.classes) if self.classes is None else self.classes)],
             seconds={name: every[name][1] for name in self.methods},
         )
 

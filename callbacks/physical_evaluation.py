@@ -165,7 +165,7 @@ class PhysicalEvaluation(EpochEndEvaluation[_Measured]):
         measured.clean.update(label, clean, clean, photographed("clean", image, clean, show=True))
         for (name, eps), tally in tallies.items():
             attack = self.attacks[name]
-            attack = attack if eps is None else attack.scaled(eps / attack.eps)
+            attack = attack.scaled(eps / attack.eps) if eps else attack
             target = _BehindTheCamera(self.world, model, attack.draws) if isinstance(attack, EOT) else model
             crafted = attack(target, image, label, index=index)
             logits = judge(crafted, index)

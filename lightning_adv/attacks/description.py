@@ -35,6 +35,9 @@ class Described:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+STARRED = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def settings_of(thing: object) -> dict[str, object]:
     """Arguments of an object's constructor and their values, which it keeps under the same names.
 
@@ -43,7 +46,12 @@ def settings_of(thing: object) -> dict[str, object]:
         >>> settings_of(FGSM(eps=0.5))
         {'eps': 0.5, 'norm': 'Linf'}
     """
-    names = [name for name in inspect.signature(type(thing).__init__).parameters if name != "self"]
+    names: dict[str, None] = {}
+    for cls in type(thing).__mro__:
+        parameters = inspect.signature(cls.__init__).parameters.values()
+        names |= dict.fromkeys(each.name for each in parameters if each.kind not in STARRED and each.name != "self")
+        if all(each.kind is not inspect.Parameter.VAR_KEYWORD for each in parameters):
+            break  # else what a class hands on is an argument of its bases
     # A stranger's class may keep an argument under another name: that must not end an evaluation.
     return {name: getattr(thing, name, "?") for name in names}
 

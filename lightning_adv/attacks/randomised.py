@@ -20,6 +20,7 @@ from lightning_adv.attacks.result import AttackResult
 __all__ = [
     "RANDOMISED",
     "VERDICT_DRAWS",
+    "answered_twice",
     "answers_differ",
     "averaged",
     "drawn_logits",
@@ -68,6 +69,24 @@ def answers_differ(first: Tensor, second: Tensor) -> bool:
     finite = first.isfinite() & second.isfinite()  # classes may be masked by minus infinity
     first, second = (torch.where(finite, each.detach().float(), 0.0) for each in (first, second))
     return bool((first - second).abs().amax() > ROUNDING * first.abs().amax())
+
+
+def answered_twice(model: Classifier, x: Tensor) -> tuple[Tensor, bool]:
+    """Logits [N, K] of one forward without a gradient, and whether a second one shows a randomised model.
+
+    A model that draws from the global generators need not differ by more than rounding; one with a generator of its own
+    must.
+
+    Example:
+        >>> [answered_twice(model, torch.ones(1, 9))[1] for model in (torch.nn.Dropout(), torch.nn.ReLU())]
+        [True, False]
+    """
+    with torch.no_grad():
+        before = random_state(x.device)
+        once = logits_of(model, x)
+        drew = not all(map(torch.equal, before, random_state(x.device)))
+        again = logits_of(model, x)
+    return once, answers_differ(once, again) or (drew and not torch.equal(once, again))
 
 
 def averaged(logits: Tensor) -> Tensor:

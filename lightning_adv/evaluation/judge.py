@@ -1,18 +1,10 @@
 """Who says which class an image is: one forward of the model, or the mean of several where it is randomised."""
 
-import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
 from lightning_adv.attacks import AttackResult
-from lightning_adv.attacks.randomised import (
-    VERDICT_DRAWS,
-    answers_differ,
-    averaged,
-    drawn_logits,
-    judged_again,
-    random_state,
-)
+from lightning_adv.attacks.randomised import VERDICT_DRAWS, answered_twice, averaged, drawn_logits, judged_again
 from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 
@@ -36,12 +28,7 @@ class Judge:
 
     def __init__(self, model: LightningModule, images: Share, seed: int = 0, draws: int = VERDICT_DRAWS) -> None:
         self.model, self.seed = model, seed
-        image = images.first().image
-        before = random_state(image.device)
-        once = clean_logits(model, image)
-        drew = not all(map(torch.equal, before, random_state(image.device)))
-        again = clean_logits(model, image)
-        differs = answers_differ(once, again) or (drew and not torch.equal(once, again))
+        once, differs = answered_twice(model, images.first().image)
         randomised = images.trainer.strategy.reduce_boolean_decision(differs, all=False)
         self.classes, self.draws = once.shape[1], draws if randomised else 1
 

@@ -286,4 +286,4 @@ def _dense(sizes: list[int], random: torch.Generator) -> nn.Sequential:
 @torch.no_grad()
 def _success_rate(suspect: Suspect, x: Tensor, trigger: Tensor, label: int) -> float:
     parts = x.split(fitting(x))
-    return int(sum(is_right(suspect((part + trigger).clamp(0, 1)), label).sum() for part in parts)) / len(x)
+    return int(sum(is_right(suspect.verdict((part + trigger).clamp(0, 1)), label).sum() for part in parts)) / len(x)

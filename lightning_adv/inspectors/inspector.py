@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.description import settings_of
+from lightning_adv.attacks.randomised import VERDICT_DRAWS
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.outliers import find_outliers, why_no_verdict
@@ -19,6 +20,12 @@ __all__ = ["Images", "Inspector"]
 
 Images = Tensor | Iterable[Tensor | Sequence[Tensor]]
 """Clean images [N, C, H, W], or batches of them: tensors or (image, label, ...)."""
+
+
+RANDOMISED = (
+    f"the model answers differently to the same images: success rates are of the mean prediction over {VERDICT_DRAWS} "
+    "draws of their own, but the search follows single draws, by whose luck a trigger may be too small"
+)
 
 
 class Inspector(ABC):
@@ -94,7 +101,7 @@ class Inspector(ABC):
             clean = CleanImages.of(images, model)
             suspect = Suspect(model)
             classes = suspect.classes(clean.image[:1])
-            warnings = self.check(clean.label, classes)
+            warnings = [*self.check(clean.label, classes), *([RANDOMISED] if suspect.randomised else [])]
             mine = range(classes if rank == 0 else 0) if self.joint else range(rank, classes, ranks)
             # The trainer's autocast stops here: triggers are searched for in float32.
             with torch.autocast(clean.image.device.type, enabled=False):

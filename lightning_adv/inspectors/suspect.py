@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
 from lightning_adv.attacks.labels import as_labels
+from lightning_adv.attacks.randomised import VERDICT_DRAWS, answered_twice, averaged, each_draw
 from lightning_adv.errors import InputError
 from lightning_adv.pixels import check_pixels, float_images
 
@@ -33,6 +34,7 @@ class Suspect:
     def __init__(self, model: Classifier) -> None:
         self.model = model
         self.launches = self.image_passes = 0
+        self.randomised = False
 
     def __call__(self, x: Tensor, bf16: bool = False) -> Tensor:
         """Logits [N, K] in float32; ``bf16`` runs the forward under autocast to bfloat16."""
@@ -42,19 +44,26 @@ class Suspect:
             return logits_of(self.model, x)
 
     def classes(self, x: Tensor) -> int:
-        """Number of classes, from one forward.
+        """Number of classes, from one forward; a second one, which is not counted, tells a randomised model.
 
         Raises:
             InputError: a forward that does not give logits.
         """
-        with torch.no_grad():
-            return self(x).shape[1]
+        logits, self.randomised = answered_twice(self.model, x)
+        self.launches += 1
+        self.image_passes += len(x)
+        return logits.shape[1]
+
+    @torch.no_grad()
+    def verdict(self, x: Tensor) -> Tensor:
+        """Logits [N, K] that name the class of an image: of a randomised model the mean over draws of their own."""
+        return averaged(each_draw(lambda _: self(x), VERDICT_DRAWS)) if self.randomised else self(x)
 
     @torch.no_grad()
     def success_rate(self, x: Tensor, mask: Tensor, pattern: Tensor, label: int) -> float:
         """Share of images [N, C, H, W] that (1 - mask) x + mask pattern sends to the class."""
         parts = x.split(fitting(x))
-        return int(sum(is_right(self(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
+        return int(sum(is_right(self.verdict(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
 
 
 def fitting(images: Tensor) -> int:

@@ -39,7 +39,11 @@ def from_state(state: dict | None) -> EvaluationResult | None:
     Raises:
         TypeError, KeyError, ValueError: the state was changed or damaged.
     """
-    return None if state is None or _class(state[CLASS]) is None else _typed(state)
+    if state is None or _class(state[CLASS]) is None:
+        return None
+    result = _typed(state)
+    result.warnings = _typed(state["warnings"])  # a result may add to them when it is made: not a second time
+    return result
 
 
 def _plain(value: object) -> object:

@@ -119,6 +119,15 @@ def test_a_model_that_always_answers_the_same_pays_one_forward_an_evaluation(mod
 
 
 @alone
+def test_distances_that_luck_made_too_large_are_said(model):
+    nearest = {"deepfool": DeepFool(steps=5), "fgsm": ATTACKS["pgd"]}
+    steady, shaken = (validated(wavering(model, size=size), AttackEvaluation(nearest)) for size in (0.0, 1.0))
+    assert not [text for text in steady.warnings if "distances are too large" in text]
+    assert len([text for text in shaken.warnings if text.startswith("deepfool: on a randomised model")]) == 1
+    assert shaken.attacks[0].robust_correct > steady.attacks[0].robust_correct
+
+
+@alone
 def test_transferred_images_without_a_budget_change_nothing(model):
     evaluation = TransferEvaluation({"itself": wavering(model)}, {"fgsm": FGSM(eps=NOTHING)})
     result = validated(wavering(model), evaluation)

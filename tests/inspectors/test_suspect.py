@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.inspectors import DeepInspect, NeuralCleanse
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, fitting, shuffled_minibatches
 
 MODEL = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -53,6 +53,11 @@ def test_a_class_without_a_clean_image_is_said():
     assert "1 of 3 classes have no clean image (1)" in report.warnings[0]
 
 
+def test_a_description_tells_the_arguments_of_every_inspector_too():
+    assert "steps=7" in repr(NeuralCleanse(steps=7, alpha=0.01))
+    assert "alpha=0.01, seed=0, allow_missing_classes=False)" in repr(NeuralCleanse(steps=7, alpha=0.01))
+
+
 def test_minibatches_go_through_every_image_before_one_comes_again():
     batches = shuffled_minibatches(X, 4, seed=0)
     three = torch.cat([next(batches) for _ in range(3)])
@@ -70,6 +75,28 @@ def test_passes_are_counted():
     suspect(X)
     suspect.success_rate(X, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 0)
     assert (suspect.launches, suspect.image_passes) == (2, 12)
+
+
+def test_a_randomised_model_is_judged_by_the_mean_of_draws_and_said():
+    noisy = nn.Sequential(nn.Flatten(), nn.Linear(4, 2), AddsNoise())
+    nn.init.zeros_(noisy[1].weight)
+    noisy[1].bias.data = torch.tensor([0.0, 1.0])  # a quarter of the draws say 0, the mean says 1
+    suspect = Suspect(noisy)
+    nothing = torch.zeros(1, 2, 2)
+    suspect.classes(X[:1])
+    assert [suspect.success_rate(X, nothing, nothing, label) for label in (0, 1)] == [0, 1]
+    for inspector in (NeuralCleanse(steps=1), DeepInspect(steps=1, hidden=4, draws=2)):
+        report = inspector(noisy, X)
+        assert [trigger.success_rate for trigger in report.triggers] == [0, 1]
+        assert sum("answers differently to the same images" in text for text in report.warnings) == 1
+        assert not any("answers differently" in text for text in inspector(MODEL, X).warnings)
+
+
+class AddsNoise(nn.Module):
+    """Noise on the logits, in every mode."""
+
+    def forward(self, x):
+        return x + torch.randn_like(x)
 
 
 def test_a_forward_on_a_cpu_has_as_many_images_as_fit():

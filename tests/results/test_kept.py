@@ -52,6 +52,18 @@ def test_a_result_of_somebody_else_comes_back_if_it_is_plain():
     assert as_state(Own("Mine", parts={"model": torch.nn.Identity()})) is None
 
 
+@dataclass
+class Wary(Own):
+    """Adds to its warnings when it is made."""
+
+    def __post_init__(self):
+        self.warnings = [*self.warnings, "take care"]
+
+
+def test_what_a_result_adds_to_its_warnings_does_not_double():
+    assert through_a_checkpoint(through_a_checkpoint(Wary("Mine", warnings=["nan"]))).warnings == ["nan", "take care"]
+
+
 def test_a_class_that_is_gone_is_no_result(robustness):
     state = as_state(robustness()) | {"class": "lightning_adv.results.robustness:Earlier"}
     assert from_state(state) is None
