@@ -109,6 +109,17 @@ def robustness() -> Callable:
     return make
 
 
+@pytest.fixture
+def provenance() -> object:
+    """Where the figures of a report come from."""
+    from lightning_adv.reports.run import Machine, RunInfo
+
+    started, finished = (f"2026-11-21T03:0{minute}:00+00:00" for minute in (0, 4))
+    machine = Machine("A processor", [], 2, 8.0, "Linux")
+    versions = {"python": "3.11.7", "torch": "2.15.0"}
+    return RunInfo("train.py fit", 7, "0123456789abcdef", True, versions, machine, started, finished, "runs/one")
+
+
 @pytest.fixture(autouse=True)
 def process_left_as_found(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Restore environment, arguments, folder and torch's switches; fail the test that left what nobody expects.

@@ -116,6 +116,27 @@ def test_nobody_reaches_for_what_is_private_to_another_file(path):
     assert not found, "give the owner a public verb"
 
 
+CHANGES = {"append", "clear", "extend", "insert", "pop", "remove", "reverse", "sort", "update"}
+
+
+def _changed(path: Path) -> dict[str, int]:
+    """What is assigned to, or changed by one of its methods, with its line."""
+    places = [each for each in ast.walk(syntax(path)) if isinstance(each, ast.Attribute | ast.Subscript)]
+    called = [call.func for _, _, call in calls(path) if isinstance(call.func, ast.Attribute)]
+    changed = [each for each in places if not isinstance(each.ctx, ast.Load)]
+    changed += [each.value for each in called if each.attr in CHANGES]
+    return {ast.unparse(each): each.lineno for each in changed}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_callbacks_are_put_in_order_in_one_place_and_a_result_is_changed_by_its_own_callback_alone(path):
+    changed = _changed(path).items()
+    ordered = {f"line {line}: {what}" for what, line in changed if re.search(r"\btrainer\.callbacks\b", what)}
+    assert not ordered or name(path) == "lightning_adv/evaluation/order.py", "declare the order there"
+    edited = {f"line {line}: {what}" for what, line in changed if re.search(r"(?<!\bself)\.result\b", what)}
+    assert not edited, "say it of the other result in warnings_beside"
+
+
 def test_the_exceptions_are_needed():
     assert MAY_PROBE.keys() <= set(map(name, FILES))
     assert MAY_REACH.keys() == {each for path in FILES for each in _reached(path)} & MAY_REACH.keys()

@@ -76,12 +76,11 @@ def trainer(*callbacks: pl.Callback, folder: Path | None = None, logger: object 
     """A silent trainer on the CPU; Lightning's defaults elsewhere."""
     return pl.Trainer(
         accelerator="cpu",
-        devices=1,
         callbacks=list(callbacks),
         default_root_dir=None if folder is None else str(folder),
         logger=logger,
         enable_checkpointing=any(isinstance(each, Checkpoint) for each in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
-        **options,
+        **{"devices": 1} | options,
     )

@@ -1,4 +1,3 @@
-import json
 from functools import partial
 
 import pytest
@@ -12,7 +11,6 @@ from lightning_adv.data import MNISTSubset, PoisonedDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.modules import ClassifierModule
 from tests.callbacks.strangers import CLASSES, PlainModule, images, quarter, trainer
-from tests.processes import torchrun
 
 COUNT, TARGET = 75, 3
 
@@ -61,9 +59,8 @@ def test_counts_what_a_hand_written_loop_counts(model, target):
     assert target != TARGET or 0 < led < samples
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, COUNT])
-def test_results_do_not_depend_on_the_batch_size(model, batch_size):
-    one = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, batch_size=batch_size, examples=3))
+def test_examples_do_not_depend_on_the_batch_size(model):
+    one = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, batch_size=7, examples=3))
     two = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, examples=3))
     assert one.scalars() == two.scalars()
     assert torch.equal(one.examples.labels, two.examples.labels)
@@ -78,18 +75,6 @@ def test_logs_under_its_name_and_keeps_a_history(model):
     logged = float(runner.callback_metrics["val/backdoor/attack_success_rate"])
     assert logged == pytest.approx(evaluation.result.attack_success_rate)
     assert [epoch for epoch, _ in evaluation.history["val/backdoor/clean_accuracy"]] == [1, 2]
-
-
-def test_training_goes_on_as_if_there_were_no_evaluation():
-    def weights(*callbacks):
-        torch.manual_seed(3)
-        plain = PlainModule()
-        train = DataLoader(images(64), batch_size=8, shuffle=True)
-        trainer(*callbacks, max_epochs=2).fit(plain, train, DataLoader(images(30), batch_size=8))
-        return plain.state_dict()
-
-    without, evaluated = weights(), weights(BackdoorEvaluation(BrightQuarter(), TARGET))
-    assert all(torch.equal(without[key], evaluated[key]) for key in without)
 
 
 def test_images_of_the_target_class_alone_give_no_headline(model):
@@ -140,37 +125,3 @@ def test_a_badnets_patch_on_real_digits_leads_nine_of_ten_to_its_target():
     assert scalars["clean_accuracy"] > 0.85
     assert evaluation.result.samples == 1000
     assert evaluation.result.class_names == [str(digit) for digit in range(10)]
-
-
-SCRIPT = """
-import json, sys, torch
-import pytorch_lightning as pl
-from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader
-from lightning_adv.callbacks import BackdoorEvaluation
-from tests.callbacks.strangers import images, trained
-from tests.callbacks.test_backdoor_evaluation import BrightQuarter
-
-ranks = int(sys.argv[1])
-evaluation = BackdoorEvaluation(BrightQuarter(), 3)
-strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
-runner = pl.Trainer(accelerator="cpu", callbacks=evaluation, devices=ranks, strategy=strategy, logger=False,
-                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-runner.validate(trained(), DataLoader(images(75), batch_size=16), verbose=False)
-result = evaluation.result.as_dict()
-del result["examples"]  # rank zero shows its own
-with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
-    json.dump([result, evaluation.result.scalars()], file)
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_report_what_one_reports(tmp_path):
-    reported = {}
-    for ranks in (1, 2):
-        torchrun(SCRIPT, tmp_path, ranks, ranks)
-        files = sorted(tmp_path.glob(f"{ranks}_*.json"))
-        assert len(files) == ranks
-        reported[ranks] = [json.loads(file.read_text()) for file in files]
-    assert all(result == reported[1][0] for result in reported[2])
-    assert reported[1][0][0]["samples"] == 75

@@ -123,22 +123,6 @@ def test_runs_in_fit_and_draws_the_course_over_the_epochs(tmp_path):
     assert (folder / "triggers.safetensors").is_file()
 
 
-def test_training_goes_on_as_if_there_had_been_no_inspection(tmp_path):
-    def weights(*callbacks):
-        torch.manual_seed(0)
-        model = Suspicious()
-        trainer(*callbacks, folder=tmp_path, max_epochs=2, log_every_n_steps=1).fit(model, loader(), loader())
-        return torch.cat([model.net.scale.detach(), model.net.norm.running_mean, torch.rand(3)])
-
-    assert torch.equal(weights(), weights(BackdoorInspection({"nc": cleanse(steps=30)})))
-
-
-def test_a_name_of_its_own_stands_before_the_keys(tmp_path):
-    callback = BackdoorInspection({"nc": cleanse(steps=30)}, name="late")
-    _, scalars = in_test(callback, tmp_path)
-    assert "test/late/nc/norm/class_4" in scalars
-
-
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_the_precision_of_the_trainer_does_not_matter_to_the_verdict(precision, tmp_path):
     result, _ = in_test(BackdoorInspection({"nc": cleanse(steps=100)}, max_samples=None), tmp_path, precision=precision)

@@ -75,16 +75,6 @@ def test_images_without_a_class_are_said_and_left_out():
     assert result.warnings == ["2 of 8 images have NaN logits: they count as wrong"]
 
 
-def test_the_figures_do_not_depend_on_the_batch_size(model):
-    found = [
-        evaluated(model, DataLoader(images(COUNT), batch_size=8), attacks={"pgd": ATTACK}, batch_size=size)[0]
-        for size in (50, 7)
-    ]
-    for one, other in zip(*(each.rows for each in found), strict=True):
-        assert (one.counts, one.correct) == (other.counts, other.correct)
-        assert one.confidence == pytest.approx(other.confidence)
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

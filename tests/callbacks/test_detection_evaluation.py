@@ -88,18 +88,6 @@ def test_the_figures_do_not_depend_on_the_batch_size():
         assert area == pytest.approx(results[1][key], abs=0.01)
 
 
-def test_a_model_trains_as_if_there_had_been_no_evaluation():
-    weights = []
-    for callbacks in ([], [evaluation()]):
-        model = trained()
-        run = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0)
-        torch.manual_seed(0)
-        loader = DataLoader(images(64, seed=1), batch_size=16, shuffle=True, generator=torch.Generator().manual_seed(0))
-        run.fit(model, loader, DataLoader(images(48, seed=3), batch_size=48))
-        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    assert torch.equal(*weights)
-
-
 class Distance(Detector):
     """A user's own: far from the mean of the clean images; it keeps its argument under another name."""
 

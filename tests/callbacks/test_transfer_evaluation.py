@@ -1,7 +1,5 @@
 """Images of frozen sources meet any model, rank by rank the same, and unmask gradients that are masked."""
 
-import json
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from lightning_adv.errors import InputError
 from lightning_adv.results.result import joint_warnings
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trained, trainer
-from tests.processes import torchrun
 
 ATTACKS = {"fgsm": FGSM(eps=0.12), "pgd": PGD(eps=0.12, steps=5)}
 
@@ -54,15 +51,6 @@ def test_the_counts_are_those_of_the_images_crafted_on_the_source():
     assert row.transferred == int((clean & crafted.success & ~attacked).sum())
     key = "val/transfer/linear/fgsm/robust_accuracy"
     assert run.callback_metrics[key].item() == pytest.approx(row.robust_accuracy)
-
-
-def test_the_figures_do_not_depend_on_the_batch_size():
-    found = []
-    for batch_size in (96, 7):
-        callback = TransferEvaluation({"linear": source()}, ATTACKS, batch_size=batch_size)
-        evaluated(callback)
-        found.append(callback.result.as_dict())
-    assert found[0] == found[1]
 
 
 def test_a_model_is_its_own_source_with_a_transfer_rate_of_one():
@@ -141,36 +129,3 @@ def test_a_source_of_other_classes_is_refused_before_training():
 def test_nothing_to_transfer_is_refused():
     with pytest.raises(InputError, match="needs a source and an attack"):
         TransferEvaluation({}, ATTACKS)
-
-
-SCRIPT = """
-import json, sys
-import pytorch_lightning as pl
-from pytorch_lightning.strategies import DDPStrategy
-from torch.utils.data import DataLoader
-from lightning_adv.callbacks import FoolingImages, TransferEvaluation
-from tests.callbacks.strangers import images, trained
-from tests.callbacks.test_fooling_images import METHODS
-from tests.callbacks.test_physical_evaluation import evaluation
-from tests.callbacks.test_transfer_evaluation import ATTACKS, source
-
-ranks = int(sys.argv[1])
-chosen = [TransferEvaluation({"linear": source()}, ATTACKS), FoolingImages(METHODS), evaluation(),
-          evaluation(max_samples=1, name="one")]  # of one image the other rank has none
-strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
-runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
-                    enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-runner.validate(trained(), DataLoader(images(75, seed=3), batch_size=16), verbose=False)
-with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
-    json.dump([each.result.as_dict() | {"seconds": 0} for each in chosen], file)
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_report_what_one_reports(tmp_path):
-    reported = {}
-    for ranks in (1, 2):
-        torchrun(SCRIPT, tmp_path, ranks, ranks)
-        reported[ranks] = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
-    assert len(reported[2]) == 2
-    assert reported[2][0] == reported[2][1] == reported[1][0]

@@ -2,38 +2,20 @@
 
 import math
 import warnings
-from collections.abc import Callable
 from functools import partial
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_adv.attacks import FGSM, PGD, PhysicalWorld, Square
-from lightning_adv.backdoors import Patch
-from lightning_adv.callbacks import (
-    AttackEvaluation,
-    BackdoorEvaluation,
-    BackdoorInspection,
-    BackdoorMitigation,
-    CalibrationEvaluation,
-    DetectionEvaluation,
-    FoolingImages,
-    PhysicalEvaluation,
-    PurificationEvaluation,
-    TransferEvaluation,
-)
-from lightning_adv.callbacks.evaluation import EpochEndEvaluation
-from lightning_adv.detectors import Detector, LabelChangeRate, UniformMutation
+from lightning_adv.attacks import PGD, Square
+from lightning_adv.callbacks import DetectionEvaluation
+from lightning_adv.detectors import Detector
 from lightning_adv.errors import InputError
-from lightning_adv.fooling import FoolingGradient
-from lightning_adv.inspectors import NeuralCleanse
-from lightning_adv.mitigations import FinePruning
 from lightning_adv.modules import ClassifierModule
-from lightning_adv.purifiers import BitDepth
 from lightning_adv.reports.storage import as_json, section_document
+from tests.callbacks.evaluations import COUNT, EVALUATIONS, Data, Module, X, Y
 from tests.callbacks.strangers import trainer
 from tests.wild.models import (
     CLASSES,
@@ -47,68 +29,16 @@ from tests.wild.models import (
     breaks,
     half,
     images,
-    labels,
     mean_verdict,
 )
 
-COUNT = 24
-X = images(COUNT)
-Y = labels(X)
-BROKEN = int(breaks(X).sum())
-NAN = f"{BROKEN} of {COUNT} images have NaN logits: they count as wrong"
-
-SEARCH = {"steps": 8, "batch_size": 8, "images_per_step": 8, "init_cost": 0.05, "success_threshold": 0.3}
-CLEANSE = NeuralCleanse(**SEARCH, allow_missing_classes=True)
-NOWHERE = {"perspective": 0, "framing": 0, "resolution": 1, "blur": 0, "contrast": 0, "brightness": 0, "noise": 0}
-EVALUATIONS: dict[str, Callable[[], EpochEndEvaluation]] = {
-    "attacks": lambda: AttackEvaluation({"fgsm": FGSM(0.05)}, eps_sweep=[0.02]),
-    "calibration": lambda: CalibrationEvaluation({"fgsm": FGSM(0.05)}),
-    "backdoor": lambda: BackdoorEvaluation(Patch(size=2), target=0),
-    "inspection": lambda: BackdoorInspection({"cleanse": CLEANSE}),
-    "mitigation": lambda: BackdoorMitigation(FinePruning(epochs=0), Patch(size=2), target=0),
-    "detection": lambda: DetectionEvaluation(
-        {"lcr": LabelChangeRate(UniformMutation(0.2), mutations=4, max_mutations=8)}, {"fgsm": FGSM(0.2)}
-    ),
-    "fooling": lambda: FoolingImages({"gradient": FoolingGradient(steps=2)}),
-    "physical": lambda: PhysicalEvaluation({"fgsm": FGSM(0.05)}, world=PhysicalWorld(quality=None, **NOWHERE)),
-    "purification": lambda: PurificationEvaluation({"bits": BitDepth(8)}, {"fgsm": FGSM(0.05)}, ["blind"]),
-    "transfer": lambda: TransferEvaluation({"other": Wrapped()}, {"fgsm": FGSM(0.05)}),
-}
+NAN = f"{int(breaks(X).sum())} of {COUNT} images have NaN logits: they count as wrong"
 every_evaluation = pytest.mark.parametrize("name", EVALUATIONS)
 
 
-class Module(pl.LightningModule):
-    """A stranger's module around a model of this folder."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Tensor) -> object:
-        return self.model(x)
-
-    def validation_step(self, batch: tuple, batch_idx: int) -> None:
-        pass
-
-    test_step = validation_step
-
-
-class Data(pl.LightningDataModule):
-    """The same images to learn from and to be judged on."""
-
-    def __init__(self, x: Tensor = X, y: Tensor = Y) -> None:
-        super().__init__()
-        self.known = TensorDataset(x, y)
-
-    def _loader(self) -> DataLoader:
-        return DataLoader(self.known, batch_size=8)
-
-    train_dataloader = val_dataloader = test_dataloader = calibration_dataloader = _loader
-
-
-def result_of(name: str, model: nn.Module, tmp_path) -> object:
-    """What the evaluation leaves."""
-    chosen = EVALUATIONS[name]()
+def result_of(name: str, model: nn.Module, tmp_path, idle: bool = False) -> object:
+    """What the evaluation leaves; ``idle`` with attacks that do nothing."""
+    chosen = EVALUATIONS[name].idle() if idle else EVALUATIONS[name].make()
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*num_workers|.*does not have many workers|.*shuffle.*")
@@ -132,7 +62,7 @@ def test_images_that_break_the_model_count_as_wrong_and_are_said(name, tmp_path)
     if name not in ("inspection", "fooling"):  # which look for what the model says, and not whether it is right
         assert any(NAN in each for each in result.warnings), result.warnings
     assert not any("gradient" in each for each in result.warnings)
-    sound = 1 - BROKEN / COUNT
+    sound = 1 - int(breaks(X).sum()) / COUNT
     for key in ("clean_accuracy", "clean_accuracy_before"):
         assert result.scalars().get(key, sound) == pytest.approx(sound)
 
@@ -170,6 +100,18 @@ def test_an_image_without_a_class_is_not_led_to_class_0(tmp_path):
     scalars = result_of("backdoor", SometimesNaN(), tmp_path).scalars()
     expected = result_of("backdoor", Wrapped(), tmp_path).scalars()
     assert scalars["target_rate_without_trigger"] <= expected["target_rate_without_trigger"]
+
+
+@pytest.mark.parametrize("name", [name for name, case in EVALUATIONS.items() if case.idle])
+@pytest.mark.parametrize("model", [Noisy, Dropping], ids=lambda model: model.__name__)
+@pytest.mark.filterwarnings("ignore:the model answers differently")
+def test_attacks_that_do_nothing_have_no_luck_with_a_randomised_model_and_the_report_says_who_judged(
+    name, model, tmp_path
+):
+    result = result_of(name, model(), tmp_path, idle=True)
+    assert any("answers differently to the same images" in each for each in result.warnings)
+    for clean, attacked in EVALUATIONS[name].counts(result):
+        assert attacked == clean
 
 
 @every_evaluation
