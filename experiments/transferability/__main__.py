@@ -123,10 +123,10 @@ class Bench:
         attack = SubstituteAttack(FGSM(EPS), network, rounds=rounds, queries=budget)
         attack.fit(counted, self.seeds, num_classes=10)
         crafted = attacked(attack.attack, attack.model, self.x, self.y, 250)
-        agreement = 1 - error(attack.model, self.x, all_predicted(victim, self.x))
+        said, answered = (all_predicted(each, self.x) for each in (attack.model, victim))
         return {
             "queries": counted.spent,
-            "agreement": agreement,
+            "agreement": (said == answered).double().mean().item(),
             "clean": error(victim, self.x, self.y),
             "error": error(victim, crafted, self.y),
         }
