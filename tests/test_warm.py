@@ -64,6 +64,26 @@ def test_a_warm_process_sees_what_a_cold_one_sees_and_draws_anew(tmp_path):
     assert all(len(set(numbers)) == 3 for numbers in zip(*drawn, strict=True))
 
 
+FOLDERS = """
+import gc, pathlib, tempfile
+import lightning_adv.callbacks, wandb.sdk.data_types.utils
+from wandb.sdk.data_types._private import MEDIA_TMP
+assert pathlib.Path(MEDIA_TMP.name).is_dir()
+print(MEDIA_TMP.name)
+"""
+
+
+def test_a_temporary_folder_of_an_import_is_each_process_own(tmp_path):
+    (tmp_path / "folders.py").write_text(FOLDERS)
+    found = []
+    for _ in range(2):
+        with Warm([sys.executable, "folders.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            found.append(process.communicate()[0].strip())
+        assert process.returncode == 0
+    assert len(set(found)) == 2
+    assert not any(map(os.path.exists, found))
+
+
 def test_a_warm_process_is_killed_and_waited_for_as_a_cold_one(tmp_path):
     (tmp_path / "wait.py").write_text("import threading; print('here', flush=True); threading.Event().wait()")
     with Warm([sys.executable, "wait.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:

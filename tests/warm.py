@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -39,6 +40,8 @@ _heirs: list[socket.socket] | None = None
 
 _of_imports: dict[str, str] = {}
 """Variables that importing sets where nobody else does."""
+_folders: list[TemporaryDirectory] = []
+"""Temporary folders of imported modules."""
 
 
 class Warm(subprocess.Popen):
@@ -83,7 +86,8 @@ def _nursery() -> tuple[socket.socket, subprocess.Popen]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     line = [sys.executable, "-m", "tests.warm", str(theirs.fileno())]
     options = {"cwd": ROOT, "pass_fds": [theirs.fileno()], "stdin": subprocess.DEVNULL, "start_new_session": True}
-    process = subprocess.Popen(line, env=os.environ | {"OMP_NUM_THREADS": "1"}, **options)
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # each command has its own
+    process = subprocess.Popen(line, env=variables | {"OMP_NUM_THREADS": "1"}, **options)
     theirs.close()
     return ours, process
 
@@ -106,6 +110,10 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
         import_module(name)
     _of_imports.update({name: value for name, value in os.environ.items() if before.get(name) != value})
     gc.collect()
+    # Made by an import, removed at the end of whoever ends first: every process makes them anew.
+    _folders.extend(each for each in gc.get_objects() if type(each) is TemporaryDirectory)
+    for folder in _folders:
+        folder.cleanup()
     gc.freeze()
     assert len(os.listdir("/proc/self/task")) == 1, "a fork would lose the other threads"
     while True:
@@ -162,7 +170,10 @@ def _become(command: dict, files: list[int]) -> str:
     np.random.seed()  # noqa: NPY002
     torch.seed()
     sys.argv[:] = command["args"]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    for folder in _folders:
+        folder.__init__()
+    added = filter(None, command["variables"].get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:] = [os.path.dirname(os.path.abspath(sys.argv[0])), *dict.fromkeys([*added, *sys.path[1:]])]
     return sys.argv[0]
 
 
