@@ -26,7 +26,9 @@ from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.names import file_name
-from lightning_adv.results.robustness import AttackRow, Examples, RobustnessResult
+from lightning_adv.results.attack_row import AttackRow
+from lightning_adv.results.examples import Examples
+from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.robustness_tally import AttackTally, CleanTally
 
 __all__ = ["AttackEvaluation"]
@@ -47,7 +49,6 @@ class _Measured:
     shown: dict[str, FirstFew]
     journal: VerdictJournal
     swept: Tensor | None = None
-    swept_samples: int = 0
 
 
 class AttackEvaluation(EpochEndEvaluation[_Measured]):
@@ -146,11 +147,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             if rows:
                 tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
         if self.sweep and self._is_last(trainer):
-            few = images.fewer(self.sweep.max_samples)
-            found.swept, found.swept_samples = (
-                self.sweep.run(model, self.track(trainer, few.balanced(), "eps sweep"), judge),
-                few.total,
-            )
+            few = images.fewer(self.sweep.max_samples).balanced()
+            found.swept = self.sweep.run(model, self.track(trainer, few, "eps sweep"), judge)
         return found
 
     def results(self, trainer: Trainer, measured: _Measured) -> RobustnessResult:
@@ -163,8 +161,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         for tally in tallies.values():
             tally |= {key: tally[key].reshape(-1) for key in ("confidence", "distance")}
         rows = [_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
-        curves = {} if measured.swept is None else self.sweep.curves(trainer, measured.swept)
-        swept = dict.fromkeys(curves, measured.swept_samples)
+        curves, swept_samples = ({}, 0) if measured.swept is None else self.sweep.curves(trainer, measured.swept)
+        swept = dict.fromkeys(curves, swept_samples)
         for name in self._minimal:
             curves[name] = distance_curve(tallies[name]["distance"])
         shown = {name: few.joined() for name, few in measured.shown.items()}

@@ -24,7 +24,7 @@ def switch_to_eval(model: nn.Module) -> bool:
         try:
             model.eval()
             return True
-        except NotImplementedError:  # an export
+        except NotImplementedError:  # what torch.export gives refuses train() and eval()
             pass
     for child in model.children():
         switch_to_eval(child)

@@ -1,6 +1,7 @@
 """Attacks that hold another attack."""
 
 import copy
+from abc import abstractmethod
 from operator import attrgetter
 
 from torch import Tensor
@@ -19,11 +20,12 @@ class Wrapper(Attack):
         attack: the other attack.
 
     Example:
-        >>> from lightning_adv.attacks import PGD
-        >>> Wrapper(PGD(eps=0.1, steps=7)).scaled(0.5).eps
-        0.05
+        >>> from lightning_adv.attacks import EOT, PGD
+        >>> isinstance(EOT(PGD(eps=0.1, steps=7)), Wrapper), EOT(PGD(eps=0.1, steps=7)).scaled(0.5).eps
+        (True, 0.05)
     """
 
+    @abstractmethod
     def __init__(self, attack: Attack) -> None:
         super().__init__()
         self._hold(attack)

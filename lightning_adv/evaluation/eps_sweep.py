@@ -62,13 +62,17 @@ class EpsSweep:
                 self._descend(row, attack, model, judge, batch, correct.nonzero().flatten())
         return counts
 
-    def curves(self, trainer: Trainer, counts: Tensor) -> dict[str, list[tuple[float, float]]]:
-        """Name of the attack to points (eps, robust accuracy) from (0, clean accuracy) on, over all ranks."""
+    def curves(self, trainer: Trainer, counts: Tensor) -> tuple[dict[str, list[tuple[float, float]]], int]:
+        """Name of the attack to points (eps, robust accuracy) from (0, clean accuracy) on; images behind each point.
+
+        Over all ranks; every one of them calls it.
+        """
         rows = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
-        return {
+        curves = {
             name: [(eps, left / row[0]) for eps, left in zip([0.0, *self.budgets], row[1:], strict=True)]
             for name, row in zip(self.attacks, rows, strict=True)
         }
+        return curves, rows[0][0]
 
     def _descend(
         self, row: Tensor, attack: Attack, model: LightningModule, judge: Judge, batch: EvaluationBatch, left: Tensor

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lightning_adv.attacks import Attack
-from lightning_adv.results.robustness import AttackRow, Reach
+from lightning_adv.results.attack_row import AttackRow, Reach
 
 __all__ = ["masking_warnings", "reach", "yardsticks"]
 

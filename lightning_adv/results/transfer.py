@@ -10,9 +10,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_adv.asking import NO_CLASS
+from lightning_adv.results.attack_row import AttackRow, Reach
 from lightning_adv.results.figures import in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, with_shares
-from lightning_adv.results.robustness import AttackRow, Reach, RobustnessResult
+from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
 __all__ = ["TransferResult", "TransferTally", "TransferredAttack", "transfer_matrix"]

@@ -28,7 +28,7 @@ from lightning_adv.attacks import (
 )
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.evaluation.masking import masking_warnings
-from lightning_adv.results.robustness import AttackRow
+from lightning_adv.results.attack_row import AttackRow
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, PlainModule, images, trainer
 
 ROW = AttackRow(

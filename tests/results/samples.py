@@ -2,7 +2,8 @@
 
 import torch
 
-from lightning_adv.results.robustness import AttackRow, Examples
+from lightning_adv.results.attack_row import AttackRow
+from lightning_adv.results.examples import Examples
 
 
 def examples(count: int = 3, channels: int = 1, size: int = 6) -> Examples:

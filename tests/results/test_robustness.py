@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lightning_adv.results.robustness import AttackRow
+from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.shares import wilson_interval
 from tests.results.samples import attack, examples
 
