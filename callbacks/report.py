@@ -3,6 +3,7 @@
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -11,6 +12,9 @@ from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
+
+if TYPE_CHECKING:
+    from lightning_adv.reports.run import Code
 
 __all__ = ["Report"]
 
@@ -42,9 +46,11 @@ class Report(Callback):
         self.started = datetime.now(UTC)
         self.path: Path | None = None
         self._trained = False
+        self._code: Code | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the baselines now: a wrong path must not surface after hours of training."""
+        from lightning_adv.reports.run import code_in
         from lightning_adv.reports.storage import read_results
 
         for name, path in self.baselines.items():
@@ -52,6 +58,8 @@ class Report(Callback):
                 raise InputError(f"baseline {name!r} of Report: there is no {path}; run that baseline first")
             read_results(path)
         self.path = Path(self.folder) if self.folder else run_folder(trainer) / "report"
+        if trainer.is_global_zero and self._code is None:
+            self._code = code_in(".")  # now: a run of hours may see another commit before it ends
 
     def state_dict(self) -> dict:
         """The history, so that the curves of a resumed run are whole."""
@@ -107,7 +115,12 @@ class Report(Callback):
         record = next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
         repeated = trainer.state.fn == "fit" and not self._trained and ended is None
         info = (finished_run(self.path) if repeated else None) or run_info(
-            record.seed if record else None, self.path.parent, self.started, finished=finished, ended=ended
+            record.seed if record else None,
+            self.path.parent,
+            self.started,
+            finished=finished,
+            ended=ended,
+            code=self._code,
         )
         page = write_report(
             self.path,

@@ -4,12 +4,13 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.run import RunInfo, run_info
+from lightning_adv.reports.run import Code, RunInfo, code_in, run_info
 from lightning_adv.results.figures import png
 from lightning_adv.results.result import Table
 
@@ -34,7 +35,7 @@ class Page:
     ) -> None:
         self.stem, self.run, self.seed = stem, run, seed
         self.command = ["python", "-m", command, *(sys.argv[1:] if given is None else given)]
-        self.started = datetime.now(UTC)
+        self.started, self.code = datetime.now(UTC), _code()
 
     def picture(self, figure: Figure, name: str = "", dpi: int = 130) -> str:
         """Save a figure beside the page; the name of its file, for a link."""
@@ -50,8 +51,16 @@ class Page:
             tables: the figures.
             data: which images were used.
         """
-        info = run_info(self.seed, self.run, self.started, finished=datetime.now(UTC), command=self.command)
+        info = run_info(
+            self.seed, self.run, self.started, finished=datetime.now(UTC), command=self.command, code=self.code
+        )
         print(write_page(self.stem, text, tables, info, data), flush=True)
+
+
+@cache
+def _code() -> Code:
+    """What this process runs: pages and pictures that it writes are no changes to it."""
+    return code_in(RESULTS.parent.parent)
 
 
 def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data: str) -> Path:

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-__all__ = ["Machine", "RunInfo", "run_info"]
+__all__ = ["Code", "Machine", "RunInfo", "code_in", "run_info"]
 
 DISTRIBUTIONS = {
     "lightning_adv": "lightning-adv",
@@ -76,6 +77,20 @@ class RunInfo:
         return asdict(self)
 
 
+class Code(NamedTuple):
+    """A git commit, and whether tracked files differ from it; None where it cannot be found out."""
+
+    commit: str | None
+    dirty: bool | None
+
+
+def code_in(repository: str | os.PathLike[str]) -> Code:
+    """The state of a folder's repository now."""
+    commit = _git(repository, "rev-parse", "HEAD")
+    changes = None if commit is None else _git(repository, "status", "--porcelain", "--untracked-files=no")
+    return Code(commit, None if changes is None else changes != "")
+
+
 def run_info(
     seed: int | None,
     folder: str | os.PathLike[str],
@@ -84,7 +99,7 @@ def run_info(
     finished: datetime | None = None,
     ended: str | None = None,
     command: Sequence[str] | None = None,
-    repository: str | os.PathLike[str] = ".",
+    code: Code | None = None,
 ) -> RunInfo:
     """Collects the provenance of this process; what cannot be found out is None, never an error.
 
@@ -94,15 +109,15 @@ def run_info(
         started, finished: times with a time zone; leave ``finished`` out while the run goes on.
         ended: how far a run came that did not finish.
         command: the command line, default that of this process.
-        repository: folder whose git commit is recorded.
+        code: what ran, asked for when the run began: what it writes itself, and a commit of that time, are no part of
+            it; default that of the working directory now.
     """
-    commit = _git(repository, "rev-parse", "HEAD")
-    changes = None if commit is None else _git(repository, "status", "--porcelain", "--untracked-files=no")
+    commit, dirty = code_in(".") if code is None else code
     return RunInfo(
         command=shlex.join(sys.argv if command is None else command),
         seed=seed,
         commit=commit,
-        dirty=None if changes is None else changes != "",
+        dirty=dirty,
         versions=_versions(),
         machine=_machine(),
         started=_iso(started),

@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import pytest
 from pytorch_lightning import Callback
@@ -121,3 +122,30 @@ def test_a_quick_check_writes_nothing(tmp_path):
     runner = trainer(Report(), evaluation(), folder=tmp_path, fast_dev_run=1)
     runner.fit(PlainModule(), DataLoader(images(8)), DataLoader(images(8)))
     assert not (tmp_path / "report").exists()
+
+
+def commit(folder, text):
+    (folder / "code.py").write_text(text)
+    for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", text]):
+        subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True)
+    said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True)
+    return said.stdout.strip()
+
+
+class WorksOn(Callback):
+    """Its user commits while the run goes on, and changes a file."""
+
+    def on_validation_start(self, trainer, pl_module):
+        commit(trainer.user, "of later")
+        (trainer.user / "code.py").write_text("unfinished")
+
+
+def test_a_report_names_the_commit_that_the_run_began_with(model, tmp_path, monkeypatch):
+    (tmp_path / "code").mkdir()
+    monkeypatch.chdir(tmp_path / "code")
+    began_with = commit(tmp_path / "code", "of before")
+    runner = trainer(Report(), WorksOn(), evaluation(), folder=tmp_path)
+    runner.user = tmp_path / "code"
+    runner.validate(model, DataLoader(images(8)), verbose=False)
+    run = results(tmp_path)["run"]
+    assert (run["commit"], run["dirty"]) == (began_with, False)

@@ -2,11 +2,14 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 from string import Formatter
 
 import pytest
+from matplotlib.figure import Figure
 
+import experiments.page
 from experiments.page import Page, markdown, prose
 from lightning_adv.results.result import Table
 from tests.source_tree import ROOT, syntax, workshop_files
@@ -84,3 +87,21 @@ def test_a_page_has_its_tables_and_where_they_come_from(tmp_path, monkeypatch, c
     assert "| all | 100.00 % |\n| none |  |\n\nA note." in text
     assert "`python -m experiments.fooling --root data`" in text
     assert capsys.readouterr().out.strip() == str(tmp_path / "trial.md")
+
+
+def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, monkeypatch):
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    (results / "trial.png").write_text("a picture of before")
+    for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "one"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
+    monkeypatch.setattr("experiments.page.RESULTS", results)
+    experiments.page._code.cache_clear()
+    try:
+        for stem in ("trial", "another"):  # the second page of a command finds the first one changed
+            page = Page("experiments.fooling", stem, given=[])
+            page.picture(Figure())
+            page.write("# Title", [], "digits")
+            assert re.search("^- commit: [0-9a-f]{10}$", (results / f"{stem}.md").read_text(), re.MULTILINE)
+    finally:
+        experiments.page._code.cache_clear()

@@ -2,7 +2,7 @@ import json
 import subprocess
 from datetime import UTC, datetime, timedelta
 
-from lightning_adv.reports.run import run_info
+from lightning_adv.reports.run import code_in, run_info
 
 STARTED = datetime(2026, 11, 21, 3, 0, tzinfo=UTC)
 
@@ -18,7 +18,7 @@ def git(folder, *arguments):
 
 def test_a_folder_outside_any_repository_has_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    collected = info(repository=tmp_path)
+    collected = info(code=code_in(tmp_path))
     assert (collected.commit, collected.dirty) == (None, None)
 
 
@@ -33,9 +33,9 @@ def test_a_changed_file_makes_the_commit_dirty(tmp_path):
     git(tmp_path, "init")
     git(tmp_path, "add", "a.txt")
     git(tmp_path, "commit", "-m", "one")
-    clean = info(repository=tmp_path)
+    clean = info(code=code_in(tmp_path))
     file.write_text("two")
-    changed = info(repository=tmp_path)
+    changed = info(code=code_in(tmp_path))
     assert (len(clean.commit), clean.dirty, changed.dirty) == (40, False, True)
 
 
