@@ -16,13 +16,13 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 
 import lightning_adv.attacks
 import lightning_adv.data
-import lightning_adv.modules
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
 from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord, StopOnSignal
-from lightning_adv.cli.arguments import through_first_config
+from lightning_adv.cli.arguments import own_architecture, through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
+from lightning_adv.cli.classes import find_class
 from lightning_adv.cli.help import COMMANDS, HelpFormatter
 from lightning_adv.cli.lock import lock_folder
 from lightning_adv.cli.loggers import default_loggers, loggers_in
@@ -32,6 +32,7 @@ from lightning_adv.cli.ranks import keep_ranks
 from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank, tell
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
+from lightning_adv.modules import ClassifierModule
 
 __all__ = ["CLI"]
 
@@ -111,6 +112,7 @@ class CLI(LightningCLI):
                 file = Path(folder) / "checkpoint.yaml"
                 replace_atomically(file, yaml.safe_dump(self.base, sort_keys=False))
                 args = [*args[:1], "--config", str(file), *args[1:]]
+            args = own_architecture(args)
             routed = route_callback_overrides(parser, replacing_callbacks(args))
             self.config = parser.parse_args(routed)
             before = parse_quietly(parser, through_first_config(args))
@@ -138,7 +140,10 @@ class CLI(LightningCLI):
     def _settle(self, config: Namespace) -> tuple[Path, str | None]:
         """The run's folder and the path of the checkpoint to load."""
         if config.ckpt_path != "last":
-            return choose_run_folder(config.run, self.name, resume=False), config.ckpt_path
+            model = config.get("model")  # which loads the weights of another project's checkpoint itself
+            is_ours = find_class(model.class_path) is ClassifierModule
+            loads = is_ours and config.ckpt_path is not None and model.init_args.weights == config.ckpt_path
+            return choose_run_folder(config.run, self.name, resume=False), None if loads else config.ckpt_path
         folder = choose_run_folder(config.run, self.name.removeprefix(f"{self.subcommand}/"), resume=True)
         last = find_last_checkpoint(folder)
         if self.subcommand == "fit":

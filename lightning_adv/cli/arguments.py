@@ -1,5 +1,6 @@
 """What is read from a command line before it is parsed."""
 
+from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
@@ -7,7 +8,17 @@ import yaml
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_config_files", "config_files", "option", "options", "through_first_config", "without_option"]
+__all__ = [
+    "check_config_files",
+    "config_files",
+    "option",
+    "options",
+    "own_architecture",
+    "through_first_config",
+    "without_option",
+]
+
+BACKBONE = "--model.backbone"
 
 
 def option(args: list[str], name: str) -> str | None:
@@ -36,6 +47,20 @@ def through_first_config(args: list[str]) -> list[str]:
     """The command and its first configuration, without anything that overrides it."""
     files = config_files(args)
     return [args[0], "--config", files[0]] if args and files else []
+
+
+def own_architecture(args: list[str]) -> list[str]:
+    """``args`` in which ``--model.backbone=my_package.Net`` names a class, where there is such a package.
+
+    The parser would take it for the name of a network, as "resnet18.a1_in1k" is one.
+    """
+    name = option(args, BACKBONE) or ""
+    root, dot, _ = name.partition(".")
+    if not dot or not all(part.isidentifier() for part in name.split(".")) or find_spec(root) is None:
+        return args
+    kept = without_option(args, BACKBONE)
+    place = min(args.index(each) for each in args if each == BACKBONE or each.startswith(f"{BACKBONE}="))
+    return [*kept[:place], f"{BACKBONE}.class_path={name}", *kept[place:]]
 
 
 def check_config_files(args: list[str]) -> None:

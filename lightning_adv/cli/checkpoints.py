@@ -30,7 +30,8 @@ class Described:
     Args:
         config: its model and data, as far as it tells.
         evaluations: configurations of the evaluation callbacks it was trained with.
-        is_checkpoint: whether Lightning can load it; else its weights are the model's to load.
+        is_checkpoint: whether Lightning can load it; else its weights are the model's to load, as are those of
+            another project's checkpoint where the model is this project's.
         left_out: dotted names of settings that say where to write, which are the user's alone.
     """
 
@@ -52,10 +53,10 @@ def describe_checkpoint(path: str, trusted: Sequence[str] = ()) -> Described:
             may not or is none.
     """
     checkpoint = _content(path)
-    if LIGHTNING not in checkpoint:
+    if CONFIG_KEY not in checkpoint or LIGHTNING not in checkpoint:
         model = {"class_path": "ClassifierModule", "init_args": {"weights": str(path)}}
-        return Described({"model": model}, is_checkpoint=False)
-    whole = read_stored_config(checkpoint.get(CONFIG_KEY, ""), path, trusted)
+        return Described({"model": model}, is_checkpoint=LIGHTNING in checkpoint)
+    whole = read_stored_config(checkpoint[CONFIG_KEY], path, trusted)
     config = {key: whole[key] for key in ("model", "data") if whole.get(key)}
     arguments = config.get("model", {}).get("init_args") or {}
     for name in OF_TRAINING:

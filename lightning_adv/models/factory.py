@@ -109,6 +109,12 @@ def _check_name(name: str) -> None:
         if tag and name not in (tagged := timm.list_pretrained(f"{architecture}.*")):
             raise InputError(f"{architecture} has no weights called {tag!r}: timm has {', '.join(tagged) or 'none'}")
         return
+    root, dot, _ = name.partition(".")
+    if dot and not timm.is_model(root):
+        raise InputError(
+            f"no backbone is called {name!r}; a class of your own is given as --model.backbone={name} where Python "
+            f"finds the package {root!r} (PYTHONPATH=FOLDER), in a configuration as backbone: {{class_path: {name}}}"
+        )
     close = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)  # the project's own among them
     meant = f"did you mean {', '.join(close)}?" if close else f"own networks: {', '.join(list_models())}"
     raise InputError(f"no backbone is called {name!r}: {meant} timm.list_models() lists all names")

@@ -1,7 +1,6 @@
 """Weights and checkpoints from files, read as data: nothing in a file is ever executed."""
 
 import pickle
-import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,6 +17,7 @@ from lightning_adv.models.inert import STAND_INS, settle
 from lightning_adv.models.key_matching import STATISTICS, Match, match_order
 from lightning_adv.models.names import Reading, read_names, recognise
 from lightning_adv.models.nests import find_weights
+from lightning_adv.models.refusals import refuse_kind, refuse_pickle
 from lightning_adv.models.soundness import check_archive, check_finite
 
 __all__ = ["check_state", "holds_safetensors", "load_weights", "read_checkpoint", "read_state_dict"]
@@ -124,7 +124,6 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     path = _existing(path)
     if holds_safetensors(path):
         raise InputError(f"{path} is no checkpoint: expected one of {', '.join(_TORCH_SUFFIXES)}")
-    _check_beginning(path)
     check_archive(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(STAND_INS):
@@ -132,7 +131,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
             with path.open("rb") as file:  # torch.load judges a path by its suffix
                 content = settle(torch.load(file, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
-        raise _refusal(path, error) from error
+        raise refuse_pickle(path, error) from error
     except Exception as error:  # damaged bytes surface as almost any exception
         raise InputError(f"{path} is damaged or incomplete; fetch or save it again") from error
     if isinstance(content, list | tuple):
@@ -158,33 +157,10 @@ def _existing(path: str | Path) -> Path:
         raise InputError(f"{path} is a folder; give one file of weights (a sharded checkpoint must be merged first)")
     if not path.is_file():
         raise InputError(f"no file {path}")
+    refuse_kind(path)
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
         raise InputError(f"{path} is no file of weights: expected .safetensors or {', '.join(_TORCH_SUFFIXES)}")
     return path
-
-
-def _check_beginning(path: Path) -> None:
-    """Name the kinds of files that most often come in place of the weights."""
-    with path.open("rb") as file:
-        beginning = file.read(512).lstrip().lower()
-    if not beginning:
-        raise InputError(f"{path} is empty")
-    if beginning.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise InputError(f"{path} is a web page, not weights: the download went wrong; fetch the file itself")
-    if beginning.startswith(b"version https://git-lfs"):
-        raise InputError(f"{path} is a Git LFS pointer, not weights: run `git lfs pull`")
-    if beginning.startswith(b"\x80") and beginning[1:2] > b"\x02":  # torch.save writes protocol 2
-        raise InputError(f"{path} is refused: it is a plain pickle, which can run code; save it with torch.save")
-
-
-def _refusal(path: Path, error: Exception) -> InputError:
-    named = re.search(r"(?:GLOBAL|class|import) `?([\w.]+\.\w+)`?", str(error))
-    if named is None:
-        return InputError(f"{path} is not a file that torch.save writes by default, or it is damaged; save it again")
-    return InputError(
-        f"{path} is refused: it asks for {named[1]}, and files of weights are read without running code; "
-        "save only tensors and plain Python values (model.state_dict()), best as .safetensors"
-    )
 
 
 def _by_name(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:

@@ -270,8 +270,9 @@ def truncated_old(path: Path) -> None:
         ("weights.pth", lambda path: torch.save({"epoch": 3}, path), "holds no weights: found epoch"),
         ("weights.pth", lambda path: torch.save({"state_dict": {}}, path), "holds no weights: found nothing"),
         ("weights.h5", lambda path: path.write_text("x"), "is no file of weights: expected .safetensors or .pt"),
-        ("weights.safetensors", lambda path: path.write_text("<html>"), "is not a complete safetensors file"),
-        ("weights.safetensors", lambda path: path.touch(), "is not a complete safetensors file"),
+        ("weights.safetensors", lambda path: path.write_text("<html>"), "is a web page"),
+        ("weights.safetensors", lambda path: path.touch(), "is empty"),
+        ("weights.safetensors", lambda path: path.write_text("some words"), "is not a complete safetensors file"),
     ],
 )
 def test_a_file_that_holds_no_weights_is_refused_with_its_cause(tmp_path, name, write, message):

@@ -1,0 +1,96 @@
+"""Checkpoints of other projects and networks of one's own, through the command line."""
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_adv.cli import evaluate
+from lightning_adv.models import create_model
+from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, SHORT, Built, run
+from tests.cli.own_net import Net
+
+OWN = "tests.cli.own_net.Net"
+DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
+ONE_ATTACK = (
+    "--trainer.callbacks.max_samples=6",
+    "--trainer.callbacks.eps_sweep=[]",
+    "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",
+)
+
+
+def standard(args: list[str]) -> None:
+    evaluate(args, default_config=CONFIGS / "evaluate/standard.yaml")
+
+
+def foreign(net: nn.Module, path: str, prefix: str, **more: object) -> str:
+    """A checkpoint as another project's LightningModule leaves it; the arguments of ``evaluate.py``."""
+    state = {f"{prefix}{name}": weight for name, weight in net.state_dict().items()}
+    content = {"pytorch-lightning_version": "2.1.0", "epoch": 3, "global_step": 9, "state_dict": state, "loops": {}}
+    torch.save({**content, "callbacks": {}, "optimizer_states": [], "lr_schedulers": [], **more}, path)
+    return f"--ckpt_path={path}"
+
+
+@pytest.mark.parametrize("prefix", ["net.", "model.", "backbone.", "model.net.", ""])
+def test_another_projects_checkpoint_is_weights_for_the_backbone_that_is_named(prefix):
+    torch.manual_seed(0)
+    net = create_model("lenet", num_classes=10, in_channels=1, image_size=(28, 28)).net
+    nonsense = {"backbone": "subprocess.Popen", "_class_path": "os.system", "mean": "evil"}
+    checkpoint = foreign(net, "theirs.ckpt", prefix, hyper_parameters=nonsense)
+    cli = Built(["test", checkpoint, "--config", DEMO, "--model.backbone=lenet", "--model.weights=theirs.ckpt"])
+    assert cli.checkpoint is None
+    x = torch.rand(2, 1, 28, 28)
+    assert torch.equal(cli.model.backbone.net.eval()(x), net.eval()(x))
+
+
+def test_another_projects_checkpoint_is_evaluated():
+    checkpoint = foreign(Net(5), "theirs.ckpt", "model.", hyper_parameters={"backbone": "subprocess.Popen"})
+    outcome = run([checkpoint, *DATA, *ONE_ATTACK, f"--model.backbone={OWN}", "--model.backbone.width=5"], standard)
+    assert outcome.status == 0, outcome.err
+    assert "fgsm" in outcome.out
+
+
+@pytest.mark.parametrize("named", ["=", ".class_path=", " "])
+def test_a_network_of_ones_own_is_named_by_its_class(named):
+    torch.save(Net(5).state_dict(), "own.pth")
+    name = ["--model.backbone", OWN] if named == " " else [f"--model.backbone{named}{OWN}"]
+    cli = Built(["test", "--config", DEMO, *name, "--model.backbone.init_args.width=5", "--model.weights=own.pth"])
+    assert isinstance(cli.model.backbone, Net)
+    assert torch.equal(cli.model.backbone.head.weight, torch.load("own.pth")["head.weight"])
+
+
+def test_a_network_of_ones_own_is_made_by_a_function():
+    cli = Built(["test", "--config", DEMO, "--model.backbone=tests.cli.own_net.make_net", "--model.backbone.width=6"])
+    assert cli.model.backbone.head.in_features == 24
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["--model.backbone=tests.cli.own_net.Nett"], "no attribute 'Nett'"),
+        (["--model.backbone=tests.cli.own_net.nn"], "not correspond to a subclass of Module"),
+        (["--model.backbone=nowhere_at_all.Net"], "PYTHONPATH=FOLDER"),
+        (["--model.backbone=resnet18.of_nobody"], "no weights called 'of_nobody'"),
+        ([f"--model.backbone={OWN}", "--model.backbone.widht=5"], "did you mean width?"),
+    ],
+)
+def test_what_is_wrong_with_a_network_of_ones_own_is_said_in_a_line(typed, told):
+    outcome = run(["fit", "--config", DEMO, *typed])
+    assert outcome.status == 2
+    assert told in outcome.err.splitlines()[-1]
+    assert "Traceback" not in outcome.err
+
+
+def test_a_checkpoint_names_a_network_of_ones_own_only_where_that_is_trusted():
+    outcome = run(["fit", "--config", DEMO, *FEW_IMAGES, *SHORT, "--run=mine", f"--model.backbone={OWN}"])
+    assert outcome.status == 0, outcome.err
+    checkpoint = ["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK]
+    refused = run(checkpoint, standard)
+    assert (refused.status, "add --trust tests" in refused.err) == (2, True)
+    trusted = run([*checkpoint, "--trust=tests"], standard)
+    assert trusted.status == 0, trusted.err
+
+
+def test_a_stored_name_of_a_network_is_never_taken_for_a_class():
+    content = {"lightning_adv_config": f"model: {{class_path: ClassifierModule, init_args: {{backbone: {OWN}}}}}"}
+    outcome = run([foreign(Net(), "sly.ckpt", "backbone.", **content), *DATA, *ONE_ATTACK], standard)
+    assert (outcome.status, f"no backbone is called '{OWN}'" in outcome.err) == (2, True)
