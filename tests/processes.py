@@ -5,19 +5,25 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.warm import Warm
 
 __all__ = [
     "NO_NOISE",
+    "PAUSE",
     "ROOT",
     "SECONDS",
     "TWO_RANKS",
     "environment",
     "in_ranks",
+    "kill_when",
     "results",
     "run",
     "torchrun",
@@ -28,6 +34,9 @@ __all__ = [
 ROOT = Path(__file__).parent.parent
 SECONDS = 200
 """No run takes half of this; a run that hangs is killed then."""
+
+PAUSE = 0.02
+"""Seconds between two looks at a run, which needs the processor itself."""
 
 TWO_RANKS = (
     "--trainer.devices=2",
@@ -95,6 +104,20 @@ def _finished(started: list[Warm]) -> list[subprocess.CompletedProcess]:
         subprocess.CompletedProcess(process.args, process.returncode, *both)
         for process, both in zip(started, said, strict=True)
     ]
+
+
+def kill_when(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Kill a process as soon as a condition holds."""
+    try:
+        deadline = time.monotonic() + SECONDS
+        while not condition():
+            assert time.monotonic() < deadline
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(PAUSE)
+                pytest.fail("the run ended before it could be killed")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def results(folder: Path, name: str) -> dict:

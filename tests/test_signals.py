@@ -1,6 +1,7 @@
 """Signals to real processes: Ctrl-C of a terminal, kills, lost ranks; nobody is left behind, and one line says why."""
 
 import os
+import select
 import shlex
 import signal
 import socket
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from tests.cli.commands import DEMO, FEW_IMAGES, SMALL_NET
-from tests.processes import ROOT, SECONDS, TWO_RANKS, environment, run, weights
+from tests.processes import PAUSE, ROOT, SECONDS, TWO_RANKS, environment, run, weights
 from tests.warm import Warm
 
 PATIENCE = 3 * SECONDS
@@ -76,7 +77,7 @@ def wait_until_nobody_is_left(process: subprocess.Popen) -> None:
     deadline = time.monotonic() + PATIENCE
     while is_anybody_left(process):
         assert time.monotonic() < deadline
-        os.sched_yield()
+        select.select([], [], [], PAUSE)
 
 
 def read_until(stream: object, beginning: str) -> None:

@@ -1,12 +1,13 @@
-"""Processes that start warm: forked from one that has imported torch, Lightning and the package, and done nothing else.
+"""Processes that start warm: forked from one that has imported torch, Lightning and the package and parsed a command.
 
-The imports are most of what a short run takes. A warm process does what ``python script.py`` does after them: it has
-that command's arguments, folder, variables, standard files, exit status and parent; it leads a session of its own and
-heeds Ctrl-C. A run of two ranks starts its second one warm, too. ``tests/test_warm.py`` compares one with a cold one.
+That is most of what a short run takes. A warm process does what ``python script.py`` does after it: it has that
+command's arguments, folder, variables, standard files, exit status and parent; it leads a session of its own and heeds
+Ctrl-C. A run of two ranks starts its second one warm, too. ``tests/test_warm.py`` compares one with a cold one.
 """
 
 import ctypes
 import gc
+import io
 import json
 import os
 import random
@@ -15,8 +16,9 @@ import signal
 import socket
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -28,7 +30,15 @@ import torch
 __all__ = ["Warm"]
 
 ROOT = Path(__file__).parent.parent
-IMPORTED = ("lightning_adv.cli.entry", "lightning_adv.callbacks", "lightning_adv.models.factory", "torch._dynamo")
+IMPORTED = (
+    *(
+        "lightning_adv.cli.entry",
+        "lightning_adv.callbacks",
+        "lightning_adv.models.factory",
+        "lightning_adv.reports.html",
+    ),
+    *("lightning_adv.reports.html", "torch.utils.tensorboard", "matplotlib.backends.backend_agg", "mlxtend.data"),
+)
 OF_TWO_RANKS = "--trainer.devices=2"
 ADOPT_ORPHANS = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
@@ -108,6 +118,7 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
     before = dict(os.environ)
     for name in IMPORTED:
         import_module(name)
+    _parse_once()
     _of_imports.update({name: value for name, value in os.environ.items() if before.get(name) != value})
     gc.collect()
     # Made by an import, removed at the end of whoever ends first: every process makes them anew.
@@ -135,6 +146,16 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
             place.send(str(os.getpid()).encode())
             place.close()
             return json.loads(message), files
+
+
+def _parse_once() -> None:
+    """Let the parser look up what it keeps of the signatures of classes."""
+    from lightning_adv.cli import CLI
+    from lightning_adv.cli.help import PAGES, TRAIN
+
+    configuration = str(ROOT / "configs" / "demo.yaml")
+    with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()), suppress(SystemExit):
+        CLI(["fit", "--config", configuration, "--print_config"], "none", {"program": TRAIN, **PAGES})
 
 
 def _leave_an_heir(files: list[int]) -> tuple[dict, list[int]] | None:

@@ -18,7 +18,7 @@ import lightning_adv.attacks
 import lightning_adv.data
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
 from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord, StopOnSignal
-from lightning_adv.cli.arguments import own_architecture, through_first_config
+from lightning_adv.cli.arguments import may_name_a_class, own_architecture, through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
@@ -57,6 +57,8 @@ class CLI(LightningCLI):
         self, args: list[str], name: str, pages: dict[str, dict[str, str]], base: dict[str, object] | None = None
     ) -> None:
         self.name, self.base = name, base or {}
+        # A parser takes its time to build, and a command needs no other's.
+        self.commands = args[:1] if args[:1] and args[0] in COMMANDS else list(COMMANDS)
         shared = {"allow_abbrev": False, "formatter_class": HelpFormatter}
         super().__init__(
             LightningModule,
@@ -66,20 +68,15 @@ class CLI(LightningCLI):
             save_config_callback=RunRecord,
             seed_everything_default=0,
             parser_class=Parser,
-            parser_kwargs={**shared, **pages["program"], **{key: {**shared, **pages[key]} for key in COMMANDS}},
+            parser_kwargs={**shared, **pages["program"], **{key: {**shared, **pages[key]} for key in self.commands}},
             auto_configure_optimizers=False,
             args=args,
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:
         """The commands; ``ckpt_path`` is this class's own, and nothing may switch safe loading off."""
-        handled = {"model", "datamodule", "ckpt_path", "weights_only"}
-        return {
-            "fit": {*handled, "train_dataloaders", "val_dataloaders"},
-            "validate": {*handled, "dataloaders"},
-            "test": {*handled, "dataloaders"},
-        }
+        loaders = {"dataloaders", "train_dataloaders", "val_dataloaders"}
+        return {command: {"model", "datamodule", "ckpt_path", "weights_only", *loaders} for command in self.commands}
 
     def add_default_arguments_to_parser(self, parser: Parser) -> None:
         """What belongs to every run."""
@@ -115,7 +112,7 @@ class CLI(LightningCLI):
             args = own_architecture(args)
             routed = route_callback_overrides(parser, replacing_callbacks(args))
             self.config = parser.parse_args(routed)
-            before = parse_quietly(parser, through_first_config(args))
+            before = parse_quietly(parser, through_first_config(args)) if may_name_a_class(args) else None
         if before is not None:
             for change in class_changes(before, self.config[self.config.subcommand]):
                 tell(f"note: {change}")

@@ -8,11 +8,13 @@ that name; the parser alone would hand it to the last callback of the list wheth
 import contextlib
 import io
 import json
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from pytorch_lightning import Callback
 
 from lightning_adv.cli.arguments import config_files
 from lightning_adv.cli.classes import constructor_defaults
@@ -53,23 +55,32 @@ def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[st
 
 def parse_quietly(parser: ArgumentParser, args: list[str]) -> Namespace | None:
     """The configuration of a command in ``args``; None where it is incomplete or wrong."""
+    config = _parsed(parser, [arg for arg in args if not arg.startswith("--print_config")])
+    return None if config is None else config[config.subcommand]
+
+
+def _parsed(parser: ArgumentParser, args: list[str]) -> Namespace | None:
     if not args:
         return None
     try:
         with contextlib.redirect_stderr(io.StringIO()):
-            config = parser.parse_args([arg for arg in args if not arg.startswith("--print_config")])
+            return parser.parse_args(args)
     except (ArgumentError, SystemExit):
         return None
-    return config[config.subcommand]
 
 
 def _lists_callbacks(file: str) -> bool:
     """Whether a configuration sets the callbacks; one that adds some has ``callbacks+``."""
+    return "callbacks" in _of_trainer(file)
+
+
+def _of_trainer(file: str) -> dict[str, object]:
+    """What a configuration says of the trainer."""
     try:
         trainer = yaml.safe_load(Path(file).read_text(encoding="utf-8")).get("trainer")
     except (AttributeError, OSError, ValueError, yaml.YAMLError):  # the parser says what is wrong with it
-        return False
-    return isinstance(trainer, dict) and "callbacks" in trainer
+        return {}
+    return trainer if isinstance(trainer, dict) else {}
 
 
 def _taker(classes: list[str], override: str) -> int | None:
@@ -82,6 +93,8 @@ def _taker(classes: list[str], override: str) -> int | None:
 def _moved(parser: ArgumentParser, before: list[str], taker: int, override: list[str]) -> list[str]:
     """Let the parser override the callback at the end of the list, then put it back."""
     others = _callbacks(parser, before)
+    if not others:  # an override before this one is wrong
+        return override
     at_the_end = [_as_argument([*others[:taker], *others[taker + 1 :], others.pop(taker)]), *override]
     changed = _callbacks(parser, [*before, *at_the_end])
     if not changed:  # the value is wrong, and the parser will say so
@@ -96,10 +109,35 @@ def _classes(parser: ArgumentParser, args: list[str]) -> list[str]:
 
 def _callbacks(parser: ArgumentParser, args: list[str]) -> list[dict]:
     """The list that ``args`` result in, as plain data."""
-    config = parse_quietly(parser, args)
+    config = _parsed(_parser_of_the_list(), _of_the_list(args)) or parse_quietly(parser, args)
     if config is None or not isinstance(config.get("trainer.callbacks"), list):
         return []
     return _plain(config["trainer.callbacks"])
+
+
+@cache
+def _parser_of_the_list() -> ArgumentParser:
+    """Knows the callbacks alone: a whole command takes it several times as long."""
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(LIST, type=list[Callback] | Callback | None)
+    return parser
+
+
+def _of_the_list(args: list[str]) -> list[str]:
+    """What of a command concerns the callbacks, configurations written out; nothing where more is needed to tell."""
+    said: list[str] = []
+    for arg, following in pairwise([*args, ""]):
+        if arg.split("=")[0] == "--trainer":
+            return []
+        if arg.startswith(LIST):
+            said += [arg] if "=" in arg else [arg, following]
+        elif arg.startswith(("--config", "-c")):
+            for file in config_files([arg, following]):
+                lists = {key: value for key, value in _of_trainer(file).items() if key in ("callbacks", "callbacks+")}
+                if not all(isinstance(each, list | dict | None) for each in lists.values()):
+                    return []
+                said += [f"--trainer.{key}={json.dumps(value, default=str)}" for key, value in lists.items()]
+    return said
 
 
 def _plain(value: object) -> object:

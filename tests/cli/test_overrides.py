@@ -5,7 +5,9 @@ import torch
 import yaml
 from pytorch_lightning.cli import LightningCLI
 
-from lightning_adv.cli import CLI
+from lightning_adv.cli import CLI, callback_overrides
+from lightning_adv.cli.callback_overrides import replacing_callbacks, route_callback_overrides
+from lightning_adv.cli.parser import Parser
 from tests.cli.commands import CONFIGS, DEMO, QUICK, TINY, Built, last_callback, resolved, run
 
 FIT = ["fit", "--config", DEMO]
@@ -181,3 +183,38 @@ def test_a_file_that_adds_callbacks_replaces_none():
     config = resolved([*FIT, "--trainer.callbacks.eps_sweep=[0.1]", "--config", "more.yaml"])
     assert callbacks(config) == ["Report", "AttackEvaluation", "ModelSummary"]
     assert last_callback(config, "AttackEvaluation")["eps_sweep"] == [0.1]
+
+
+@pytest.fixture(scope="module")
+def parser() -> Parser:
+    return Built([*FIT, *QUICK, "--trainer.callbacks=[]", "--trainer.fast_dev_run=1"]).parser
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        ["--config", "more.yaml"],
+        ["--config=other.yaml", "--trainer.callbacks+=Report"],
+        ["--trainer.callbacks", "[{class_path: Report}, {class_path: EpochLine}]"],
+        ["--trainer.callbacks=[{class_path: Report}]", "--trainer.callbacks+=EpochLine"],
+        ["--trainer={callbacks: [{class_path: Report}, {class_path: EpochLine}]}"],
+        ["--trainer.callbacks=null"],
+        ["--config", "by_path.yaml"],
+    ],
+)
+def test_the_callbacks_alone_are_parsed_to_what_the_whole_command_gives(said, parser, monkeypatch):
+    Path("more.yaml").write_text("trainer: {callbacks+: [{class_path: EpochLine}]}\n")
+    Path("other.yaml").write_text("trainer: {callbacks: {class_path: EpochLine}}\n")
+    Path("by_path.yaml").write_text("trainer: {callbacks: list.yaml}\n")
+    Path("list.yaml").write_text("[{class_path: Report}, {class_path: EpochLine}]\n")
+    command = replacing_callbacks([*FIT, *said, "--trainer.callbacks.title=Mine"])
+    alone = route_callback_overrides(parser, command)
+    monkeypatch.setattr(callback_overrides, "_of_the_list", lambda args: [])
+    assert alone == route_callback_overrides(parser, command)
+
+
+def test_an_override_behind_a_wrong_one_is_the_parsers_to_refuse():
+    outcome = run([*FIT, "--trainer.callbacks.no_such_argument=1", "--trainer.callbacks.title=Mine"])
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert "no_such_argument" in outcome.err
