@@ -25,6 +25,9 @@ LONGEST_NUMBER = 40
 OUTPUTS = ("cache", "dirpath", "download", "export", "folder", "log", "save_dir", "verdicts")
 """Arguments that say where something is written, or that it is fetched."""
 
+LISTS = ("class_list", "only")
+"""Arguments that are a list or the path of one: the parser leaves a text a text, and the data reads it as data."""
+
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first where yaml was built with its C library
 
@@ -93,7 +96,7 @@ def check_no_other_files(value: object, origin: str) -> None:
     """Refuse a text that leads the parser to a file of settings, which nobody has checked.
 
     The parser reads a file in place of a class or a list where it is given the path of one. Arrays, pictures and
-    weights are no texts.
+    weights are no texts; lists of classes and pictures are, and the parser does not read them.
 
     Args:
         value: what is taken of a checked configuration.
@@ -103,7 +106,8 @@ def check_no_other_files(value: object, origin: str) -> None:
         InputError: a text that is the path of a text file.
     """
     if isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for each in (each for key, each in items if not (key in LISTS and isinstance(each, str))):
             check_no_other_files(each, origin)
     elif isinstance(value, str) and _leads_to_a_text(value):
         raise InputError(

@@ -29,14 +29,15 @@ class Sources:
     """What a data set consists of before it is split.
 
     Args:
-        train: images to train on; validation and calibration images are cut from them where the set has none.
+        train: images to train on; validation and calibration images are cut from them where the set has none. None
+            where there is nothing but images to report on: what is cut is then cut from these.
         test: images to report on.
         val: official validation images.
         calibration: clean held-out images for a defender.
         groups: int64 [len(train)], images of one physical object that must not be torn apart by a cut.
     """
 
-    train: IndexedImages
+    train: IndexedImages | None
     test: IndexedImages
     val: IndexedImages | None = None
     calibration: IndexedImages | None = None
@@ -141,12 +142,13 @@ class ImageDataModule(LightningDataModule, ABC):
             limit = self.max_samples.get(split)
             if limit is not None and limit < len(data):
                 datasets[split] = data.select(stratified_cuts(data.labels, [limit], self.seed)[0])
-        check_not_one_class(datasets["train"], self._where("train"))
+        if "train" in datasets:
+            check_not_one_class(datasets["train"], self._where("train"))
         self.datasets = datasets
 
     def train_dataloader(self) -> ImageLoader:
         """Shuffled batches of this process's training images; resumable in the middle of an epoch."""
-        return self.training_loader(self._split_named("train"))
+        return self.training_loader(self.images("train"))
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """This process's share of the validation images; an empty list with ``val_size=0``."""
@@ -158,11 +160,22 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def test_dataloader(self) -> DataLoader:
         """This process's share of the test images."""
-        return self.evaluation_loader(self._split_named("test"))
+        return self.evaluation_loader(self.images("test"))
 
     def calibration_dataloader(self) -> DataLoader:
         """This process's share of the calibration images."""
-        return self.evaluation_loader(self._split_named("calibration"))
+        return self.evaluation_loader(self.images("calibration"))
+
+    def images(self, split: str) -> IndexedImages:
+        """The images of a split: "train", "val", "test" or "calibration".
+
+        Raises:
+            InputError: there are none.
+        """
+        if split not in self._loaded():
+            remedy = "nothing can be trained" if split == "train" else f"set {split}_size above 0"
+            raise InputError(f"{self._where(split)}: there are no images; {remedy}")
+        return self.datasets[split]
 
     def training_loader(self, data: IndexedImages) -> ImageLoader:
         """A resumable loader of shuffled training batches of any images, for this process."""
@@ -202,19 +215,22 @@ class ImageDataModule(LightningDataModule, ABC):
         return torch.Generator().manual_seed(derive_seed(self.seed, epoch, batch, self.trainer.global_rank))
 
     def _split(self, sources: Sources) -> dict[str, IndexedImages]:
-        train = sources.train
+        pool = sources.test if sources.train is None else sources.train
         sizes = {"val": self.val_size, "calibration": self.calibration_size}
         cut_names = [name for name in sizes if name not in sources.splits]
-        numbers = [number_of_images(sizes[name], len(train), f"{name}_size") for name in cut_names]
-        if sum(numbers) >= len(train):
+        numbers = [number_of_images(sizes[name], len(pool), f"{name}_size") for name in cut_names]
+        if sum(numbers) >= len(pool):
+            split, use = ("test", "report") if sources.train is None else ("train", "train")
             raise InputError(
-                f"{self._where('train')}: val_size and calibration_size take {sum(numbers)} of {len(train)} images and"
-                " leave none to train on; lower them"
+                f"{self._where(split)}: val_size and calibration_size take {sum(numbers)} of {len(pool)} images and"
+                f" leave none to {use} on; lower them"
             )
-        *cuts, rest = stratified_cuts(train.labels, numbers, self.seed, sources.groups)
-        datasets = {"train": train.select(rest), "test": _fairly_ordered(sources.test, self.seed)}
+        *cuts, rest = stratified_cuts(pool.labels, numbers, self.seed, sources.groups)
+        rest = pool.select(rest)
+        train = {} if sources.train is None else {"train": rest}
+        datasets = train | {"test": _fairly_ordered(sources.test if train else rest, self.seed)}
         for name, cut in zip(cut_names, cuts, strict=True):
-            datasets[name] = train.for_evaluation().select(cut)
+            datasets[name] = pool.for_evaluation().select(cut)
         for name in sizes.keys() - set(cut_names):
             datasets[name] = _fairly_ordered(sources.splits[name], self.seed)
         self._check_splits(datasets, dict(zip(cut_names, numbers, strict=True)))
@@ -248,11 +264,6 @@ class ImageDataModule(LightningDataModule, ABC):
         if not self.datasets:
             self.setup()
         return self.datasets
-
-    def _split_named(self, name: str) -> IndexedImages:
-        if name not in self._loaded():
-            raise InputError(f"{self._where(name)}: there are no images; set {name}_size above 0")
-        return self.datasets[name]
 
     def processes(self) -> tuple[int, int]:
         """How many processes share the data, and the number of this one."""

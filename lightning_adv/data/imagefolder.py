@@ -1,16 +1,23 @@
 """Folders of pictures in the layout of ImageNet (Deng et al., 2009), loaded when needed."""
 
-import os
 from pathlib import Path
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
+from lightning_adv.data.class_list import ClassList, read_class_list
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.files import require
 from lightning_adv.data.images import LazyImages
+from lightning_adv.data.picture_files import (
+    PictureFiles,
+    chosen,
+    class_folders,
+    holds_pictures,
+    list_pictures,
+    read_image_list,
+)
 from lightning_adv.errors import InputError
-from lightning_adv.pictures import read_picture
 
 __all__ = ["ImageFolder"]
 
@@ -20,7 +27,8 @@ class ImageFolder(ImageDataModule):
 
     ``root/val`` is what results are reported on: it is the test split, and validation images are cut from
     ``root/train`` so that no choice is made on reported images. Where ``root/test/<class>`` exists, val and test are
-    what they say.
+    what they say. An evaluation needs no ``root/train``, and takes ``root/<class>`` where there is no other folder: all
+    pictures are then reported on, but for ``val_size`` and ``calibration_size`` of them, 0 by default.
     Transforms are those of ``timm.data.create_transform`` without normalisation, which belongs to the model: a random
     resized crop, a flip and colour jitter to train, a resize and a centre crop otherwise. Pictures are loaded by
     ``num_workers`` processes.
@@ -35,6 +43,12 @@ class ImageFolder(ImageDataModule):
         color_jitter: strength of the colour jitter in training.
         auto_augment: policy as timm writes it, such as "rand-m9-mstd0.5"; default none.
         crop_pct: share of the resized picture that the centre crop keeps; default timm's 0.875.
+        class_list: which class folder has which label, for a model of more classes than there are folders: "imagenet",
+            another list of timm's, a file, or the folders by label; see ``read_class_list``. Classes without pictures
+            are no obstacle to an evaluation. Default: the folders in the order of their names.
+        num_classes: K, where ``class_list`` does not hold all classes.
+        only: the pictures to report on, in this order: a file that lists ``<class>/<file>`` or ``<file>``, one a line,
+            or the entries themselves. One that it names twice counts once.
         common: see ``ImageDataModule``.
     """
 
@@ -51,6 +65,9 @@ class ImageFolder(ImageDataModule):
         color_jitter: float = 0.4,
         auto_augment: str | None = None,
         crop_pct: float | None = None,
+        class_list: str | list[str] | None = None,
+        num_classes: int | None = None,
+        only: str | list[str] | None = None,
         **common: object,
     ) -> None:
         super().__init__(**common)
@@ -59,40 +76,90 @@ class ImageFolder(ImageDataModule):
         self.color_jitter = color_jitter
         self.auto_augment = auto_augment
         self.crop_pct = crop_pct
-        self.class_names = _classes(self._require("train"))
+        self.folders = _folders(Path(self.root))
+        if "train" not in self.folders:  # what is reported on is not given away unasked
+            self.val_size, self.calibration_size = (common.get(f"{name}_size") or 0 for name in ("val", "calibration"))
+        self.only = None if only is None else read_image_list(only)
+        self._is_listed = class_list is not None
+        self._classes = self._classes_of(class_list, num_classes)
+        self.class_names = self._classes.names
         self.num_classes = len(self.class_names)
+        self._not_trained: list[str] = []  # classes without pictures to train on
 
     def load(self) -> Sources:
         """List the pictures; they are read when a batch needs them."""
-        reported = self._require("val")
-        official_test = Path(self.root) / "test"
-        if not official_test.is_dir():
-            return Sources(train=self._pictures("train"), test=self._pictures(reported.name))
-        return Sources(train=self._pictures("train"), val=self._pictures("val"), test=self._pictures("test"))
+        if "test" not in self.folders:
+            self._require("val")
+        sources = {split: self._pictures(split) for split in self.folders}
+        if "train" in sources:
+            present = set(sources["train"].labels.tolist())
+            self._not_trained = [name for name, label in self._classes.labels.items() if label not in present]
+        else:
+            rank_zero_warn(
+                f"{self.root} has no train/: the {len(sources['test']):,} pictures of {self.folders['test']} are "
+                f"reported on; val_size={self.val_size} and calibration_size={self.calibration_size} are cut from them"
+            )
+        return Sources(**{"train": None, **sources})
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, check and split the data; training asks for pictures of every class."""
+        super().setup(stage)
+        if stage == "fit" and "train" not in self.folders:
+            raise InputError(
+                f"{self.root} has no train/, so there is nothing to train on; expected train/<class>/*.jpg"
+            )
+        if stage == "fit" and (self._not_trained or self.num_classes > len(self._classes.labels)):
+            count = len(self._not_trained) + self.num_classes - len(self._classes.labels)
+            first = f", {self._not_trained[0]} the first," if self._not_trained else ""
+            raise InputError(
+                f"{self.folders['train']}: {count} of {self.num_classes} classes{first} have no pictures to train on; "
+                "leave class_list and num_classes out to train on the classes that there are"
+            )
+
+    def _classes_of(self, class_list: str | list[str] | None, num_classes: int | None) -> ClassList:
+        first = next(iter(self.folders), "train")
+        found = class_folders(self._require(first))
+        if class_list is not None:
+            return read_class_list(class_list, found, num_classes)
+        if num_classes not in (None, len(found)):
+            raise InputError(
+                f"{self.folders[first]} has {len(found)} class folders for num_classes={num_classes}; give class_list, "
+                "which says which label each folder has"
+            )
+        return read_class_list(found, found)
 
     def _require(self, split: str) -> Path:
-        return require(
+        return self.folders.get(split) or require(
             Path(self.root) / split,
             f"folders of pictures {split}/<class>/*.jpg",
             "set root to the folder that holds train/ and val/",
         )
 
     def _pictures(self, split: str) -> LazyImages:
-        from torchvision import datasets
-
-        folder = Path(self.root) / split
-        if _classes(folder) != self.class_names:
-            differing = sorted(set(_classes(folder)) ^ set(self.class_names))
+        folder, labels = self.folders[split], self._classes.labels
+        found = class_folders(folder)
+        if not self._is_listed and set(found) != set(labels):
+            differing = sorted(set(found) ^ set(labels))
             raise InputError(
                 f"{folder} must have the class folders of {self.root}/train; differing: {', '.join(differing[:5])}"
             )
-        try:
-            pictures = datasets.ImageFolder(folder, loader=read_picture)
-        except FileNotFoundError as error:
-            raise InputError(f"{folder}: {error}; every class folder needs pictures") from error
-        _warn_of_others(folder, len(pictures.samples))
-        labels = torch.tensor(pictures.targets)
-        return LazyImages(pictures, labels, self._transform(True), self._transform(False), self.seed)
+        known = labels | dict.fromkeys(set(found) - set(labels), -1)
+        samples = list_pictures(folder, {name: known[name] for name in found})
+        if self.only is not None and split == "test":
+            samples = chosen(samples, folder, self.only)
+        elif not self._is_listed and (empty := sorted(set(labels.values()) - {label for _, label in samples})):
+            raise InputError(
+                f"{folder}: {len(empty)} class folders hold no pictures, {self.class_names[empty[0]]} the first; every "
+                "class folder needs pictures, where no class_list is given"
+            )
+        unknown = sorted({Path(path).relative_to(folder).parts[0] for path, label in samples if label == -1})
+        if unknown:
+            raise InputError(
+                f"{folder}: {len(unknown)} class folders are not in the class list, {unknown[0]} the first; correct "
+                "class_list, remove them, or choose pictures by only"
+            )
+        label = torch.tensor([label for _, label in samples], dtype=torch.long)
+        return LazyImages(PictureFiles(samples), label, self._transform(True), self._transform(False), self.seed)
 
     def _transform(self, is_training: bool) -> object:
         from timm.data import create_transform
@@ -108,23 +175,11 @@ class ImageFolder(ImageDataModule):
         )
 
 
-def _warn_of_others(folder: Path, read: int) -> None:
-    """Say what is skipped: files of other kinds than those that are read."""
-    from torchvision.datasets.folder import IMG_EXTENSIONS
-
-    # Names alone: to ask for the kind of every file of ImageNet would take minutes.
-    files = (Path(where) / name for where, _, names in os.walk(folder, followlinks=True) for name in names)
-    others = sorted(path for path in files if path.suffix.lower() not in IMG_EXTENSIONS and path.name[0] != ".")
-    if others:
-        kinds = ", ".join(sorted({path.suffix.lower() or "no suffix" for path in others}))
-        rank_zero_warn(
-            f"{folder}: {len(others)} files ({kinds}) beside {read} pictures are skipped, {others[0]} the first; "
-            f"pictures end in {', '.join(IMG_EXTENSIONS)}"
-        )
-
-
-def _classes(folder: Path) -> list[str]:
-    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if not classes:
-        raise InputError(f"{folder} holds no class folders; expected {folder}/<class>/*.jpg")
-    return classes
+def _folders(root: Path) -> dict[str, Path]:
+    """The folder of each split: of what is reported on, it is val where there is no test."""
+    found = {split: root / split for split in ("train", "val", "test") if (root / split).is_dir()}
+    if not found and holds_pictures(root):
+        return {"test": root}
+    if "test" not in found and "val" in found:
+        found["test"] = found.pop("val")
+    return found

@@ -187,7 +187,7 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         if isinstance(self.data, ImageDataModule):
             if not self.data.datasets:
                 self.data.setup("fit")
-            return self.data.datasets["train"]
+            return self.data.images("train")
         return _dataset(self.data.train_dataloader())
 
     def _number_of_classes(self, label: Tensor) -> int:

@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 
 from lightning_adv.cli import evaluate
+from lightning_adv.models import create_model
 from tests.cli.commands import CONFIGS, DEMO, QUICK, Built, Outcome, last_callback, resolved, run
 
 STANDARD = CONFIGS / "evaluate/standard.yaml"
@@ -145,3 +148,27 @@ def test_best_checkpoints_go_into_the_folder_of_the_run():
     trainer = Built(["fit", "--config", DEMO, "--config", best, *QUICK, "--run=here"]).trainer
     (callback,) = (each for each in trainer.callbacks if isinstance(each, ModelCheckpoint))
     assert callback.dirpath == "here/checkpoints"
+
+
+@pytest.mark.filterwarnings("ignore:.*has no train/", "ignore:.*lacks 1 of the 4 pictures")
+def test_a_model_of_a_thousand_classes_is_evaluated_on_the_listed_pictures_of_two():
+    classes = {"n01440764": "tench", "n01514668": "cock"}
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 20), dtype=np.uint8)
+    for folder in classes:
+        Path("pictures", folder).mkdir(parents=True)
+        for number, grey in enumerate(pixels):
+            Image.fromarray(grey).save(f"pictures/{folder}/{number}.JPEG")
+    Path("ids.txt").write_text("n01514668/2.JPEG\nn01440764/0.JPEG\nn01440764/9.JPEG\nn01514668/1.JPEG\n")
+    options = {"width": 2, "hidden": 8}
+    network = create_model("mnist_cnn", num_classes=1000, in_channels=3, image_size=(8, 8), backbone_options=options)
+    save_file(network.net.state_dict(), "thousand.safetensors")
+    model = ["--model.backbone=mnist_cnn", f"--model.backbone_options={json.dumps(options)}"]
+    data = ["--data=ImageFolder", "--data.root=pictures", "--data.class_list=imagenet", "--data.only=ids.txt"]
+    results, _ = evaluated(["--ckpt_path=thousand.safetensors", *model, *data, "--data.image_size=8", *FEW, *WEAK])
+    found = results["sections"][0]["data"]
+    assert found["samples"] == 3
+    assert len(found["class_names"]) == 1000
+    assert {found["class_names"][k]: n for k, n in enumerate(found["per_class_samples"]) if n} == {
+        "tench": 1,
+        "cock": 2,
+    }

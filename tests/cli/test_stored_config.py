@@ -216,13 +216,15 @@ def test_a_configuration_leads_to_no_file_of_settings(stranger, text, tmp_path):
     assert message.startswith("error: the configuration stored in stranger.ckpt leads to another file, '")
 
 
-def test_files_of_arrays_pictures_and_weights_are_none_of_settings(tmp_path):
+def test_files_of_arrays_pictures_weights_and_lists_are_none_of_settings(tmp_path):
     np.savez("images.npz", images=np.zeros(3))
     save_file({"weight": torch.zeros(1)}, "weights.safetensors")
     Image.new("L", (2, 2)).save("picture.png")
     torch.save({}, "other.ckpt")
     names = ["images.npz", "weights.safetensors", "picture.png", "other.ckpt"]
     os.mkfifo("pipe")
+    Path("classes.txt").write_text("cat\ndog\n")
+    check_no_other_files({"data": {"init_args": {"class_list": "classes.txt", "only": "classes.txt"}}}, "x.ckpt")
     check_no_other_files([*names, "pipe", {"root": str(tmp_path)}, "no file", "nul\0", "x" * 5000], "x.ckpt")
 
 

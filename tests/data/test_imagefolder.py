@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -139,3 +141,192 @@ def _turned():
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: show the picture a quarter turn to the right
     return exif
+
+
+TENCH, COCK = "n01440764", "n01514668"  # classes 0 and 7 of ImageNet
+NO_TRAIN = pytest.mark.filterwarnings("ignore:.*has no train/")
+
+
+def all_reported(root, **options):
+    return folder_data(root, val_size=None, calibration_size=None, **options)
+
+
+def reported(data):
+    """Folder and label of every picture that is reported on."""
+    data.setup("test")
+    test = data.datasets["test"]
+    folders = [test.file_of(int(position)).parent.name for position in test.index]
+    return list(zip(folders, test.labels.tolist(), strict=True))
+
+
+@NO_TRAIN
+@pytest.mark.parametrize("split", ["val", "test", "."])
+def test_nineteen_classes_of_a_thousand_need_their_pictures_and_a_list(tmp_path, split):
+    write_folders(tmp_path, (split,), classes=(COCK, TENCH), count=2)
+    data = all_reported(tmp_path, class_list="imagenet")
+    assert (data.num_classes, data.class_names[0], data.class_names[7]) == (1000, "tench", "cock")
+    assert sorted(reported(data)) == [(TENCH, 0)] * 2 + [(COCK, 7)] * 2
+    assert list(data.datasets) == ["test"]
+    assert len(set(data.class_names)) == 1000  # two classes are called crane
+
+
+def test_what_is_held_out_of_a_folder_without_training_images_is_said_and_not_reported_on(tmp_path):
+    write_folders(tmp_path, ("val",), count=10)
+    data = folder_data(tmp_path, val_size=4, calibration_size=6)
+    with pytest.warns(
+        UserWarning, match=r"has no train/: the 20 pictures of .*val .* val_size=4 and calibration_size=6"
+    ):
+        data.setup("test")
+    assert {name: len(part) for name, part in data.datasets.items()} == {"test": 10, "val": 4, "calibration": 6}
+    assert sorted(torch.cat([part.index for part in data.datasets.values()]).tolist()) == list(range(20))
+    with pytest.raises(InputError, match=r"^[^\n]*train split: there are no images; nothing can be trained$"):
+        data.train_dataloader()
+
+
+@NO_TRAIN
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("wnids.txt", "n3\nn1\nn2"),
+        ("words.txt", "\ufeffn3 the third, or so\n\nn1 the first\nn2 the second\n"),
+        ("tabs.txt", "n3\tthe third, or so\nn1\tthe first\nn2\tthe second"),
+        (
+            "index.json",
+            json.dumps({"1": ["n1", "the first"], "0": ["n3", "the third, or so"], "2": ["n2", "the second"]}),
+        ),
+        ("ids.json", json.dumps({"n1": 1, "n2": 2, "n3": 0})),
+        ("list.json", json.dumps(["n3", "n1", "n2"])),
+        ("named.json", json.dumps({"n3": "the third, or so", "n1": "the first", "n2": "the second"})),
+    ],
+)
+def test_a_list_of_classes_is_read_in_every_form_of_the_field(tmp_path, name, text):
+    write_folders(tmp_path, ("val",), classes=("n1", "n2"), count=1)
+    (tmp_path / name).write_text(text)
+    data = all_reported(tmp_path, class_list=str(tmp_path / name))
+    assert data.class_names in (["n3", "n1", "n2"], ["the third, or so", "the first", "the second"])
+    assert (data.class_names[0] == "n3") == ("the first" not in text)
+    assert sorted(reported(data)) == [("n1", 1), ("n2", 2)]
+
+
+@NO_TRAIN
+def test_a_class_folder_may_have_blanks_in_its_name(tmp_path):
+    write_folders(tmp_path, ("val",), classes=("great white shark",), count=1)
+    (tmp_path / "names.txt").write_text("tench\ngreat white shark\n")
+    data = all_reported(tmp_path, class_list=str(tmp_path / "names.txt"))
+    assert reported(data) == [("great white shark", 1)]
+
+
+@NO_TRAIN
+def test_a_list_of_some_classes_says_which_labels_they_have(tmp_path):
+    write_folders(tmp_path, ("val",), classes=(COCK,), count=1)
+    (tmp_path / "some.json").write_text(json.dumps({COCK: 7}))
+    data = all_reported(tmp_path, class_list=str(tmp_path / "some.json"), num_classes=9)
+    assert reported(data) == [(COCK, 7)]
+    assert data.class_names == ["0", "1", "2", "3", "4", "5", "6", COCK, "8"]
+
+
+@pytest.mark.parametrize(
+    ("class_list", "num_classes", "message"),
+    [
+        ("imagnet", None, "class_list imagnet: there is no such file; expected 'imagenet', another list"),
+        (["cat", "dog", "cat"], None, "class_list names cat twice, with the labels 0 and 2"),
+        ('{"0": ["cat", 1]}', None, r"holds .* which names no class"),
+        ('{"cat": 0, "dog": 0}', None, "gives the label 0 twice, to cat and dog"),
+        ('{"cat": 0, "dog": 5}', None, "goes up to label 5 and names 2 classes; give num_classes"),
+        ('{"cat": 0, "dog": 5}', 5, "goes from label 0 to 5, which num_classes=5 does not allow"),
+        ("[1, 2]", None, "holds '1', which names no class"),
+        ("[[[", None, "is corrupt or not what it should be"),
+        ("", None, "names no class; expected one folder a line"),
+        ([TENCH, COCK], 1000, "names 2 of 1000 classes and not which label each has; give the whole list"),
+        (None, 1000, "has 2 class folders for num_classes=1000; give class_list"),
+    ],
+)
+def test_a_list_that_leaves_a_label_open_is_refused_in_one_line(tmp_path, class_list, num_classes, message):
+    write_folders(tmp_path, ("val",), count=1)
+    if isinstance(class_list, str) and class_list != "imagnet":
+        (tmp_path / "list").write_text(class_list)
+        class_list = str(tmp_path / "list")
+    with pytest.raises(InputError, match=rf"^[^\n]*{message}[^\n]*$"):
+        all_reported(tmp_path, class_list=class_list, num_classes=num_classes)
+
+
+@NO_TRAIN
+def test_a_folder_that_the_list_does_not_name_is_named(tmp_path):
+    write_folders(tmp_path, ("val",), classes=("cat", "cow", "dog"), count=1)
+    (tmp_path / "val" / "empty").mkdir()
+    data = all_reported(tmp_path, class_list=["dog", "cat"])
+    with pytest.raises(
+        InputError, match=r"^[^\n]*val: 1 class folders are not in the class list, cow the first[^\n]*$"
+    ):
+        data.setup("test")
+
+
+def test_training_asks_for_pictures_of_every_class(tmp_path):
+    write_folders(tmp_path, count=3)
+    sizes = {"val_size": 1, "calibration_size": 1}
+    folder_data(tmp_path, class_list=["dog", "cat"], **sizes).setup("fit")
+    for listed, num_classes in ((["dog", "cat", "cow"], None), (["dog", "cat"], 3)):
+        data = folder_data(tmp_path, class_list=listed, num_classes=num_classes, **sizes)
+        assert len(reported(data)) == 6
+        with pytest.raises(
+            InputError, match=r"^[^\n]*train: 1 of 3 classes(, cow the first,)? have no pictures[^\n]*$"
+        ):
+            data.setup("fit")
+
+
+@NO_TRAIN
+def test_training_asks_for_a_folder_to_train_on(tmp_path):
+    write_folders(tmp_path, ("val",), count=1)
+    with pytest.raises(InputError, match=r"has no train/, so there is nothing to train on"):
+        all_reported(tmp_path).setup("fit")
+
+
+def test_an_empty_class_folder_is_named_where_no_list_says_that_it_may_be(tmp_path):
+    write_folders(tmp_path, count=3)
+    (tmp_path / "train" / "cow").mkdir()
+    (tmp_path / "val" / "cow").mkdir()
+    with pytest.raises(InputError, match=r"train: 1 class folders hold no pictures, cow the first"):
+        folder_data(tmp_path).setup()
+
+
+def test_folders_without_pictures_are_no_classes(tmp_path):
+    (tmp_path / "mnist" / "raw").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"train does not exist; expected folders of pictures"):
+        folder_data(tmp_path)
+
+
+@NO_TRAIN
+def test_a_list_of_pictures_is_what_is_reported_on_in_its_order(tmp_path):
+    write_folders(tmp_path, ("val",), count=4)
+    for kind in ("cat", "dog"):
+        (tmp_path / "val" / kind / "3.png").rename(tmp_path / "val" / kind / f"last {kind}.png")
+    (tmp_path / "ids.txt").write_text("dog/2.png\ncat/0.png\n\nlast dog.png\n/set/val/cat/1.png\ncat/0.png\n")
+    data = all_reported(tmp_path, only=str(tmp_path / "ids.txt"))
+    assert reported(data) == [("dog", 1), ("cat", 0), ("dog", 1), ("cat", 0)]
+    names = [data.datasets["test"].file_of(position).name for position in range(4)]
+    assert names == ["2.png", "0.png", "last dog.png", "1.png"]
+
+
+@NO_TRAIN
+def test_listed_pictures_that_are_missing_are_counted(tmp_path):
+    write_folders(tmp_path, ("val",), count=2)
+    data = all_reported(tmp_path, only=["cat/0.png", "cow/7.png", "dog/8.png"])
+    with pytest.warns(
+        UserWarning, match=r"lacks 2 of the 3 pictures listed \(only\), cow/7.png the first: .* the 1 that"
+    ):
+        data.setup("test")
+    with pytest.raises(InputError, match=r"lacks 1 of the 1 pictures listed"):
+        all_reported(tmp_path, only=["cow/7.png"]).setup("test")
+    with pytest.raises(InputError, match=r"0.png of the list .* may be .*cat/0.png or .*dog/0.png; say <class>/<file>"):
+        all_reported(tmp_path, only=["0.png"]).setup("test")
+    with pytest.raises(InputError, match=r"there is no such file"):
+        all_reported(tmp_path, only="cow.txt")
+    with pytest.raises(InputError, match=r"is empty"):
+        all_reported(tmp_path, only=[])
+
+
+@NO_TRAIN
+def test_pictures_of_one_class_can_be_reported_on(tmp_path):
+    write_folders(tmp_path, ("val",), count=2)
+    data = all_reported(tmp_path, class_list=["cow", "cat", "dog"], only=["dog/0.png", "dog/1.png"])
+    assert reported(data) == [("dog", 2)] * 2
