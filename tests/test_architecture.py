@@ -91,6 +91,7 @@ MAY_CALL = {
     "lightning_adv/asking/forward.py": "the one forward",
     "lightning_adv/models/factory.py": "tries a network that it has just built, and names it in what it refuses",
     "lightning_adv/models/normalize.py": "the forward of a module",
+    "lightning_adv/models/transformers_folder.py": "the forward of a module",
     "lightning_adv/modules/classifier.py": "the forward of a module",
 }
 MAY_CHOOSE = {

@@ -12,6 +12,7 @@ from lightning_adv.cli.classes import find_class
 from lightning_adv.cli.stored_config import check_no_other_files, read_stored_config, without_outputs
 from lightning_adv.errors import InputError
 from lightning_adv.models import check_layout, read_checkpoint
+from lightning_adv.models.folders import is_whole
 from lightning_adv.models.weights import holds_safetensors
 
 __all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
@@ -45,14 +46,14 @@ def describe_checkpoint(path: str, trusted: Sequence[str] = ()) -> Described:
     """Read a Lightning checkpoint or bare weights; nothing in it is executed, imported or built.
 
     Args:
-        path: of the file.
+        path: of the file, or of a folder that holds a network.
         trusted: packages, modules or classes beyond the allow-list that its configuration may name.
 
     Raises:
         InputError: no such file, not a file of weights, one that holds code, or a configuration that names what it
             may not or is none.
     """
-    checkpoint = _content(path)
+    checkpoint = {} if is_whole(path) else _content(path)
     if CONFIG_KEY not in checkpoint or LIGHTNING not in checkpoint:
         model = {"class_path": "ClassifierModule", "init_args": {"weights": str(path)}}
         return Described({"model": model}, is_checkpoint=LIGHTNING in checkpoint)
@@ -60,7 +61,8 @@ def describe_checkpoint(path: str, trusted: Sequence[str] = ()) -> Described:
     config = {key: whole[key] for key in ("model", "data") if whole.get(key)}
     arguments = config.get("model", {}).get("init_args") or {}
     for name in OF_TRAINING:
-        arguments.pop(name, None)
+        if name != "weights" or arguments.get("backbone"):  # else they say what network it is
+            arguments.pop(name, None)
     callbacks = (whole.get("trainer") or {}).get("callbacks") or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
     config, left_out = without_outputs(config, "")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_adv.models.compiled import compile_classifier
     from lightning_adv.models.factory import create_model, list_models
     from lightning_adv.models.normalize import Normalize, NormalizedModel
+    from lightning_adv.models.opening import open_model
     from lightning_adv.models.registry import register
     from lightning_adv.models.soundness import check_archive, check_finite, check_layout
     from lightning_adv.models.weights import check_state, load_weights, read_checkpoint, read_state_dict
@@ -29,6 +30,7 @@ __all__ = [
     "create_model",
     "list_models",
     "load_weights",
+    "open_model",
     "read_checkpoint",
     "read_state_dict",
     "register",
@@ -46,6 +48,7 @@ _HOME = {
     "create_model": "factory",
     "list_models": "factory",
     "load_weights": "weights",
+    "open_model": "opening",
     "read_checkpoint": "weights",
     "read_state_dict": "weights",
     "register": "registry",

@@ -30,7 +30,7 @@ from lightning_adv.models.normalize import Normalize, NormalizedModel
 from lightning_adv.models.registry import own_models
 from lightning_adv.models.stem import shrink_stem
 
-__all__ = ["create_model", "list_models"]
+__all__ = ["check_forward", "create_model", "list_models"]
 
 SMALL_IMAGE = 64  # pixels; up to this size an ImageNet stem throws most of the image away
 _OF_FILES = ("cache_dir", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
@@ -86,7 +86,7 @@ def create_model(
     _check_patches(name, net, image_size)
     _adapt_stem(name, net, small_image_stem, automatic=min(image_size) <= SMALL_IMAGE and not pretrained)
     model = NormalizedModel(_normalize(net, in_channels, mean, std, pretrained), net)
-    _check_forward(name, model, num_classes, in_channels, image_size)
+    check_forward(name, model, num_classes, in_channels, image_size)
     return model
 
 
@@ -198,9 +198,21 @@ def _per_channel(values: Sequence[float], in_channels: int) -> list[float]:
     return list(values) if len(values) == in_channels else [sum(values) / len(values)] * in_channels
 
 
-def _check_forward(
+def check_forward(
     name: str, model: NormalizedModel, num_classes: int, in_channels: int, image_size: tuple[int, int]
 ) -> None:
+    """Refuse a network that does not answer images of this size with a row of logits; tried on a black one.
+
+    Args:
+        name: of the network, for the message.
+        model: from images in [0, 1] to logits; left in training mode.
+        num_classes: number of logits.
+        in_channels: channels of the images.
+        image_size: height and width of the images.
+
+    Raises:
+        InputError: what it answers, or why it cannot.
+    """
     black = torch.zeros(1, in_channels, *image_size, device=next(model.parameters()).device)
     model.eval()
     try:

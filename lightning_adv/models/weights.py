@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
+from lightning_adv.models.folders import weight_files
 from lightning_adv.models.inert import STAND_INS, settle
 from lightning_adv.models.key_matching import STATISTICS, Match, match_order
 from lightning_adv.models.names import Reading, read_names, recognise
@@ -90,27 +91,44 @@ def read_state_dict(path: str | Path, which: str | None = None) -> dict[str, Ten
     Args:
         path: a safetensors file or one of torch (`.pt`, `.pth`, `.ckpt`, `.bin`, `.tar`, `.pkl`, `.model`): a
             state_dict, or a dictionary or list with one, under `state_dict`, `model_state_dict`, `model`, `net`, ...
-            (a Lightning checkpoint).
+            (a Lightning checkpoint); or a folder of the Hugging Face hub, with one such file or an index of several.
         which: the name of the set of weights to read, for a file that holds several, such as live and averaged ones.
 
     Raises:
         InputError: if the file is missing, damaged, of another kind or would run code, if weights are not finite, or if
             the file holds several sets of weights and ``which`` names none of them.
     """
-    path = _existing(path)
-    if holds_safetensors(path):
-        try:
-            content = load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{path} is not a complete safetensors file ({error}); fetch or save it again") from error
-    else:
-        content = read_checkpoint(path)
+    path = Path(path).expanduser()
+    content = _read_folder(path) if path.is_dir() else _read(path)
     try:
         weights = find_weights(content, which)
     except InputError as error:
         raise InputError(f"{path} {error}") from error
     check_finite(weights, path)
     return weights
+
+
+def _read_folder(folder: Path) -> Mapping[str, object]:
+    """The weights of all files of a folder."""
+    whole: dict[str, object] = {}
+    for path, wanted in weight_files(folder).items():
+        content = _read(path)
+        absent = [name for name in wanted or () if name not in content]
+        if absent:
+            raise InputError(
+                f"{path} lacks weights that the index of its folder names ({_few(absent)}); fetch it again"
+            )
+        whole |= content if wanted is None else {name: content[name] for name in wanted}
+    return whole
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    if not holds_safetensors(_existing(path)):
+        return read_checkpoint(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a complete safetensors file ({error}); fetch or save it again") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, object]:
@@ -154,7 +172,7 @@ def holds_safetensors(path: Path) -> bool:
 def _existing(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give one file of weights (a sharded checkpoint must be merged first)")
+        raise InputError(f"{path} is a folder; give the file in it")
     if not path.is_file():
         raise InputError(f"no file {path}")
     refuse_kind(path)

@@ -17,6 +17,7 @@ from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
 from lightning_adv.models import load_weights
+from lightning_adv.models.folders import is_whole
 from lightning_adv.modules.resumable import Resumable
 from lightning_adv.objectives import CrossEntropy, Objective
 
@@ -31,7 +32,7 @@ class ClassifierModule(Resumable, LightningModule):
 
     Args:
         backbone: name for ``timm.create_model`` (the project's own are registered there), or a module that takes
-            images in [0, 1].
+            images in [0, 1]; default what a folder of weights says that it holds, without one "mnist_cnn".
         objective: default cross-entropy of clean images.
         optimizer: makes the optimiser from the parameters; default SGD, lr 0.1, momentum 0.9, weight decay 5e-4.
         lr_scheduler: makes the scheduler from the optimiser; default none. ``ReduceLROnPlateau`` watches ``val/loss``.
@@ -43,7 +44,8 @@ class ClassifierModule(Resumable, LightningModule):
         std: of each channel.
         backbone_options: handed to ``timm.create_model``, e.g. ``{width: 16}``.
         pretrained: load timm's weights and their own mean and std (needs a network or a filled cache).
-        weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled).
+        weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled), or a
+            folder of timm or of the Hugging Face hub.
         which: name of the set of weights to take from a file that holds several, e.g. "ema" for averaged ones.
         match: "order" takes the weights of the file in their order instead of by their names, if all shapes agree.
         compile: compile the backbone with ``torch.compile``; or a mode of it, of which "reduce-overhead" and
@@ -56,7 +58,7 @@ class ClassifierModule(Resumable, LightningModule):
 
     def __init__(
         self,
-        backbone: str | nn.Module = "mnist_cnn",
+        backbone: str | nn.Module | None = None,
         objective: Objective | None = None,
         optimizer: Callable[[Iterable], Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
@@ -75,16 +77,20 @@ class ClassifierModule(Resumable, LightningModule):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
+        whole = weights if weights is not None and is_whole(weights) and not isinstance(backbone, nn.Module) else None
+        backbone = "mnist_cnn" if backbone is None and whole is None else backbone
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
         left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained"]
-        self.save_hyperparameters(ignore=left_out if isinstance(backbone, str) else [*left_out, "backbone"])
+        self.save_hyperparameters(ignore=[*left_out, "backbone"] if isinstance(backbone, nn.Module) else left_out)
         self.backbone = (
-            self._build(backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained)
-            if isinstance(backbone, str)
-            else backbone
+            backbone
+            if isinstance(backbone, nn.Module)
+            else self._build(
+                backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained, whole
+            )
         )
-        if weights is not None:
+        if weights is not None and whole is None:
             load_weights(weights, self.backbone, which=which, match=match)
         self.objective = objective or CrossEntropy()
         self.automatic_optimization = self.objective.replays is None  # Lightning takes no more than a step on a batch
@@ -174,7 +180,7 @@ class ClassifierModule(Resumable, LightningModule):
 
     @staticmethod
     def _build(
-        name: str,
+        name: str | None,
         num_classes: int | None,
         in_channels: int | None,
         image_size: tuple[int, int] | None,
@@ -182,14 +188,27 @@ class ClassifierModule(Resumable, LightningModule):
         std: tuple[float, ...] | None,
         options: dict[str, int | float | bool | str] | None,
         pretrained: bool,
+        whole: str | None,
     ) -> nn.Module:
-        from lightning_adv.models import create_model
+        from lightning_adv.models import create_model, open_model
 
         needed = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
         missing = [key for key, value in needed.items() if value is None]
         if missing:
             raise InputError(
-                f"{', '.join(missing)} must be given for backbone {name!r}; with --data they are taken from the data"
+                f"{', '.join(missing)} must be given for backbone {name or whole!r}; with --data they are taken from "
+                "the data"
+            )
+        if whole is not None:
+            return open_model(
+                whole,
+                backbone=name,
+                num_classes=num_classes,
+                in_channels=in_channels,
+                image_size=image_size,
+                mean=mean,
+                std=std,
+                backbone_options=options,
             )
         # Pretrained weights know their own statistics; those of the data would be wrong for them.
         mean, std = (None, None) if pretrained else (mean, std)

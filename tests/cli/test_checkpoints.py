@@ -1,6 +1,9 @@
 """Checkpoints of other projects and networks of one's own, through the command line."""
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -8,6 +11,7 @@ from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
 from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, SHORT, Built, run
 from tests.cli.own_net import Net
+from tests.models.hub import timm_folder
 
 OWN = "tests.cli.own_net.Net"
 DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
@@ -94,3 +98,22 @@ def test_a_stored_name_of_a_network_is_never_taken_for_a_class():
     content = {"lightning_adv_config": f"model: {{class_path: ClassifierModule, init_args: {{backbone: {OWN}}}}}"}
     outcome = run([foreign(Net(), "sly.ckpt", "backbone.", **content), *DATA, *ONE_ATTACK], standard)
     assert (outcome.status, f"no backbone is called '{OWN}'" in outcome.err) == (2, True)
+
+
+def test_a_folder_of_timm_is_evaluated_and_trained_on_without_its_name():
+    net = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    timm_folder(Path("hub"), net, "test_resnet", mean=[0.1], std=[0.3], input_size=[1, 28, 28])
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    assert outcome.status == 0, outcome.err
+    fit = ["fit", "--data=MNISTSubset", *FEW_IMAGES, "--model=ClassifierModule", "--model.weights=hub", "--run=mine"]
+    outcome = run([*fit, "--trainer.max_epochs=1"])
+    assert outcome.status == 0, outcome.err
+    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], standard)
+    assert outcome.status == 0, outcome.err
+
+
+def test_a_folder_whose_classes_are_not_those_of_the_data_is_refused_in_a_line():
+    net = timm.create_model("test_resnet", num_classes=7, in_chans=1)
+    timm_folder(Path("hub"), net, "test_resnet")
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    assert (outcome.status, "hub has 7 classes, the data 10" in outcome.err) == (2, True)

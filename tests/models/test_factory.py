@@ -205,6 +205,7 @@ def test_public_names_are_these():
         "create_model",
         "list_models",
         "load_weights",
+        "open_model",
         "read_checkpoint",
         "read_state_dict",
         "register",

@@ -1,0 +1,79 @@
+"""Files and folders that say themselves what network they hold: opened without anybody naming a backbone."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from lightning_adv.errors import InputError
+from lightning_adv.models.factory import check_forward, create_model
+from lightning_adv.models.folders import TimmFolder, read_timm_folder
+from lightning_adv.models.transformers_folder import open_transformers_folder
+from lightning_adv.models.weights import load_weights
+
+__all__ = ["open_model"]
+
+
+def open_model(
+    path: str | Path,
+    *,
+    backbone: str | None = None,
+    num_classes: int,
+    in_channels: int,
+    image_size: tuple[int, int],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    backbone_options: Mapping[str, int | float | bool | str] | None = None,
+) -> nn.Module:
+    """The network of a folder or file with its weights: images in [0, 1] -> logits.
+
+    Args:
+        path: a folder of timm, the Hugging Face hub or transformers.
+        backbone: name of the network, for a folder that does not say it.
+        num_classes: of the data, which the network must have.
+        in_channels: of the images.
+        image_size: height and width of the images.
+        mean: of each channel, where the folder tells none.
+        std: of each channel, where the folder tells none.
+        backbone_options: of the network, beside those of the folder.
+
+    Raises:
+        InputError: settings or weights that are missing, damaged, ask for code or do not fit the data.
+    """
+    path = Path(path).expanduser()
+    folder = read_timm_folder(path) if backbone is None or (path / "config.json").is_file() else None
+    if folder is None and backbone is None:
+        model = open_transformers_folder(path, mean, std)
+        _check_classes(path, model.num_classes, num_classes)
+        check_forward(str(path), model, num_classes, in_channels, image_size)
+        return model
+    folder = folder or TimmFolder(str(backbone))
+    _check_classes(path, folder.num_classes, num_classes)
+    model = create_model(
+        backbone or folder.architecture,
+        num_classes=num_classes,
+        in_channels=in_channels,
+        image_size=image_size,
+        mean=folder.mean or mean,
+        std=folder.std or std,
+        small_image_stem=False,  # published weights are of the architecture as it is
+        backbone_options={**folder.options, **(backbone_options or {})},
+    )
+    load_weights(path, model)
+    _tell_other_images(path, folder, image_size)
+    return model
+
+
+def _check_classes(path: Path, theirs: int | None, ours: int) -> None:
+    if theirs is not None and theirs != ours:
+        raise InputError(f"{path} has {theirs} classes, the data {ours}: give data whose classes are the network's")
+
+
+def _tell_other_images(path: Path, folder: TimmFolder, image_size: tuple[int, int]) -> None:
+    if folder.prepared and folder.input_size[1:] != tuple(image_size):
+        warnings.warn(
+            f"{path} was trained on images of {folder.prepared}; those of the data have "
+            f"{image_size[0]} x {image_size[1]} pixels",
+            stacklevel=3,
+        )

@@ -1,0 +1,43 @@
+"""Folders as timm and the Hugging Face hub publish them, written without any code of this project."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+__all__ = ["save_weights", "timm_folder"]
+
+
+def timm_folder(
+    folder: Path, net: nn.Module, architecture: str, *, weights: str = "safetensors", **cfg: object
+) -> Path:
+    """A network of timm with its `config.json`; further settings are those of its weights."""
+    folder.mkdir()
+    size = cfg.get("input_size", [3, 224, 224])
+    settings = {
+        "architecture": architecture,
+        "num_classes": net.num_classes,
+        "model_args": {"num_classes": net.num_classes, "in_chans": 3},
+        "pretrained_cfg": {"tag": "mine", "interpolation": "bicubic", "crop_pct": 0.9, "input_size": size, **cfg},
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    save_weights(folder, net.state_dict(), weights)
+    return folder
+
+
+def save_weights(folder: Path, state: dict[str, Tensor], kind: str) -> None:
+    """Weights in a file of their own or in two that an index lists."""
+    name = "model.safetensors" if kind.endswith("safetensors") else "pytorch_model.bin"
+    save = save_file if name.endswith("safetensors") else torch.save
+    state = {key: weight.clone() for key, weight in state.items()}
+    if not kind.startswith("sharded"):
+        save(state, folder / name)
+        return
+    stem, _, suffix = name.rpartition(".")
+    places = {key: f"{stem}-0000{1 + number % 2}-of-00002.{suffix}" for number, key in enumerate(state)}
+    for file in set(places.values()):
+        save({key: state[key] for key, place in places.items() if place == file}, folder / file)
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    (folder / f"{name}.index.json").write_text(json.dumps(index))
