@@ -63,7 +63,7 @@ def may_name_a_class(args: list[str]) -> bool:
         (True, False)
     """
     rest = args[1:]
-    for name in ("--config", "-c", "--run", "--ckpt_path"):
+    for name in ("--config", "-c", "--run", "--ckpt_path", "--trainer.callbacks", "--trainer.callbacks+"):
         rest = without_option(rest, name)
     return len(config_files(args)) > 1 or any(CLASS.search(arg.partition("=")[2] or arg) for arg in rest)
 

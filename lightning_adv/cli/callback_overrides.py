@@ -109,7 +109,8 @@ def _classes(parser: ArgumentParser, args: list[str]) -> list[str]:
 
 def _callbacks(parser: ArgumentParser, args: list[str]) -> list[dict]:
     """The list that ``args`` result in, as plain data."""
-    config = _parsed(_parser_of_the_list(), _of_the_list(args)) or parse_quietly(parser, args)
+    said = _of_the_list(args)
+    config = parse_quietly(parser, args) if said is None else _parsed(_parser_of_the_list(), said)
     if config is None or not isinstance(config.get("trainer.callbacks"), list):
         return []
     return _plain(config["trainer.callbacks"])
@@ -123,19 +124,19 @@ def _parser_of_the_list() -> ArgumentParser:
     return parser
 
 
-def _of_the_list(args: list[str]) -> list[str]:
-    """What of a command concerns the callbacks, configurations written out; nothing where more is needed to tell."""
+def _of_the_list(args: list[str]) -> list[str] | None:
+    """What of a command concerns the callbacks, configurations written out; None where more is needed to tell."""
     said: list[str] = []
     for arg, following in pairwise([*args, ""]):
         if arg.split("=")[0] == "--trainer":
-            return []
+            return None
         if arg.startswith(LIST):
             said += [arg] if "=" in arg else [arg, following]
         elif arg.startswith(("--config", "-c")):
             for file in config_files([arg, following]):
                 lists = {key: value for key, value in _of_trainer(file).items() if key in ("callbacks", "callbacks+")}
                 if not all(isinstance(each, list | dict | None) for each in lists.values()):
-                    return []
+                    return None
                 said += [f"--trainer.{key}={json.dumps(value, default=str)}" for key, value in lists.items()]
     return said
 

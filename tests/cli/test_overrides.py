@@ -8,6 +8,7 @@ from pytorch_lightning.cli import LightningCLI
 from lightning_adv.cli import CLI, callback_overrides
 from lightning_adv.cli.callback_overrides import replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.parser import Parser
+from lightning_adv.cli.runs import leave_run_folder
 from tests.cli.commands import CONFIGS, DEMO, QUICK, TINY, Built, last_callback, resolved, run
 
 FIT = ["fit", "--config", DEMO]
@@ -187,7 +188,9 @@ def test_a_file_that_adds_callbacks_replaces_none():
 
 @pytest.fixture(scope="module")
 def parser() -> Parser:
-    return Built([*FIT, *QUICK, "--trainer.callbacks=[]", "--trainer.fast_dev_run=1"]).parser
+    parser = Built([*FIT, *QUICK, "--trainer.callbacks=[]", "--trainer.fast_dev_run=1"]).parser
+    leave_run_folder()
+    return parser
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_the_callbacks_alone_are_parsed_to_what_the_whole_command_gives(said, pa
     Path("list.yaml").write_text("[{class_path: Report}, {class_path: EpochLine}]\n")
     command = replacing_callbacks([*FIT, *said, "--trainer.callbacks.title=Mine"])
     alone = route_callback_overrides(parser, command)
-    monkeypatch.setattr(callback_overrides, "_of_the_list", lambda args: [])
+    monkeypatch.setattr(callback_overrides, "_of_the_list", lambda args: None)
     assert alone == route_callback_overrides(parser, command)
 
 
