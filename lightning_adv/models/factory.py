@@ -213,7 +213,7 @@ def check_forward(
     Raises:
         InputError: what it answers, or why it cannot.
     """
-    black = torch.zeros(1, in_channels, *image_size, device=next(model.parameters()).device)
+    black = torch.zeros(1, in_channels, *image_size, device=next(model.parameters(), torch.empty(0)).device)
     model.eval()
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():

@@ -9,6 +9,7 @@ from torch import nn
 from lightning_adv.errors import InputError
 from lightning_adv.models.factory import check_forward, create_model
 from lightning_adv.models.folders import TimmFolder, read_timm_folder
+from lightning_adv.models.onnx import OnnxNet
 from lightning_adv.models.transformers_folder import open_transformers_folder
 from lightning_adv.models.weights import load_weights
 
@@ -29,7 +30,7 @@ def open_model(
     """The network of a folder or file with its weights: images in [0, 1] -> logits.
 
     Args:
-        path: a folder of timm, the Hugging Face hub or transformers.
+        path: a folder of timm, the Hugging Face hub or transformers, or an ONNX file, which normalises images itself.
         backbone: name of the network, for a folder that does not say it.
         num_classes: of the data, which the network must have.
         in_channels: of the images.
@@ -42,6 +43,10 @@ def open_model(
         InputError: settings or weights that are missing, damaged, ask for code or do not fit the data.
     """
     path = Path(path).expanduser()
+    if path.suffix == ".onnx":
+        net = OnnxNet(path)
+        check_forward(str(path), net, num_classes, in_channels, image_size)
+        return net
     folder = read_timm_folder(path) if backbone is None or (path / "config.json").is_file() else None
     if folder is None and backbone is None:
         model = open_transformers_folder(path, mean, std)

@@ -11,7 +11,7 @@ from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
 from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, SHORT, Built, run
 from tests.cli.own_net import Net
-from tests.models.hub import timm_folder
+from tests.models.hub import exported, timm_folder
 
 OWN = "tests.cli.own_net.Net"
 DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
@@ -117,3 +117,14 @@ def test_a_folder_whose_classes_are_not_those_of_the_data_is_refused_in_a_line()
     timm_folder(Path("hub"), net, "test_resnet")
     outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
     assert (outcome.status, "hub has 7 classes, the data 10" in outcome.err) == (2, True)
+
+
+def test_an_onnx_file_is_evaluated_by_an_attack_without_gradients_and_refused_one_with(tmp_path):
+    pytest.importorskip("onnxruntime")
+    exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), tmp_path / "net.onnx", image=(1, 28, 28))
+    square = "--trainer.callbacks.attacks={square: {class_path: Square, init_args: {eps: 0.2, queries: 10}}}"
+    outcome = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK[:2], square], standard)
+    assert outcome.status == 0, outcome.err
+    assert "test/square/robust_accuracy" in outcome.out
+    refused = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK], standard)
+    assert (refused.status, "attack it with Square" in refused.err.splitlines()[-1]) == (2, True)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-__all__ = ["save_weights", "timm_folder"]
+__all__ = ["exported", "save_weights", "timm_folder"]
 
 
 def timm_folder(
@@ -41,3 +41,36 @@ def save_weights(folder: Path, state: dict[str, Tensor], kind: str) -> None:
         save({key: state[key] for key, place in places.items() if place == file}, folder / file)
     index = {"metadata": {"total_size": 1}, "weight_map": places}
     (folder / f"{name}.index.json").write_text(json.dumps(index))
+
+
+def exported(
+    net: nn.Sequential,
+    path: Path,
+    *,
+    image: tuple[int, int, int] = (3, 8, 8),
+    batch: int | str = "n",
+    channels_last: bool = False,
+    beside: str | None = None,
+) -> Path:
+    """An ONNX file of a flattening and a linear layer, node by node; its weights are ``beside`` it, if that is said."""
+    import onnx
+
+    weight = onnx.numpy_helper.from_array(net[1].weight.detach().numpy(), "weight")
+    bias = onnx.numpy_helper.from_array(net[1].bias.detach().numpy(), "bias")
+    if beside is not None:
+        (path.parent / "weights.data").write_bytes(weight.raw_data)
+        onnx.external_data_helper.set_external_data(weight, beside)
+        weight.ClearField("raw_data")
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    shape = [image[1], image[2], image[0]] if channels_last else list(image)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["z"], perm=[0, 3, 1, 2] if channels_last else [0, 1, 2, 3]),
+        helper.make_node("Flatten", ["z"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "weight", "bias"], ["y"], transB=1),
+    ]
+    takes = helper.make_tensor_value_info("x", kind, [batch, *shape])
+    gives = helper.make_tensor_value_info("y", kind, [batch, len(net[1].bias)])
+    graph = helper.make_graph(nodes, "net", [takes], [gives], [weight, bias])
+    opset = [helper.make_opsetid("", 17)]
+    path.write_bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+    return path
