@@ -147,7 +147,10 @@ def check_classes(label: Tensor, classes: int, allow_missing: bool) -> list[str]
             f"{said}: no trigger can be tried on them; give images of every class (a larger max_samples, where one is "
             "set), or allow_missing_classes: true to inspect with those there are"
         )
-    return [f"{said}: no trigger is tried on them"]
+    return [
+        f"{said}: no trigger is tried on them; the triggers of all {classes} classes are tried on images of "
+        f"{len(present)}"
+    ]
 
 
 def shuffled_minibatches(images: Tensor, batch_size: int, seed: int) -> Iterator[Tensor]:

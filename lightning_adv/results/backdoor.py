@@ -13,7 +13,7 @@ from lightning_adv.asking import NO_CLASS
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.figures import adversarial_grid, class_bars, in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
-from lightning_adv.results.shares import percent, percent_interval, wilson_interval
+from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
 __all__ = ["BackdoorResult", "BackdoorTally", "source_class_bars", "trigger_panels", "triggered_grid"]
 
@@ -204,8 +204,9 @@ class BackdoorResult(EvaluationResult):
         return Table(
             "Backdoor by source class",
             ["Class", "Images", *columns],
-            [list(row) for row in rows],
+            [list(row) for row in rows if row[1]],
             percent=tuple(columns),
+            note=without_images(self.per_class_samples),
         )
 
 

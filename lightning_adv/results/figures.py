@@ -259,7 +259,7 @@ def _percent_axis(axes: Axes) -> None:
 
 @in_house_style
 def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Accuracy of every class under every attack: bars for up to 20 classes, a heat map for more.
+    """Accuracy of every class that has a sample under every attack: bars for up to 20 classes, a heat map for more.
 
     Args:
         class_names: names of the K classes.
@@ -273,6 +273,9 @@ def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[flo
             raise ValueError(f"{name!r} has {len(shares)} accuracies for {len(class_names)} classes")
     table = np.array([[math.nan if s is None else s for s in shares] for shares in accuracies.values()])  # [A, K]
     names = [_plain(name, 18) for name in class_names]
+    sampled = np.flatnonzero(~np.isnan(table).all(axis=0))
+    if 0 < len(sampled) <= NAMED_CLASSES:  # more are not named, but numbered
+        table, names = table[:, sampled], [names[k] for k in sampled]
     if len(names) > BAR_CLASSES:
         return _class_heat_map(names, list(accuracies), table)
     figure = Figure(figsize=(9.6, HEIGHT))

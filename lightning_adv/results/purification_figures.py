@@ -54,25 +54,33 @@ def threat_bars(
 
 @in_house_style
 def confusions(tables: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> Figure:
-    """Shares of predictions by label, one panel a table: title to counts [K, K] of label by prediction."""
+    """Shares of predictions by label, one panel a table: title to counts [K, K] of label by prediction.
+
+    Classes without an image have no row, and their columns are one, "other".
+    """
     columns = min(PANELS, len(tables))
     lines = -(-len(tables) // columns)
-    named = len(class_names) <= NAMED_CLASSES
+    labels = np.sum([np.asarray(counts).sum(axis=1) for counts in tables.values()], axis=0).nonzero()[0]
+    rows = [class_names[k] for k in labels]
+    others = len(labels) < len(class_names)
+    named = len(rows) <= NAMED_CLASSES
     figure = Figure(figsize=(0.6 + 2.3 * columns, 2.55 * lines))
     panels = figure.subplots(lines, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()
     for axes, (title, counts) in zip(panels.flat, tables.items(), strict=False):
-        table = np.asarray(counts, dtype=float)
+        table = np.asarray(counts, dtype=float)[labels]
         shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+        elsewhere = np.delete(shares, labels, axis=1).sum(axis=1, keepdims=True)
+        shares = np.hstack([shares[:, labels], elsewhere[:, : int(others)]])
         axes.set_axis_on()
         image = axes.imshow(shares, "cividis", vmin=0, vmax=1, interpolation="nearest")
         axes.set_title(title, fontsize=8.5)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
-        ticks = range(len(class_names)) if named else []
-        axes.set_xticks(ticks, [class_names[k] for k in ticks], rotation=90, fontsize=6)
-        axes.set_yticks(ticks, [class_names[k] for k in ticks], fontsize=6)
+        columns_named = [*rows, *["other"] * others] if named else []
+        axes.set_xticks(range(len(columns_named)), columns_named, rotation=90, fontsize=6)
+        axes.set_yticks(range(len(rows)) if named else [], rows if named else [], fontsize=6)
         axes.tick_params(length=0)
     bar = figure.colorbar(image, ax=panels, format=PercentFormatter(1.0, decimals=0), pad=0.01, aspect=20 * lines)
     bar.outline.set_visible(False)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
-from lightning_adv.results.shares import percent, percent_interval, wilson_interval
+from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -201,8 +201,9 @@ class RobustnessResult(EvaluationResult):
         return Table(
             "Accuracy by class",
             ["Class", "Images", *accuracies],
-            [list(row) for row in rows],
+            [list(row) for row in rows if row[1]],
             percent=tuple(accuracies),
+            note=without_images(self.per_class_samples),
         )
 
     def pictures(self) -> list[Picture]:

@@ -1,6 +1,8 @@
 """Shares of counted samples: how they are written and how certain they are."""
 
-__all__ = ["percent", "percent_interval", "wilson_interval"]
+from collections.abc import Sequence
+
+__all__ = ["percent", "percent_interval", "wilson_interval", "without_images"]
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -37,3 +39,15 @@ def percent(share: float | None) -> str:
 def percent_interval(interval: tuple[float, float] | None) -> str:
     """Both ends of an interval of shares as percentages with one decimal, e.g. ``"71.1–86.7%"``."""
     return "\N{EN DASH}" if interval is None else f"{100 * interval[0]:.1f}\N{EN DASH}{100 * interval[1]:.1f}%"
+
+
+def without_images(per_class_samples: Sequence[int]) -> str:
+    """How many classes a table by class leaves out, in words; nothing where it leaves out none.
+
+    Example:
+        >>> without_images([3, 0, 2])
+        '2 of 3 classes have images.'
+    """
+    count = sum(samples > 0 for samples in per_class_samples)
+    whole = count == len(per_class_samples)
+    return "" if whole else f"{count:,} of {len(per_class_samples):,} classes have images."

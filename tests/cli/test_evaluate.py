@@ -172,3 +172,6 @@ def test_a_model_of_a_thousand_classes_is_evaluated_on_the_listed_pictures_of_tw
         "tench": 1,
         "cock": 2,
     }
+    (by_class,) = (each for each in results["sections"][0]["tables"] if each["title"] == "Accuracy by class")
+    assert [row[:2] for row in by_class["rows"]] == [["tench", 1], ["cock", 2]]
+    assert by_class["note"] == "2 of 1,000 classes have images."

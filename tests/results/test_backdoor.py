@@ -54,6 +54,13 @@ def test_tables_hold_counts_intervals_and_every_source_class_but_the_target():
     assert [row[2] for row in by_class.rows] == [0.8, None, 0.6]
 
 
+def test_a_class_without_images_is_left_out_of_the_table():
+    none = {f"per_class_{name}": [5, 5, 0] for name in ("samples", "clean_correct", "led", "led_clean")}
+    by_class = result(**none, per_class_triggered_correct=[0] * 3).tables()[1]
+    assert [row[0] for row in by_class.rows] == ["0", "1"]
+    assert by_class.note == "2 of 3 classes have images."
+
+
 def test_key_figures_are_scalars():
     scalars = result().scalars()
     assert {figure.scalar for figure in result().key_figures()} <= scalars.keys()

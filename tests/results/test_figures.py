@@ -83,6 +83,15 @@ def test_histograms_are_shares_of_images():
     assert [outline[:, 1].max() for outline in outlines] == [1.0, 0.5]
 
 
+def test_a_picture_by_class_shows_the_classes_that_have_images():
+    names = [f"class {k}" for k in range(1000)]
+    shares = [None] * 1000
+    shares[7], shares[500] = 0.5, 1.0
+    axes = class_bars(names, {"clean": shares}).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["class 7", "class 500"]
+    assert [bar.get_height() for bar in axes.patches] == [0.5, 1.0]
+
+
 def test_hostile_class_names_are_drawn_as_text():
     names = ["$\\frac{", "$a$\n<b>"]
     figure = grid(class_names=names)

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from lightning_adv.results.purification import PurificationResult, PurificationRow
+from lightning_adv.results.purification_figures import confusions
 
 
 def row(purifier, attack, threat, correct, samples=100):
@@ -51,3 +53,13 @@ def test_counts_that_contradict_each_other_are_refused():
     wrong = PurificationRow("jpeg", "pgd", "bpda", 10, [3, 4], 3, 3, 5, [[3, 7], [0, 0]])
     with pytest.raises(ValueError, match="contradict"):
         result(wrong)
+
+
+def test_a_confusion_has_rows_of_classes_with_images_and_one_column_of_all_others():
+    counts = np.zeros((1000, 1000), int)
+    counts[3, [3, 8, 900]] = 2, 1, 1
+    counts[8, 8] = 5
+    axes = confusions({"pgd": counts.tolist()}, [f"class {k}" for k in range(1000)]).axes[0]
+    assert axes.images[0].get_array().tolist() == [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["class 3", "class 8", "other"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["class 3", "class 8"]
