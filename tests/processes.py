@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.warm import Warm
+from tests.warm import HEIRS, Warm
 
 __all__ = [
     "NO_NOISE",
@@ -24,6 +24,7 @@ __all__ = [
     "environment",
     "in_ranks",
     "kill_when",
+    "launched",
     "results",
     "run",
     "torchrun",
@@ -86,6 +87,13 @@ def in_ranks(script: str, folder: Path, ranks: int, *arguments: object) -> list[
     line = [sys.executable, "script.py", *arguments]
     started = [_started(line, folder, of_all | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(ranks)]
     return _finished(started)
+
+
+def launched(folder: Path, options: list[str], line: list, starts: int, **variables: str) -> Warm:
+    """Start torchrun itself with its options on a script; it starts so many processes in all."""
+    (folder / "launch.py").write_text("from torch.distributed.run import main\n\nmain()\n")
+    command = [sys.executable, "launch.py", *options, "--", *line]
+    return _started(command, folder, environment() | variables | {HEIRS: str(starts)})
 
 
 def _started(line: list, folder: Path, variables: dict[str, str]) -> Warm:

