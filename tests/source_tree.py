@@ -1,6 +1,7 @@
 """The project's own modules as the gates see them: where they are, what they import, which names they make public."""
 
 import ast
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -9,6 +10,7 @@ __all__ = [
     "PACKAGE",
     "ROOT",
     "TESTS",
+    "asked_of",
     "calls",
     "imports",
     "module_name",
@@ -49,6 +51,28 @@ def module_name(path: Path) -> str:
     if parts[0] == "callbacks":
         parts.insert(0, "lightning_adv")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def asked_of(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Make one test of a law of files: it names every file that breaks it, and costs one test's setup, not a file's."""
+    asked = list(paths)
+
+    def of_all(law: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            culprits = []
+            for path in asked:
+                try:
+                    law(path)
+                except AssertionError as error:
+                    culprits.append(f"{name(path)}: {error}")
+            assert asked, "there is no file to ask"
+            assert not culprits, "\n\n".join(culprits)
+
+        test.__name__, test.__qualname__, test.__doc__ = law.__name__, law.__qualname__, law.__doc__
+        test.__module__ = law.__module__
+        return test
+
+    return of_all
 
 
 @cache

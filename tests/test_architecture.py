@@ -11,6 +11,7 @@ from tests.source_tree import (
     CALLBACKS,
     ROOT,
     TESTS,
+    asked_of,
     calls,
     imports,
     module_name,
@@ -133,7 +134,7 @@ def test_every_package_has_its_floor():
     assert there <= known, f"put {there - known} on a floor of FLOORS"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@asked_of(FILES)
 def test_imports_point_down_only(path):
     own = package_of(module_name(path))
     if not own:
@@ -143,7 +144,7 @@ def test_imports_point_down_only(path):
     assert not upward, f"{name(path)} is in {own}, which must not import {upward}"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)
+@asked_of([p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER])
 def test_algorithms_do_not_import_lightning_or_a_logger(path):
     named = imports(path, annotations_too=True)
     assert not [each for each in named if is_within(each, TRAINER_AND_LOGGERS)]
@@ -161,7 +162,7 @@ print(*[each for each in {TRAINER_AND_LOGGERS} if each in sys.modules])
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *TEST_FILES, *ENTRY_POINTS], ids=name)
+@asked_of([*FILES, *WORKSHOP_FILES, *TEST_FILES, *ENTRY_POINTS])
 def test_the_callbacks_are_imported_by_their_one_name(path):
     wrong = [each for each in imports(path, annotations_too=True) if is_within(each, ("callbacks",))]
     assert not wrong, "write lightning_adv.callbacks: a second name makes every class twice"
@@ -173,24 +174,24 @@ def test_the_callbacks_are_a_real_folder_that_the_package_links_to():
     assert not CALLBACKS.is_symlink()
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *TEST_FILES], ids=name)
+@asked_of([*FILES, *WORKSHOP_FILES, *TEST_FILES])
 def test_a_file_is_read_in_one_sitting(path):
     assert len(path.read_text().splitlines()) <= 400
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES, *ENTRY_POINTS], ids=name)
+@asked_of([*FILES, *WORKSHOP_FILES, *ENTRY_POINTS])
 def test_no_call_that_the_house_forbids(path):
     found = {f"line {line}: {call}: {BANNED_CALLS[call]}" for line, call, _ in calls(path) if call in BANNED_CALLS}
     assert not found
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_SEED], ids=name)
+@asked_of([path for path in FILES if name(path) not in MAY_SEED])
 def test_the_global_generators_are_not_seeded(path):
     found = {f"line {line}: {call}" for line, call, _ in calls(path) if call in SEEDS_EVERYBODY}
     assert not found, "use a generator of your own, or enter the reason in MAY_SEED"
 
 
-@pytest.mark.parametrize("path", [*FILES, *ENTRY_POINTS, *WORKSHOP_FILES], ids=name)
+@asked_of([*FILES, *ENTRY_POINTS, *WORKSHOP_FILES])
 def test_checkpoints_are_loaded_as_data(path):
     for line, call, node in calls(path):
         assert not call.endswith("load_from_checkpoint"), (
@@ -202,7 +203,7 @@ def test_checkpoints_are_loaded_as_data(path):
         )
 
 
-@pytest.mark.parametrize("path", sorted(CALLBACKS.rglob("*.py")), ids=name)
+@asked_of(sorted(CALLBACKS.rglob("*.py")))
 def test_a_name_becomes_that_of_a_file_by_one_function(path):
     """Names of attacks, inspectors and callbacks are a user's or a stranger's."""
     for node in (
@@ -216,7 +217,7 @@ def test_a_name_becomes_that_of_a_file_by_one_function(path):
         assert not named, f"line {node.lineno}: {named} must go through lightning_adv.names.file_name"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER], ids=name)
+@asked_of([p for p in FILES if package_of(module_name(p)) in FREE_OF_THE_TRAINER])
 def test_gradients_are_asked_for_not_accumulated(path):
     wrong = [line for line, call, _ in calls(path) if call.endswith(".backward")]
     assert not wrong, f"lines {wrong}: .backward() writes into .grad of the model; use torch.autograd.grad"
@@ -235,7 +236,7 @@ def _writes(call: str, node: ast.Call) -> bool:
     return last == "open" and any(isinstance(m, ast.Constant) and set("wax+") & set(str(m.value)) for m in modes)
 
 
-@pytest.mark.parametrize("path", [path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_WRITE], ids=name)
+@asked_of([path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_WRITE])
 def test_a_file_is_written_through_lightning_adv_files_alone(path):
     inside = set()
     for _, call, node in calls(path):
@@ -247,13 +248,13 @@ def test_a_file_is_written_through_lightning_adv_files_alone(path):
     assert not found, "a kill, a full disk or a second process would leave half of it: use lightning_adv.files"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if name(path) not in MAY_CALL], ids=name)
+@asked_of([path for path in FILES if name(path) not in MAY_CALL])
 def test_a_classifier_is_asked_in_one_place(path):
     found = {f"line {line}: {call}(...)" for line, call, _ in calls(path) if call.split(".")[-1] in CLASSIFIERS}
     assert not found, "use lightning_adv.asking: logits_of works on a copy, checks the answer and scales gradients"
 
 
-@pytest.mark.parametrize("path", [path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_CHOOSE], ids=name)
+@asked_of([path for path in [*FILES, *WORKSHOP_FILES] if name(path) not in MAY_CHOOSE])
 def test_a_prediction_is_made_by_one_rule(path):
     found = {f"line {line}: {call}" for line, call, _ in calls(path) if call.endswith(".argmax")}
     of_logits = ("logits.max", "softmax(dim=1).max", "softmax(dim=-1).max")
@@ -269,12 +270,12 @@ def test_the_exceptions_to_these_rules_are_needed():
         assert name(path) not in MAY_CHOOSE or chooses
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=name)
+@asked_of([*FILES, *WORKSHOP_FILES])
 def test_no_file_is_a_drawer_for_everything(path):
     drawers = {"utils", "util", "helpers", "helper", "common", "misc"}
     assert not drawers & set(module_name(path).split(".")), "a helper lives beside its users under a name of its own"
 
 
-@pytest.mark.parametrize("path", ENTRY_POINTS, ids=name)
+@asked_of(ENTRY_POINTS)
 def test_an_entry_point_is_thin(path):
     assert len(path.read_text().splitlines()) <= 12

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.source_tree import calls, imports, module_name, modules, name, source_files, syntax, workshop_files
+from tests.source_tree import asked_of, calls, imports, module_name, modules, name, source_files, syntax, workshop_files
 
 pytestmark = pytest.mark.xdist_group("gates")  # one worker reads each file once
 
@@ -84,12 +84,12 @@ def _imports_late(path: Path) -> list[int]:
     return [node.lineno for node in inside if (node.module or "").split(".")[0] == "lightning_adv"]
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@asked_of(FILES)
 def test_a_module_of_the_package_is_imported_at_the_top_unless_that_would_cost_time(path):
     assert bool(_imports_late(path)) == (name(path) in MAY_IMPORT_LATE), f"lines {_imports_late(path)}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@asked_of(FILES)
 def test_an_object_is_not_asked_what_it_has(path):
     probes = [line for line, call, _ in calls(path) if call in ("getattr", "hasattr")]
     allowed, _ = MAY_PROBE.get(name(path), (0, ""))
@@ -110,7 +110,7 @@ def _reached(path: Path) -> dict[str, int]:
     return {each.attr: each.lineno for each in reached if ast.unparse(each.value) not in ("self", "cls", "super()")}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@asked_of(FILES)
 def test_nobody_reaches_for_what_is_private_to_another_file(path):
     found = {f"line {line}: {attribute}" for attribute, line in _reached(path).items() if attribute not in MAY_REACH}
     assert not found, "give the owner a public verb"
@@ -128,7 +128,7 @@ def _changed(path: Path) -> dict[str, int]:
     return {ast.unparse(each): each.lineno for each in changed}
 
 
-@pytest.mark.parametrize("path", FILES, ids=name)
+@asked_of(FILES)
 def test_callbacks_are_put_in_order_in_one_place_and_a_result_is_changed_by_its_own_callback_alone(path):
     changed = _changed(path).items()
     ordered = {f"line {line}: {what}" for what, line in changed if re.search(r"\btrainer\.callbacks\b", what)}

@@ -5,9 +5,7 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.source_tree import ROOT, TESTS, module_name, public_names, source_files, workshop_files
+from tests.source_tree import ROOT, TESTS, asked_of, module_name, public_names, source_files, workshop_files
 
 SURFACE = TESTS / "public_api.txt"
 FILES = source_files()
@@ -39,7 +37,7 @@ def undocumented(owner: str, value: object) -> Iterator[str]:
             yield f"{owner}.{name}"
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=module_name)
+@asked_of([*FILES, *WORKSHOP_FILES])
 def test_a_module_lists_its_public_names_and_has_them(path: Path):
     names = public_names(path)
     empty = not path.read_text().strip() or (path.name == "__init__.py" and "import" not in path.read_text())
@@ -49,7 +47,7 @@ def test_a_module_lists_its_public_names_and_has_them(path: Path):
     assert len(set(names or [])) == len(names or [])
 
 
-@pytest.mark.parametrize("path", [*FILES, *WORKSHOP_FILES], ids=module_name)
+@asked_of([*FILES, *WORKSHOP_FILES])
 def test_a_module_and_its_public_names_have_docstrings(path: Path):
     module = importlib.import_module(module_name(path))
     missing = [] if (module.__doc__ or "").strip() else [module.__name__]

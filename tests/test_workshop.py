@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
-from tests.source_tree import ROOT, imports, source_files, workshop_files
+from tests.source_tree import ROOT, asked_of, imports, source_files, workshop_files
 
 EXPERIMENTS = ROOT / "experiments"
 OF_EXPERIMENTS = [path for path in workshop_files() if path.is_relative_to(EXPERIMENTS)]
@@ -20,12 +18,12 @@ def of_the_workshop(path: Path) -> set[str]:
     return {each for each in imports(path, annotations_too=True) if each.split(".")[0] in ("benchmarks", "experiments")}
 
 
-@pytest.mark.parametrize("path", [*source_files(), ROOT / "train.py", ROOT / "evaluate.py"], ids=name)
+@asked_of([*source_files(), ROOT / "train.py", ROOT / "evaluate.py"])
 def test_the_package_knows_nothing_of_the_workshop(path):
     assert not of_the_workshop(path), "experiments and benchmarks stand above the package, and are not in its wheel"
 
 
-@pytest.mark.parametrize("path", OF_EXPERIMENTS, ids=name)
+@asked_of(OF_EXPERIMENTS)
 def test_an_experiment_stands_by_itself(path):
     """It imports the package and what all experiments share; benchmarks may ask any experiment for its models."""
     own = path.relative_to(EXPERIMENTS).parts[0]
