@@ -30,8 +30,10 @@ from lightning_adv.cli.messages import from_construction
 from lightning_adv.cli.parser import Parser
 from lightning_adv.cli.ranks import keep_ranks
 from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_first_rank, tell
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
+from lightning_adv.models.folders import check_order_of_classes
 from lightning_adv.modules import ClassifierModule
 
 __all__ = ["CLI"]
@@ -173,6 +175,12 @@ class CLI(LightningCLI):
                 f"trainer.devices={processes} starts {processes} processes on a machine of {os.cpu_count()} cores: ask "
                 f"for at most {most}"
             )
+        weights, names = (
+            self._get(self.config, "model").init_args.get("weights"),
+            DataFacts(self.datamodule).class_names,
+        )
+        if weights and names and Path(weights).is_dir():
+            check_order_of_classes(Path(weights), names)
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:

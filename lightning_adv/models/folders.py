@@ -5,13 +5,13 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["TimmFolder", "is_whole", "read_settings", "read_timm_folder", "weight_files"]
+__all__ = ["TimmFolder", "check_order_of_classes", "is_whole", "read_settings", "read_timm_folder", "weight_files"]
 
 _INDEX = ".index.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -101,6 +101,32 @@ def read_timm_folder(folder: Path) -> TimmFolder | None:
         ", ".join(prepared),
         tuple(map(int, size)),
     )
+
+
+def check_order_of_classes(folder: Path, class_names: Sequence[str]) -> None:
+    """Refuse data that number the classes of a network otherwise than it does: every answer would count as wrong.
+
+    Classes of other names, such as "LABEL_0" or wnids, tell nothing.
+
+    Args:
+        folder: of timm or transformers; one that does not name its classes fits any data.
+        class_names: of the data, by label.
+
+    Raises:
+        InputError: the same names in another order.
+    """
+    settings = read_settings(folder / "config.json") if (folder / "config.json").is_file() else {}
+    named, numbered = settings.get("label_names"), settings.get("id2label")
+    if isinstance(numbered, dict) and all(map(str.isdecimal, numbered)):
+        named = [numbered[number] for number in sorted(numbered, key=int)]
+    theirs = [str(name).lower() for name in named] if isinstance(named, list) else []
+    ours = [name.lower() for name in class_names]
+    if sorted(theirs) == sorted(ours) and theirs != ours:
+        place = next(place for place, pair in enumerate(zip(theirs, ours, strict=True)) if pair[0] != pair[1])
+        raise InputError(
+            f"{folder} numbers the classes of the data otherwise than they do: class {place} is {theirs[place]!r} "
+            f"there and {ours[place]!r} here; give the data a class_list in the order of the network"
+        )
 
 
 def weight_files(folder: Path) -> dict[Path, list[str] | None]:

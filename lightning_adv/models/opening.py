@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -26,6 +27,8 @@ def open_model(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     backbone_options: Mapping[str, int | float | bool | str] | None = None,
+    which: str | None = None,
+    match: Literal["names", "order"] = "names",
 ) -> nn.Module:
     """The network of a folder or file with its weights: images in [0, 1] -> logits.
 
@@ -38,6 +41,8 @@ def open_model(
         mean: of each channel, where the folder tells none.
         std: of each channel, where the folder tells none.
         backbone_options: of the network, beside those of the folder.
+        which: of several sets of weights, as `load_weights` takes it.
+        match: as `load_weights` takes it.
 
     Raises:
         InputError: settings or weights that are missing, damaged, ask for code or do not fit the data.
@@ -65,7 +70,7 @@ def open_model(
         small_image_stem=False,  # published weights are of the architecture as it is
         backbone_options={**folder.options, **(backbone_options or {})},
     )
-    load_weights(path, model)
+    load_weights(path, model, which=which, match=match)
     _tell_other_images(path, folder, image_size)
     return model
 

@@ -1,5 +1,8 @@
 """Checkpoints of other projects and networks of one's own, through the command line."""
 
+import re
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,11 +12,13 @@ from torch import nn
 
 from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
-from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, SHORT, Built, run
+from tests.cli import own_net
+from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, ROOT, SHORT, Built, run
 from tests.cli.own_net import Net
 from tests.models.hub import exported, timm_folder
 
 OWN = "tests.cli.own_net.Net"
+SHOWN = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.DOTALL)
 DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
 ONE_ATTACK = (
     "--trainer.callbacks.max_samples=6",
@@ -119,12 +124,31 @@ def test_a_folder_whose_classes_are_not_those_of_the_data_is_refused_in_a_line()
     assert (outcome.status, "hub has 7 classes, the data 10" in outcome.err) == (2, True)
 
 
-def test_an_onnx_file_is_evaluated_by_an_attack_without_gradients_and_refused_one_with(tmp_path):
+def test_a_folder_that_numbers_the_classes_of_the_data_otherwise_is_refused_in_a_line():
+    net = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    labels = [str(9 - digit) for digit in range(10)]
+    timm_folder(Path("hub"), net, "test_resnet", mean=[0.1], std=[0.3], input_size=[1, 28, 28], label_names=labels)
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    assert (outcome.status, "class 0 is '9' there and '0' here" in outcome.err) == (2, True)
+
+
+def test_an_attack_by_gradients_on_an_onnx_file_is_refused_in_a_line():
     pytest.importorskip("onnxruntime")
-    exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), tmp_path / "net.onnx", image=(1, 28, 28))
-    square = "--trainer.callbacks.attacks={square: {class_path: Square, init_args: {eps: 0.2, queries: 10}}}"
-    outcome = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK[:2], square], standard)
-    assert outcome.status == 0, outcome.err
-    assert "test/square/robust_accuracy" in outcome.out
+    exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
     refused = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK], standard)
     assert (refused.status, "attack it with Square" in refused.err.splitlines()[-1]) == (2, True)
+
+
+@pytest.mark.parametrize("command", SHOWN, ids=lambda command: re.search(r"--ckpt_path=(\S+)", command)[1])
+def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    shutil.copy(own_net.__file__, tmp_path / "my_nets.py")
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.save(Net(8).state_dict(), "net.pth")
+    exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
+    words = shlex.split(command.replace("\\\n", " "))
+    args = words[words.index("evaluate.py") + 1 :]
+    weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[2:]
+    outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], standard)
+    assert outcome.status == 0, outcome.err
+    assert "robust_accuracy" in outcome.out

@@ -19,6 +19,7 @@ def timm_folder(
     settings = {
         "architecture": architecture,
         "num_classes": net.num_classes,
+        "label_names": cfg.pop("label_names", None),
         "model_args": {"num_classes": net.num_classes, "in_chans": 3},
         "pretrained_cfg": {"tag": "mine", "interpolation": "bicubic", "crop_pct": 0.9, "input_size": size, **cfg},
     }

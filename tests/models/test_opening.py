@@ -21,6 +21,7 @@ from transformers import (
 
 from lightning_adv.errors import InputError
 from lightning_adv.models import open_model, read_state_dict
+from lightning_adv.models.folders import check_order_of_classes
 from tests.models.hub import save_weights, timm_folder
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
@@ -246,3 +247,19 @@ def test_wrong_settings_of_timm_are_a_line(settings, told, net, tmp_path):
     change(folder / "config.json", **settings)
     with pytest.raises(InputError, match=told):
         open_model(folder, **OF_THE_DATA)
+
+
+@pytest.mark.parametrize("settings", [{"label_names": ["cat", "Ant"]}, {"id2label": {"1": "ant", "0": "cat"}}])
+def test_data_that_number_the_classes_otherwise_than_the_network_are_refused(settings, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    check_order_of_classes(tmp_path, ["cat", "ant"])
+    check_order_of_classes(tmp_path, ["cat", "dog"])
+    with pytest.raises(InputError, match=r"class 0 is 'cat' there and 'ant' here; give the data a class_list"):
+        check_order_of_classes(tmp_path, ["ant", "cat"])
+
+
+@pytest.mark.parametrize("content", ["{}", '{"label_names": 3}', '{"id2label": {"a": "b"}}', '{"id2label": [1]}', None])
+def test_a_folder_that_does_not_name_its_classes_fits_any_data(content, tmp_path):
+    if content is not None:
+        (tmp_path / "config.json").write_text(content)
+    check_order_of_classes(tmp_path, ["ant", "cat"])
