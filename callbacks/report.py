@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
+from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
@@ -121,6 +122,7 @@ class Report(Callback):
             finished=finished,
             ended=ended,
             code=self._code,
+            preparation=DataFacts(trainer.datamodule).preparation,
         )
         page = write_report(
             self.path,

@@ -44,6 +44,7 @@ MAY_IMPORT_LATE = {
     "callbacks/transfer_evaluation.py": "networks of every kind, for a source that is a checkpoint",
     "lightning_adv/attacks/substitute.py": "timm, for a substitute that is named",
     "lightning_adv/cli/front.py": "Lightning, which a help page does without",
+    "lightning_adv/data/preparation.py": "timm, for data that match a network",
     "lightning_adv/modules/classifier.py": "timm, for a backbone that is named; torch's compiler",
     "lightning_adv/modules/stored.py": "timm, for the network of a checkpoint",
     "lightning_adv/results/robustness.py": "matplotlib, once there is something to draw",

@@ -3,6 +3,8 @@
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
@@ -162,10 +164,30 @@ class CLI(LightningCLI):
         """Build model, data and trainer; a constructor's complaint is the user's to read."""
         loggers = self._get(self.config, "trainer").get("logger")
         try:
-            with loggers_in(self.folder, loggers):
+            with loggers_in(self.folder, loggers), self._data_told_the_network():
                 super().instantiate_classes()
         except (InputError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(from_construction(error)) from error
+
+    @contextmanager
+    def _data_told_the_network(self) -> Iterator[None]:
+        """Data that shall match the model are built before it: tell them its network, and leave the settings alone."""
+        config = self.config[self.subcommand]
+        model, data, waiting = config.model.get("init_args") or {}, config.data, []
+        while isinstance(data, Namespace):  # one datamodule around another
+            arguments = data.get("init_args") or Namespace()
+            waiting += [arguments] if arguments.get("match") == "model" else []
+            data = arguments.get("data")
+        network = model.get("backbone") or model.get("weights")
+        if waiting and not isinstance(network, str):
+            raise InputError("data.match=model needs a network that --model.backbone names")
+        for arguments in waiting:
+            arguments.match = network
+        try:
+            yield
+        finally:
+            for arguments in waiting:
+                arguments.match = "model"
 
     def after_instantiate_classes(self) -> None:
         """Say where the run goes, now that nothing but the data can be wrong with it."""

@@ -41,6 +41,12 @@ class DataFacts:
         return (channels, *size) if channels and size else None
 
     @property
+    def preparation(self) -> str | None:
+        """How pictures become images of that shape, in words."""
+        told = self._told("preparation")
+        return None if told is None else str(told)
+
+    @property
     def trigger(self) -> Trigger | None:
         """What poisoned training images carry."""
         return self._told("trigger")

@@ -17,6 +17,7 @@ from lightning_adv.data.picture_files import (
     list_pictures,
     read_image_list,
 )
+from lightning_adv.data.preparation import prepared_for
 from lightning_adv.errors import InputError
 
 __all__ = ["ImageFolder"]
@@ -38,11 +39,17 @@ class ImageFolder(ImageDataModule):
     them) are skipped, with a warning that counts them.
 
     Args:
-        image_size: height and width of what the model sees, in pixels; one number for a square.
+        image_size: height and width of what the model sees, in pixels; one number for a square; default 224.
         crop_scale: share of a picture's area that a training crop covers, smallest and largest.
         color_jitter: strength of the colour jitter in training.
         auto_augment: policy as timm writes it, such as "rand-m9-mstd0.5"; default none.
-        crop_pct: share of the resized picture that the centre crop keeps; default timm's 0.875.
+        crop_pct: share of the resized picture that the crop keeps; default 0.875.
+        crop_mode: "center" resizes the shorter side, "squash" both, "border" the longer one; default "center".
+        interpolation: of the resizing; default "bilinear".
+        mean: of each channel in [0, 1], for the model's normalisation; default ImageNet's.
+        std: of each channel; default ImageNet's.
+        match: take size, interpolation, crop, mean and std, where they are not given, from what a network was trained
+            with: "model" for the one that the command line names, else a network of timm's or its folder.
         class_list: which class folder has which label, for a model of more classes than there are folders: "imagenet",
             another list of timm's, a file, or the folders by label; see ``read_class_list``. Classes without pictures
             are no obstacle to an evaluation. Default: the folders in the order of their names.
@@ -53,29 +60,38 @@ class ImageFolder(ImageDataModule):
     """
 
     in_channels = 3
-    mean = (0.485, 0.456, 0.406)
-    std = (0.229, 0.224, 0.225)
     default_val_size = 0.05
     default_calibration_size = 0.02
 
     def __init__(
         self,
-        image_size: int | tuple[int, int] = 224,
+        image_size: int | tuple[int, int] | None = None,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         color_jitter: float = 0.4,
         auto_augment: str | None = None,
         crop_pct: float | None = None,
+        crop_mode: str | None = None,
+        interpolation: str | None = None,
+        mean: tuple[float, float, float] | None = None,
+        std: tuple[float, float, float] | None = None,
+        match: str | None = None,
         class_list: str | list[str] | None = None,
         num_classes: int | None = None,
         only: str | list[str] | None = None,
         **common: object,
     ) -> None:
         super().__init__(**common)
-        self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+        given = {"interpolation": interpolation, "crop_pct": crop_pct, "crop_mode": crop_mode, "mean": mean, "std": std}
+        given["image_size"] = (image_size, image_size) if isinstance(image_size, int) else image_size
+        self.preparation = prepared_for(match, given)
+        self.image_size, self.mean, self.std = (
+            self.preparation.image_size,
+            self.preparation.mean,
+            self.preparation.std,
+        )
         self.crop_scale = tuple(crop_scale)
         self.color_jitter = color_jitter
         self.auto_augment = auto_augment
-        self.crop_pct = crop_pct
         self.folders = _folders(Path(self.root))
         if "train" not in self.folders:  # what is reported on is not given away unasked
             self.val_size, self.calibration_size = (common.get(f"{name}_size") or 0 for name in ("val", "calibration"))
@@ -170,7 +186,9 @@ class ImageFolder(ImageDataModule):
             scale=self.crop_scale,
             color_jitter=self.color_jitter,
             auto_augment=self.auto_augment,
-            crop_pct=self.crop_pct,
+            interpolation=self.preparation.interpolation,
+            crop_pct=self.preparation.crop_pct,
+            crop_mode=self.preparation.crop_mode,
             normalize=False,
         )
 

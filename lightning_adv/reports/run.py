@@ -52,6 +52,7 @@ class RunInfo:
         started, finished: ISO 8601 times with their offset; ``finished`` is None of a run that goes on or was ended.
         folder: folder of the run.
         ended: how far a run came that did not finish, such as "interrupted, 2 of 15 epochs"; else None.
+        preparation: size, interpolation and crop of pictures that were read from files; else None.
     """
 
     command: str
@@ -64,6 +65,7 @@ class RunInfo:
     finished: str | None
     folder: str
     ended: str | None = None
+    preparation: str | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -100,6 +102,7 @@ def run_info(
     ended: str | None = None,
     command: Sequence[str] | None = None,
     code: Code | None = None,
+    preparation: str | None = None,
 ) -> RunInfo:
     """Collects the provenance of this process; what cannot be found out is None, never an error.
 
@@ -111,6 +114,7 @@ def run_info(
         command: the command line, default that of this process.
         code: what ran, asked for when the run began: what it writes itself, and a commit of that time, are no part of
             it; default that of the working directory now.
+        preparation: of pictures that were read from files.
     """
     commit, dirty = code_in(".") if code is None else code
     return RunInfo(
@@ -124,6 +128,7 @@ def run_info(
         finished=None if finished is None else _iso(finished),
         folder=str(folder),
         ended=ended,
+        preparation=preparation,
     )
 
 

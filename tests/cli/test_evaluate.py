@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors.torch import save_file
 
 from lightning_adv.cli import evaluate
+from lightning_adv.errors import InputError
 from lightning_adv.models import create_model
 from tests.cli.commands import CONFIGS, DEMO, QUICK, Built, Outcome, last_callback, resolved, run
 
@@ -175,3 +176,18 @@ def test_a_model_of_a_thousand_classes_is_evaluated_on_the_listed_pictures_of_tw
     (by_class,) = (each for each in results["sections"][0]["tables"] if each["title"] == "Accuracy by class")
     assert [row[:2] for row in by_class["rows"]] == [["tench", 1], ["cock", 2]]
     assert by_class["note"] == "2 of 1,000 classes have images."
+
+
+@pytest.mark.filterwarnings("ignore:the data differ from what mobilenetv3_small_050 was trained with")
+def test_data_that_match_the_model_are_prepared_as_its_network_tells():
+    for split in ("train", "val"):
+        for kind in ("cat", "dog"):
+            Path("pictures", split, kind).mkdir(parents=True)
+    data = {"class_path": "ImageFolder", "init_args": {"root": "pictures", "match": "model", "image_size": 32}}
+    around = {"class_path": "PurifiedDataModule", "init_args": {"data": data, "purifier": {"class_path": "JPEG"}}}
+    Path("data.yaml").write_text(yaml.safe_dump({"data": around}))
+    built = Built(["fit", "--config=data.yaml", "--model=ClassifierModule", "--model.backbone=mobilenetv3_small_050"])
+    assert str(built.datamodule.preparation) == "32 x 32 pixels, bicubic, center crop of 0.875"
+    assert built.config.fit.data.init_args.data.init_args.match == "model"
+    with pytest.raises(InputError, match=r"data\.match=model needs a network that --model.backbone names"):
+        Built(["fit", "--config=data.yaml", "--model=ClassifierModule"])
