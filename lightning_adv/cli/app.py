@@ -35,7 +35,7 @@ from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_f
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
-from lightning_adv.models.folders import check_order_of_classes
+from lightning_adv.models.folders import check_order_of_classes, is_whole
 from lightning_adv.modules import ClassifierModule
 
 __all__ = ["CLI"]
@@ -137,6 +137,10 @@ class CLI(LightningCLI):
             lock_folder(self.folder)
         config.run = None  # config.yaml describes a run that can be repeated: elsewhere, and from its beginning
         config.ckpt_path = None if self.subcommand == "fit" else self.checkpoint
+        model = config.model  # where no backbone is on record, the weights say what network it is, and are read again
+        weights = model.init_args.get("weights")
+        if find_class(model.class_path) is ClassifierModule and not (weights and is_whole(weights)):
+            model.init_args.backbone = model.init_args.backbone or ClassifierModule.USUAL
 
     def _settle(self, config: Namespace) -> tuple[Path, str | None]:
         """The run's folder and the path of the checkpoint to load."""

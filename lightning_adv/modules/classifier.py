@@ -56,6 +56,9 @@ class ClassifierModule(Resumable, LightningModule):
         InputError: unknown backbone, weights that do not fit, a size that the backbone cannot take.
     """
 
+    USUAL = "mnist_cnn"
+    """The backbone where none is named."""
+
     def __init__(
         self,
         backbone: str | nn.Module | None = None,
@@ -78,7 +81,7 @@ class ClassifierModule(Resumable, LightningModule):
     ) -> None:
         super().__init__()
         whole = weights if weights is not None and is_whole(weights) and not isinstance(backbone, nn.Module) else None
-        backbone = "mnist_cnn" if backbone is None and whole is None else backbone
+        backbone = self.USUAL if backbone is None and whole is None else backbone
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
         left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained"]

@@ -152,3 +152,14 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], standard)
     assert outcome.status == 0, outcome.err
     assert "robust_accuracy" in outcome.out
+
+
+def test_a_run_from_a_file_of_weights_is_evaluated_without_that_file():
+    net = create_model("mnist_cnn", num_classes=10, in_channels=1, image_size=(28, 28))
+    torch.save(net.state_dict(), "start.pth")
+    fit = ["fit", "--data=MNISTSubset", *FEW_IMAGES, "--model=ClassifierModule", "--model.weights=start.pth"]
+    outcome = run([*fit, "--run=mine", "--trainer.max_epochs=1"])
+    assert outcome.status == 0, outcome.err
+    Path("start.pth").unlink()
+    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], standard)
+    assert outcome.status == 0, outcome.err
