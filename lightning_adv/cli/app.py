@@ -35,6 +35,7 @@ from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_f
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
+from lightning_adv.models import Normalize
 from lightning_adv.models.folders import check_order_of_classes, is_whole
 from lightning_adv.modules import ClassifierModule
 
@@ -207,6 +208,10 @@ class CLI(LightningCLI):
         )
         if weights and names and Path(weights).is_dir():
             check_order_of_classes(Path(weights), names)
+        layers = self.model.modules() if isinstance(self.model, ClassifierModule) else ()
+        if layers and not any(isinstance(each, Normalize) for each in layers):
+            name = type(self.model.backbone).__name__
+            tell(f"note: {name} gets images in [0, 1] as they are: nothing but the network itself normalises them")
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:

@@ -110,6 +110,7 @@ def test_a_folder_of_timm_is_evaluated_and_trained_on_without_its_name():
     timm_folder(Path("hub"), net, "test_resnet", mean=[0.1], std=[0.3], input_size=[1, 28, 28])
     outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
     assert outcome.status == 0, outcome.err
+    assert "as they are" not in outcome.err
     fit = ["fit", "--data=MNISTSubset", *FEW_IMAGES, "--model=ClassifierModule", "--model.weights=hub", "--run=mine"]
     outcome = run([*fit, "--trainer.max_epochs=1"])
     assert outcome.status == 0, outcome.err
@@ -152,6 +153,7 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], standard)
     assert outcome.status == 0, outcome.err
     assert "robust_accuracy" in outcome.out
+    assert "Net gets images in [0, 1] as they are" in outcome.err
 
 
 def test_a_run_from_a_file_of_weights_is_evaluated_without_that_file():
