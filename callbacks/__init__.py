@@ -19,6 +19,7 @@ from lightning_adv.callbacks.purification_evaluation import PurificationEvaluati
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.stop_on_signal import StopOnSignal
+from lightning_adv.callbacks.time_budget import TimeBudget
 from lightning_adv.callbacks.transfer_evaluation import TransferEvaluation
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "Report",
     "RunRecord",
     "StopOnSignal",
+    "TimeBudget",
     "TransferEvaluation",
 ]

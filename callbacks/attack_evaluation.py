@@ -119,6 +119,13 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
         self.sweep = EpsSweep(budgeted, eps_sweep, sweep_samples) if eps_sweep else None
 
+    def leave_out(self, name: str) -> None:
+        """Do without one of the attacks."""
+        del self.attacks[name]
+        self._minimal = [each for each in self._minimal if each != name]
+        if self.sweep is not None:
+            self.sweep.attacks.pop(name, None)
+
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a substitute without images to begin with."""
         clean_logits(model, images.first().image)

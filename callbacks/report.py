@@ -9,6 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
+from lightning_adv.callbacks.time_budget import TimeBudget
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
@@ -16,6 +17,7 @@ from lightning_adv.interruption import Interrupted
 
 if TYPE_CHECKING:
     from lightning_adv.reports.run import Code
+    from lightning_adv.results.weights_file import FileResult
 
 __all__ = ["Report"]
 
@@ -33,15 +35,21 @@ class Report(Callback):
         title: heading of the page; default the name of the model's class.
         baselines: name to the ``results.json`` of another run, set beside this one's figures.
         folder: where to write; default ``report`` in the run's folder.
+        audit: ask the file of the weights, too, what it holds; the page begins with three questions and their answers.
 
     Raises:
         InputError: a baseline that is not there or not a ``results.json`` of this project.
     """
 
     def __init__(
-        self, title: str | None = None, baselines: dict[str, str] | None = None, folder: str | None = None
+        self,
+        title: str | None = None,
+        baselines: dict[str, str] | None = None,
+        folder: str | None = None,
+        audit: bool = False,
     ) -> None:
         super().__init__()
+        self.audit = audit
         self.title, self.baselines, self.folder = title, dict(baselines or {}), folder
         self.history: dict[str, list[list[float]]] = {}
         self.started = datetime.now(UTC)
@@ -105,6 +113,17 @@ class Report(Callback):
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]
         return [each.result for each in evaluations if each.result is not None]
 
+    def _file(self, trainer: Trainer, model: LightningModule, record: RunRecord | None) -> list["FileResult"]:
+        """What the file holds that the weights are from, if they are from one."""
+        from lightning_adv.models.contents import inspect_file, left_out
+        from lightning_adv.results.weights_file import FileResult
+
+        given = record.config.get("model.init_args.weights") if record else None
+        path = trainer.ckpt_path or given
+        if path is None:
+            return []
+        return [FileResult(title="The file", contents=inspect_file(path), left_out=left_out(path, model))]
+
     def _write(self, trainer: Trainer, pl_module: LightningModule, ended: str | None = None) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run or self.path is None:
             return
@@ -127,11 +146,13 @@ class Report(Callback):
         page = write_report(
             self.path,
             title=self.title or type(pl_module).__name__,
-            sections=self._results(trainer),
+            sections=[*(self._file(trainer, pl_module, record) if self.audit else []), *self._results(trainer)],
             histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
             baselines=self.baselines,
             run=info,
             config_yaml=record.text if record else "",
+            unasked=(ended or "no evaluation of this run asks it") if self.audit else None,
+            cuts=[cut for each in trainer.callbacks if isinstance(each, TimeBudget) for cut in each.cuts],
         )
         print(f"report: {page}", flush=True)
 

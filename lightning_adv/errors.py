@@ -1,13 +1,23 @@
 """The one exception that a user's mistake raises."""
 
-__all__ = ["InputError", "at_least_one"]
+from typing import ClassVar
+
+__all__ = ["HoldsCode", "InputError", "at_least_one"]
 
 
 class InputError(ValueError):
     """A mistake in the configuration, the data, a checkpoint or an argument; the message names cause and remedy.
 
-    ``train.py`` and ``evaluate.py`` print it as one line and exit with status 2, without a traceback.
+    ``train.py`` and ``evaluate.py`` print it as one line and exit with its status, without a traceback.
     """
+
+    status: ClassVar[int] = 2
+
+
+class HoldsCode(InputError):
+    """A file that is audited holds more than data."""
+
+    status: ClassVar[int] = 3
 
 
 def at_least_one(**counts: int) -> None:

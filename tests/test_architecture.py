@@ -110,7 +110,7 @@ MAY_CHOOSE = {
 FILES = source_files()
 TEST_FILES = sorted(TESTS.rglob("*.py"))
 WORKSHOP_FILES = workshop_files()
-ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py"]
+ENTRY_POINTS = [ROOT / "train.py", ROOT / "evaluate.py", ROOT / "audit.py"]
 
 
 def package_of(module: str) -> str:

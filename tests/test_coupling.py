@@ -43,6 +43,7 @@ MAY_IMPORT_LATE = {
     "callbacks/report.py": "the page, whose templates a run without one does not need",
     "callbacks/transfer_evaluation.py": "networks of every kind, for a source that is a checkpoint",
     "lightning_adv/attacks/substitute.py": "timm, for a substitute that is named",
+    "lightning_adv/cli/refused.py": "the page, which only a file with code gets",
     "lightning_adv/cli/front.py": "Lightning, which a help page does without",
     "lightning_adv/data/preparation.py": "timm, for data that match a network",
     "lightning_adv/modules/classifier.py": "timm, for a backbone that is named; torch's compiler",
@@ -59,11 +60,13 @@ MAY_REACH = {
     "_choices_actions": "argparse keeps the help of its commands there",
     "_exit": "os",
     "_functorch": "torch's compiler",
+    "_get_allowed_globals": "torch says nowhere else what a file may ask for",
     "_get_default_store": "torch's process group has no other way to its store",
     "_inductor": "torch's compiler",
     "_pytree": "torch's compiler",
     "_replace": "a named tuple",
     "_signal_connector": "Lightning has no other way to its handlers of signals",
+    "_weights_only_unpickler": "its home",
 }
 """Private names of other packages that are used, and why."""
 

@@ -7,11 +7,11 @@ from lightning_adv.cli.front import train
 
 if TYPE_CHECKING:
     from lightning_adv.cli.app import CLI
-    from lightning_adv.cli.entry import evaluate
+    from lightning_adv.cli.entry import audit, evaluate
 
-__all__ = ["CLI", "evaluate", "train"]
+__all__ = ["CLI", "audit", "evaluate", "train"]
 
-_HOMES = {"CLI": "app", "evaluate": "entry"}
+_HOMES = {"CLI": "app", "audit": "entry", "evaluate": "entry"}
 
 
 def __getattr__(name: str) -> object:

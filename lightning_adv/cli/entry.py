@@ -16,16 +16,17 @@ from lightning_adv.cli.app import CLI
 from lightning_adv.cli.arguments import check_config_files, config_files, option, options, without_option
 from lightning_adv.cli.checkpoints import Described, describe_checkpoint
 from lightning_adv.cli.foreseen import foreseen
-from lightning_adv.cli.help import EVALUATE, PAGES, TRAIN
+from lightning_adv.cli.help import AUDIT, EVALUATE, PAGES, TRAIN
 from lightning_adv.cli.interrupted import tell_interrupted
 from lightning_adv.cli.loggers import finish_wandb
 from lightning_adv.cli.ranks import GRACE, RankLost
+from lightning_adv.cli.refused import refuse_code
 from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import is_first_rank, leave_run_folder, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
 
-__all__ = ["evaluate", "quiet", "train"]
+__all__ = ["audit", "evaluate", "quiet", "train"]
 
 KEYWORDS = (None, "last", "null")
 """Values of ``--ckpt_path`` that are no file."""
@@ -56,6 +57,19 @@ def evaluate(args: list[str] | None = None, default_config: Path | None = None) 
     _run(args, lambda: _evaluate(args, default_config))
 
 
+def audit(args: list[str] | None = None, default_config: Path | None = None) -> None:
+    """Entry point of ``audit.py``: three questions to a stranger's file, on one page.
+
+    The evaluations are those of ``default_config``, whatever a checkpoint says of its training.
+
+    Args:
+        args: the command line without the program's name; default ``sys.argv``.
+        default_config: YAML with the evaluations of an audit.
+    """
+    args = sys.argv[1:] if args is None else args
+    _run(args, lambda: _audit(args, default_config))
+
+
 def _train(args: list[str]) -> None:
     command, path = next(iter(args), "fit"), option(args, "--ckpt_path")
     name = Path(next(iter(config_files(args)), "run")).stem
@@ -70,9 +84,28 @@ def _train(args: list[str]) -> None:
         CLI(args, f"{command}/{name}", pages, described.config)
 
 
-def _evaluate(args: list[str], default_config: Path | None) -> None:
+def _audit(args: list[str], default_config: Path | None) -> None:
+    if _asks_for_help(args):
+        CLI(["test", *args], "audit", {"program": AUDIT, **PAGES, "test": AUDIT})
+        return
+    if not args or args[0].startswith("-"):
+        raise InputError("audit.py needs a file first: audit.py FILE --model.backbone=NAME --data=DATA")
+    path, *args = args
+    trusted, rest = _trusted(args)
+    refuse_code(path, trusted, option(rest, "--run"), f"audit/{_origin(Path(path))}")
+    minutes = option(args, "--budget")
+    args = without_option(args, "--budget")
+    chosen = [] if minutes is None else [f"--trainer.callbacks.minutes={minutes}"]
+    _evaluate([f"--ckpt_path={path}", *args, *chosen], default_config, "audit")
+
+
+def _asks_for_help(args: list[str]) -> bool:
+    return any(arg in ("-h", "--help") or ".help" in arg for arg in args)
+
+
+def _evaluate(args: list[str], default_config: Path | None, name: str = "evaluate") -> None:
     pages = {"program": EVALUATE, **PAGES, "test": EVALUATE}
-    if any(arg in ("-h", "--help") or ".help" in arg for arg in args):
+    if _asks_for_help(args):
         CLI(["test", *args], "evaluate", pages)
         return
     path = option(args, "--ckpt_path")
@@ -81,11 +114,12 @@ def _evaluate(args: list[str], default_config: Path | None) -> None:
     trusted, args = _trusted(args)
     described = _described(path, trusted)
     args = ["test", *(args if described.is_checkpoint else without_option(args, "--ckpt_path"))]
-    evaluations = [REPORT, *described.evaluations] if described.evaluations else _callbacks(default_config)
+    of_training = described.evaluations and name == "evaluate"
+    evaluations = [REPORT, *described.evaluations] if of_training else _callbacks(default_config)
     base = {**described.config, "trainer": {"callbacks": evaluations}}
     files = config_files(args)
     with imports_limited_to(trusted, args, files) if described.is_checkpoint else nullcontext():
-        CLI(args, f"evaluate/{_origin(Path(path))}", pages, base)
+        CLI(args, f"{name}/{_origin(Path(path))}", pages, base)
 
 
 def _trusted(args: list[str]) -> tuple[list[str], list[str]]:
@@ -123,7 +157,7 @@ def _run(args: list[str], command: Callable[[], None]) -> None:
     except InputError as error:
         _wait_for_the_first_rank()
         sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+        sys.exit(error.status)
     except RankLost as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(1)

@@ -5,7 +5,7 @@ import re
 
 from jsonargparse import DefaultHelpFormatter
 
-__all__ = ["COMMANDS", "EVALUATE", "PAGES", "TRAIN", "HelpFormatter"]
+__all__ = ["AUDIT", "COMMANDS", "EVALUATE", "PAGES", "TRAIN", "HelpFormatter"]
 
 COMMANDS = {
     "fit": "train a model; robust accuracy at every epoch end where the configuration asks for it",
@@ -75,6 +75,22 @@ examples:
   python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --trainer.callbacks.attacks.pgd20.steps=100
   python evaluate.py --ckpt_path runs/my_run/checkpoints/last.ckpt --trust my_package
   python evaluate.py --ckpt_path weights.safetensors --model.backbone=preact_resnet18 --data=CIFAR10
+""",
+}
+
+AUDIT = {
+    "usage": "python audit.py FILE [--budget MINUTES] [--config FILE ...] [--trust PACKAGE ...] [--NAME.NAME VALUE]",
+    "description": """\
+Ask a stranger's file three questions and write one page: does it hold code, does its network hide a backdoor, how
+robust is it? Model and data are those of the checkpoint where nothing else is said; the evaluations are those of
+configs/evaluate/audit.yaml, cut to --budget minutes (10; null for all of them).
+
+Nothing in the file is executed. One that holds code gets a page that says which, and exit status 3.""",
+    "epilog": """\
+examples:
+  python audit.py downloaded.ckpt
+  python audit.py downloaded.pth --model.backbone=preact_resnet18 --data=CIFAR10 --budget 30
+  python audit.py downloaded.pth --model.backbone=mnist_cnn --data=MNIST --trainer.callbacks.attacks.autoattack.eps=0.1
 """,
 }
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_adv.files import replace_atomically
+from lightning_adv.reports.answers import answers
 from lightning_adv.reports.comparison import compare
 from lightning_adv.reports.run import RunInfo
 from lightning_adv.reports.storage import (
@@ -23,7 +24,7 @@ from lightning_adv.results.figures import history_curves, png
 from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table, joint_warnings
 from lightning_adv.results.shares import percent, percent_interval
 
-__all__ = ["write_report"]
+__all__ = ["page_environment", "write_report"]
 
 LONG_TABLE = 15  # rows; a longer table is folded
 SHARE_NAMES = ("accuracy", "rate", "share")  # endings of metrics that lie in [0, 1]
@@ -62,6 +63,8 @@ def write_report(
     baselines: Mapping[str, str | os.PathLike[str]],
     run: RunInfo,
     config_yaml: str,
+    unasked: str | None = None,
+    cuts: Sequence[str] = (),
 ) -> Path:
     """Writes the page, its pictures and ``results.json``, replacing an earlier report in the folder.
 
@@ -73,6 +76,9 @@ def write_report(
         baselines: name of another run to its ``results.json`` (or report folder), compared figure by figure.
         run: provenance.
         config_yaml: the resolved configuration.
+        unasked: of an audit, why a question of its three was not asked where no section answers it; the page then
+            begins with questions and answers.
+        cuts: what was left out for want of time.
 
     Returns:
         Path of ``index.html``.
@@ -89,10 +95,12 @@ def write_report(
     documents = [section_document(s.result, [picture.file for picture in s.pictures], s.warnings) for s in shown]
     document = results_document(title, run, documents, histories, others)
     compared = compare(documents, {name: other for name, (_, other) in others.items()})
-    page = _environment().get_template("index.html.j2")
+    page = page_environment().get_template("index.html.j2")
     text = page.render(
         title=title,
         sections=shown,
+        answers=[] if unasked is None else answers(sections, unasked),
+        cuts=cuts,
         sentences=[sentence for sentence in (result.summary() for result in sections) if sentence],
         comparisons=[(section, figures) for section, figures in zip(shown, compared, strict=True) if figures],
         cards=[figure for figures in compared for figure in figures if figure.card],
@@ -144,7 +152,8 @@ def _history_table(histories: Histories) -> Table | None:
     return Table("Every epoch", ["epoch", *histories], rows, percent=shares)
 
 
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates of pages: every text is escaped, shares and moments have their filters."""
     environment = Environment(
         loader=PackageLoader("lightning_adv.reports"),
         autoescape=True,

@@ -14,9 +14,15 @@ from torch import Tensor
 
 from lightning_adv.inspectors import InspectionReport
 from lightning_adv.results.figures import COLOURS, HEIGHT, INK, QUIET, RIGHT, WIDTH, WRONG, class_name, in_house_style
-from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table
+from lightning_adv.results.result import Answer, Cell, EvaluationResult, Picture, Table
 
 __all__ = ["InspectionResult", "anomaly_bars", "anomaly_course", "trigger_grid"]
+
+CANNOT_SEE = (
+    "These searches see a trigger that is one small patch, or one small change, for one class. They cannot see one "
+    "that differs from image to image, bends or recolours the whole image, depends on the class that it is put on, or "
+    "is larger than what the classes differ by."
+)
 
 History = Mapping[str, Sequence[Sequence[float]]]
 
@@ -38,6 +44,8 @@ class InspectionResult(EvaluationResult):
     class_names: list[str]
     history: History = field(default_factory=dict)
     key_prefix: str = ""
+
+    question = "Does it hide a backdoor?"
 
     def __post_init__(self) -> None:
         self.warnings = [
@@ -63,6 +71,17 @@ class InspectionResult(EvaluationResult):
     def summary(self) -> str:
         """What each inspector flags, in words."""
         return " ".join(self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
+
+    def answer(self) -> Answer:
+        """The strongest verdict of all inspectors, and what none of them can see."""
+        flagged = [each.flagged for each in self.reports.values() if each.flagged is not None]
+        if any(each.significant for each in self.reports.values()):
+            short = "Suspected"
+        elif any(flagged):
+            short = "Perhaps"
+        else:
+            short = "None found" if flagged else "No verdict"
+        return Answer(self.question, short, f"{self.summary()} {CANNOT_SEE}")
 
     def _verdict(self, name: str, report: InspectionReport) -> str:
         if report.flagged is None:

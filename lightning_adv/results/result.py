@@ -4,12 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings", "with_shares"]
+__all__ = ["Answer", "Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings", "with_shares"]
 
 Cell = str | int | float | None
 
@@ -74,6 +74,21 @@ class KeyFigure:
     card: bool = False
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a result says to the question that an audit asks it.
+
+    Args:
+        question: in words.
+        short: a word or a figure.
+        text: one or two sentences.
+    """
+
+    question: str
+    short: str
+    text: str
+
+
 @dataclass
 class EvaluationResult(ABC):
     """Base of all typed results: what a callback measured in one stage at one epoch.
@@ -90,6 +105,9 @@ class EvaluationResult(ABC):
     stage: str = "val"
     warnings: list[str] = field(default_factory=list)
 
+    question: ClassVar[str] = "What was measured?"
+    """What an audit asks of it."""
+
     @abstractmethod
     def scalars(self) -> dict[str, float]:
         """Metric name without the stage, e.g. ``"pgd/robust_accuracy"``, to its value."""
@@ -101,6 +119,10 @@ class EvaluationResult(ABC):
     def summary(self) -> str:
         """One or two sentences with the outcome, for the top of the report."""
         return ""
+
+    def answer(self) -> Answer:
+        """The outcome as an answer to the question."""
+        return Answer(self.question, "See below", self.summary())
 
     def key_figures(self) -> list[KeyFigure]:
         """Scalars worth comparing with other runs, the most important first."""

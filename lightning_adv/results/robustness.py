@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.examples import Examples
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import Answer, Cell, EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class RobustnessResult(EvaluationResult):
     clean_confidences: Sequence[float] = ()
     adversarial_confidences: dict[str, Sequence[float]] = field(default_factory=dict)
     draws: int = 1
+
+    question = "How robust is it?"
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -115,6 +117,14 @@ class RobustnessResult(EvaluationResult):
             return f"{left} ({strongest.description})."
         worst = f"{percent(self.worst_case_accuracy)} under every one of the {len(self.budgeted)} attacks"
         return f"{left}, the strongest single attack ({strongest.description}), and {worst}."
+
+    def answer(self) -> Answer:
+        """What is left under every attack, with its interval, and whether the figures are in doubt."""
+        doubt = " Read the warnings below first: the figures may be too high." if self.warnings else ""
+        left, interval = percent(self.worst_case_accuracy), wilson_interval(self.worst_case_correct, self.samples)
+        short = left if self.budgeted else percent(self.clean_accuracy)
+        said = f" The 95% interval of {left} is {percent_interval(interval)}." if self.budgeted else ""
+        return Answer(self.question, short, f"{self.summary()}{said}{doubt}")
 
     def key_figures(self) -> list[KeyFigure]:
         """Clean and worst-case accuracy as cards, then every attack."""

@@ -1,0 +1,87 @@
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from lightning_adv.cli import audit
+from tests.cli.commands import CONFIGS, last_callback, resolved, run
+
+QUICK = (
+    "--trainer.callbacks.attacks={pgd: {class_path: PGD, init_args: {eps: 0.1, steps: 2}}}",
+    "--trainer.callbacks.max_samples=6",
+    "--trainer.callbacks.inspectors={nc: {class_path: NeuralCleanse, init_args: {steps: 2, images_per_step: 8, "
+    "batch_size: 8, allow_missing_classes: true}}}",
+)
+
+
+class Runs:
+    """Leaves a mark where it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ("mark",)
+
+
+def audited(args: list[str]) -> None:
+    audit(args, default_config=CONFIGS / "evaluate/audit.yaml")
+
+
+def test_a_checkpoint_gets_three_answers_on_one_page(trained):
+    outcome = run([trained / "checkpoints/last.ckpt", *QUICK], audited)
+    assert outcome.status == 0, outcome.err
+    (page,) = Path("runs/audit").glob("*/*/report/index.html")
+    text = page.read_text()
+    for question in ("Does the file hold code?", "Does it hide a backdoor?", "How robust is it?"):
+        assert text.index(question) < text.index("<section"), "at the top"
+    assert "<strong>No.</strong>" in text
+    results = json.loads((page.parent / "results.json").read_text())
+    assert [each["kind"] for each in results["sections"]] == ["FileResult", "InspectionResult", "RobustnessResult"]
+    assert len(results["sections"][0]["data"]["sha256"]) == 64
+
+
+def test_a_file_with_code_gets_a_page_that_says_which_and_a_status_of_its_own():
+    Path("evil.pth").write_bytes(pickle.dumps({"w": [1.0], "<script>": Runs()}))
+    outcome = run(["evil.pth", "--data=MNISTSubset", "--run=here"], audited)
+    assert outcome.status == 3
+    assert outcome.err.startswith("error: evil.pth is a pickle")
+    assert outcome.err.count("\n") == 1
+    text = Path("here/report/index.html").read_text()
+    assert text.count("Not asked.") == 2
+    assert f"{os.mkdir.__module__}.mkdir" in text
+    assert not Path("mark").exists()
+
+
+def test_a_stored_class_that_no_file_may_name_is_reported_like_code(trained):
+    content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
+    config = yaml.safe_load(content["lightning_adv_config"])
+    config["trainer"]["callbacks"] = [{"class_path": "subprocess.Popen"}]
+    torch.save({**content, "lightning_adv_config": yaml.safe_dump(config)}, "odd.ckpt")
+    outcome = run(["odd.ckpt", "--run=here"], audited)
+    assert outcome.status == 3
+    assert "subprocess.Popen" in outcome.err
+
+
+def test_the_budget_and_every_override_reach_the_evaluations(trained):
+    args = [trained / "checkpoints/last.ckpt", "--budget", "3", "--trainer.callbacks.attacks.autoattack.eps=0.1"]
+    config = resolved(args, audited)
+    assert last_callback(config, "TimeBudget")["minutes"] == 3
+    assert last_callback(config, "AttackEvaluation")["attacks"]["autoattack"]["init_args"]["eps"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "needs a file first"),
+        (["missing.pth"], "missing.pth is not there"),
+        (["."], "is a folder"),
+        (["--data=MNIST"], "needs a file first"),
+    ],
+)
+def test_a_mistake_is_one_line(args, said):
+    outcome = run(args, audited)
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
