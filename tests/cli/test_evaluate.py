@@ -190,4 +190,4 @@ def test_data_that_match_the_model_are_prepared_as_its_network_tells():
     assert str(built.datamodule.preparation) == "32 x 32 pixels, bicubic, center crop of 0.875"
     assert built.config.fit.data.init_args.data.init_args.match == "model"
     with pytest.raises(InputError, match=r"data\.match=model needs a network that --model.backbone names"):
-        Built(["fit", "--config=data.yaml", "--model=ClassifierModule"])
+        Built(["fit", "--config=data.yaml", "--model=ClassifierModule", "--model.backbone=torch.nn.Identity"])
