@@ -75,8 +75,9 @@ class TimeBudget(Callback):
         searches = [each for each in trainer.callbacks if isinstance(each, BackdoorInspection)]
         cheapest = evaluations[0].attacks if evaluations else {}
         measured = trainer.strategy.broadcast(self._measure(trainer, pl_module, cheapest))
-        left = PLANNED * (60 * self.minutes - (monotonic() - self._begin)) * trainer.world_size
-        left = max(1.0, trainer.strategy.broadcast(left))
+        whole = 60 * self.minutes
+        left = PLANNED * max(whole / 2, whole - (monotonic() - self._begin)) * trainer.world_size  # counting took some
+        left = trainer.strategy.broadcast(left)
         self._cut_pass(trainer, measured, CLEAN * left)
         search = left * (SEARCH if evaluations else SEARCH + ATTACK) / max(1, len(searches))
         spared = sum(self._cut_search(each, measured, search) for each in searches) if searches else SEARCH * left
