@@ -14,6 +14,7 @@ from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
+from lightning_adv.models import statistics_of
 
 if TYPE_CHECKING:
     from lightning_adv.reports.run import Code
@@ -142,6 +143,7 @@ class Report(Callback):
             ended=ended,
             code=self._code,
             preparation=DataFacts(trainer.datamodule).preparation,
+            normalisation=statistics_of(pl_module),
         )
         page = write_report(
             self.path,

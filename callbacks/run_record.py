@@ -1,5 +1,6 @@
 """The resolved configuration of a run: in its folder, in its checkpoints and in every logger."""
 
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.cli import SaveConfigCallback
 
 from lightning_adv.files import replace_atomically
+from lightning_adv.models import statistics_of
 
 __all__ = ["CONFIG_KEY", "RunRecord", "run_folder"]
 
@@ -42,6 +44,20 @@ class RunRecord(SaveConfigCallback):
         replace_atomically(folder / "config.yaml", self.text)
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.text))
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say how images are normalised, now that a checkpoint has had its say."""
+        if trainer.is_global_zero and (statistics := statistics_of(pl_module)) is not None:
+            print(f"normalisation: {statistics}", file=sys.stderr, flush=True)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same before ``validate``."""
+        if trainer.state.fn == "validate":
+            self.on_fit_start(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same before ``test``."""
+        self.on_fit_start(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
         """Keep the configuration with the weights, so that ``evaluate.py`` needs the checkpoint only."""

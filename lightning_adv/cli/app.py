@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -44,8 +45,11 @@ __all__ = ["CLI"]
 FEWEST_PROCESSES = 8
 """So many may share a core or two, to try things out."""
 
-FROM_DATA = ("num_classes", "in_channels", "image_size", "mean", "std", "class_names")
+FROM_DATA = ("num_classes", "in_channels", "image_size", "class_names")
 """Arguments of a module that describe the data and are taken from the datamodule."""
+
+STATISTICS = ("mean", "std")
+"""Arguments of a module that are taken from the datamodule where the user types none."""
 
 
 class CLI(LightningCLI):
@@ -64,6 +68,7 @@ class CLI(LightningCLI):
         self.name, self.base = name, base or {}
         # A parser takes its time to build, and a command needs no other's.
         self.commands = args[:1] if args[:1] and args[0] in COMMANDS else list(COMMANDS)
+        self.typed: dict[str, tuple[float, ...]] = {}
         shared = {"allow_abbrev": False, "formatter_class": HelpFormatter}
         super().__init__(
             LightningModule,
@@ -106,6 +111,18 @@ class CLI(LightningCLI):
         parser.add_class_arguments(LastCheckpoint, "last_checkpoint")
         for key in FROM_DATA:
             parser.link_arguments(f"data.{key}", f"model.init_args.{key}", apply_on="instantiate")
+        for key in STATISTICS:
+            typed_or = partial(self._typed_or, key)
+            parser.link_arguments(f"data.{key}", f"model.init_args.{key}", typed_or, apply_on="instantiate")
+        said = self._who_said
+        parser.link_arguments("data.mean", "model.init_args.statistics", said, apply_on="instantiate")
+
+    def _typed_or(self, key: str, of_data: tuple[float, ...]) -> tuple[float, ...]:
+        """The figures that the user typed; without them, those of the data."""
+        return self.typed.get(key, of_data)
+
+    def _who_said(self, of_data: tuple[float, ...]) -> str:
+        return "given" if self.typed else "assumed"
 
     def parse_arguments(self, parser: Parser, args: list[str]) -> None:
         """Parse ``args`` on top of what the checkpoint says; tell what a changed class does to its arguments."""
@@ -131,6 +148,10 @@ class CLI(LightningCLI):
         for key in FROM_DATA:
             if config.get(f"model.init_args.{key}") is not None:
                 raise InputError(f"model.{key} is taken from the data; leave it out and set the data instead")
+        typed = {key: config.get(f"model.init_args.{key}") for key in STATISTICS}
+        self.typed = {key: value for key, value in typed.items() if value is not None}
+        if len(self.typed) == 1:
+            raise InputError(f"give both model.mean and model.std, or neither: got {next(iter(self.typed))} alone")
         self.folder, self.checkpoint = self._settle(config)
         if self.checkpoint and not self.base:  # what gave the base was read already
             self._refuse_bare_weights(self.checkpoint)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lightning_adv.models.backbone import Backbone
     from lightning_adv.models.compiled import compile_classifier
     from lightning_adv.models.factory import create_model, list_models
-    from lightning_adv.models.normalize import Normalize, NormalizedModel
+    from lightning_adv.models.normalize import Normalize, NormalizedModel, Statistics, statistics_of
     from lightning_adv.models.opening import open_model
     from lightning_adv.models.registry import register
     from lightning_adv.models.soundness import check_archive, check_finite, check_layout
@@ -22,6 +22,7 @@ __all__ = [
     "Backbone",
     "Normalize",
     "NormalizedModel",
+    "Statistics",
     "check_archive",
     "check_finite",
     "check_layout",
@@ -34,12 +35,14 @@ __all__ = [
     "read_checkpoint",
     "read_state_dict",
     "register",
+    "statistics_of",
 ]
 
 _HOME = {
     "Backbone": "backbone",
     "Normalize": "normalize",
     "NormalizedModel": "normalize",
+    "Statistics": "normalize",
     "check_archive": "soundness",
     "check_finite": "soundness",
     "check_layout": "soundness",
@@ -52,6 +55,7 @@ _HOME = {
     "read_checkpoint": "weights",
     "read_state_dict": "weights",
     "register": "registry",
+    "statistics_of": "normalize",
 }
 
 

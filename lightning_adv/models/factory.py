@@ -26,7 +26,7 @@ from lightning_adv.models import (  # noqa: F401
     resnet_cifar,
     wide_resnet,
 )
-from lightning_adv.models.normalize import Normalize, NormalizedModel
+from lightning_adv.models.normalize import NormalizedModel, Statistics, normalize_by
 from lightning_adv.models.registry import own_models
 from lightning_adv.models.stem import shrink_stem
 
@@ -45,6 +45,7 @@ def create_model(
     image_size: tuple[int, int],
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    statistics: Statistics | None = None,
     pretrained: bool = False,
     small_image_stem: bool | None = None,
     backbone_options: Mapping[str, int | float | bool | str] | None = None,
@@ -58,10 +59,11 @@ def create_model(
         num_classes: number of logits, at least 2.
         in_channels: channels of the images.
         image_size: height and width in pixels; handed to every model that is built for one size (vision transformers).
-        mean: of the training images, a channel each; by default that of the pretrained weights, without them 0.
-        std: of the training images, a channel each; by default that of the pretrained weights, without them 1.
-        pretrained: fetch timm's weights. Figures of the data set given as `mean` and `std` take precedence over those
-            that the weights were trained with: leave them out to keep the latter.
+        mean: of the images that the network was trained with, a channel each; takes precedence over all others.
+        std: of the same images, a channel each.
+        statistics: figures where ``mean`` and ``std`` are not given. Assumed ones give way to those of the weights that
+            are fetched or that the tag in the name speaks of; without any, the mean is 0 and the standard deviation 1.
+        pretrained: fetch timm's weights.
         small_image_stem: replace a stem with stride 4 by a 3x3 convolution of stride 1 (see `stem.shrink_stem`).
             By default where that is possible, the shorter side is at most 64 pixels and no weights are fetched.
         backbone_options: further options of the network, such as `{"width": 16}`, `{"drop_path_rate": 0.1}` or, for a
@@ -85,7 +87,11 @@ def create_model(
         ) from error
     _check_patches(name, net, image_size)
     _adapt_stem(name, net, small_image_stem, automatic=min(image_size) <= SMALL_IMAGE and not pretrained)
-    model = NormalizedModel(_normalize(net, in_channels, mean, std, pretrained), net)
+    if mean is not None or std is not None:
+        statistics = _given(in_channels, mean, std)
+    elif (pretrained or "." in name) and (statistics is None or statistics.assumed):
+        statistics = _trained(name, net, in_channels)
+    model = NormalizedModel(normalize_by(statistics, in_channels), net)
     check_forward(name, model, num_classes, in_channels, image_size)
     return model
 
@@ -178,19 +184,16 @@ def _adapt_stem(name: str, net: nn.Module, wanted: bool | None, *, automatic: bo
         )
 
 
-def _normalize(
-    net: nn.Module,
-    in_channels: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    pretrained: bool,
-) -> Normalize:
-    cfg = net.pretrained_cfg if pretrained else {"mean": (0.0,), "std": (1.0,)}
-    mean = _per_channel(cfg["mean"], in_channels) if mean is None else mean
-    std = _per_channel(cfg["std"], in_channels) if std is None else std
-    if not len(mean) == len(std) == in_channels:
+def _given(in_channels: int, mean: Sequence[float] | None, std: Sequence[float] | None) -> Statistics:
+    if mean is None or std is None or not len(mean) == len(std) == in_channels:
         raise InputError(f"mean and std need {in_channels} numbers each (in_channels), got mean={mean} and std={std}")
-    return Normalize(mean, std)
+    return Statistics(tuple(mean), tuple(std), "mean and std as given")
+
+
+def _trained(name: str, net: nn.Module, in_channels: int) -> Statistics:
+    """What timm says that the weights of this name were trained with."""
+    mean, std = (tuple(_per_channel(net.pretrained_cfg[key], in_channels)) for key in ("mean", "std"))
+    return Statistics(mean, std, f"timm's configuration of {name}")
 
 
 def _per_channel(values: Sequence[float], in_channels: int) -> list[float]:

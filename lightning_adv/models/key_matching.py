@@ -9,11 +9,10 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 from lightning_adv.models.nests import is_averaged
+from lightning_adv.models.statistics import role_of
 
-__all__ = ["COUNTERS", "STATISTICS", "Match", "UnknownNames", "match_keys", "match_order"]
+__all__ = ["COUNTERS", "Match", "UnknownNames", "match_keys", "match_order"]
 
-STATISTICS = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
-"""What the last part of a name says of a normalisation."""
 COUNTERS = ("total_ops", "total_params")
 """Last parts of the names that thop leaves in modules whose operations it counts."""
 
@@ -89,7 +88,7 @@ def match_order(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Ma
         wanted: those of the model.
     """
     counted = {key for key in found if key.endswith((*COUNTERS, "num_batches_tracked"))}
-    others = {key: weight for key, weight in found.items() if key.rpartition(".")[2] in STATISTICS}
+    others = {key: weight for key, weight in found.items() if role_of(key) is not None}
     theirs = [weight for key, weight in found.items() if key not in counted and key not in others]
     skipped = ("num_batches_tracked", "normalize.mean", "normalize.std")
     ours = [key for key in wanted if not key.endswith(skipped)]

@@ -1,13 +1,15 @@
 """Where in a checkpoint the weights are: under which names training scripts keep them, and which to take of several."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import torch
 from torch import Tensor
 
 from lightning_adv.errors import InputError
+from lightning_adv.models.statistics import role_of
 
-__all__ = ["find_weights", "is_averaged"]
+__all__ = ["figures_beside", "find_weights", "is_averaged"]
 
 _NESTS = (
     *("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights", "params"),
@@ -16,6 +18,7 @@ _NESTS = (
 _AVERAGED = frozenset({"ema", "wa", "swa", "avg", "averaged", "average", "shadow", "unaveraged"})
 _DEPTH = 8  # of nests in nests; a file may also hold a dictionary that contains itself
 _SHOWN = 4
+_CHANNELS = 4  # of images
 
 
 def is_averaged(name: str) -> bool:
@@ -33,6 +36,46 @@ def find_weights(content: Mapping[str, object], which: str | None = None) -> dic
     Raises:
         InputError: no weights, or several and ``which`` does not say which of them.
     """
+    (*_, content), which = _descend(content, which)
+    weights = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
+    if which is not None:
+        part = {key.removeprefix(f"{which}."): value for key, value in weights.items() if key.startswith(f"{which}.")}
+        if not part:
+            raise InputError(f"holds nothing called {which!r}: it has {_few(content)}")
+        weights = part
+    if not weights:
+        raise InputError(f"holds no weights: found {_few(content) or 'nothing'}, expected a state_dict")
+    return weights
+
+
+def figures_beside(content: Mapping[str, object], which: str | None = None) -> dict[str, Tensor]:
+    """Means and deviations, a few numbers each, that a file holds beside its weights, by name.
+
+    Args:
+        content: of the file; where it is a list, by position.
+        which: as in :func:`find_weights`.
+    """
+    (*outer, inner), _ = _descend(content, which)
+    beside = [{key: value for key, value in level.items() if not _may_hold_weights(key)} for level in outer]
+    weights = {key: value for key, value in inner.items() if not isinstance(value, Tensor | Mapping)}
+    return {key: row for level in (*beside, weights) for key, row in _rows(level, "", _DEPTH)}
+
+
+def _rows(content: Mapping[str, object], prefix: str, depth: int) -> Iterator[tuple[str, Tensor]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping) and depth > 0:
+            yield from _rows(value, f"{prefix}{key}.", depth - 1)
+        elif role_of(str(key)) is None:
+            continue
+        elif isinstance(value, Tensor) and 0 < value.numel() <= _CHANNELS:
+            yield f"{prefix}{key}", value.detach().float()
+        elif isinstance(value, list | tuple) and 0 < len(value) <= _CHANNELS and {*map(type, value)} <= {int, float}:
+            yield f"{prefix}{key}", torch.tensor([float(each) for each in value])
+
+
+def _descend(content: Mapping[str, object], which: str | None) -> tuple[list[Mapping[str, object]], str | None]:
+    """The dictionaries on the way to the weights, that of the weights last, and ``which`` if none of them is it."""
+    levels = [content]
     for _ in range(_DEPTH):
         nests = _nests(content)
         if which is not None and isinstance(content.get(which), Mapping):
@@ -43,15 +86,8 @@ def find_weights(content: Mapping[str, object], which: str | None = None) -> dic
             content = next(iter(nests.values()))
         else:
             break
-    weights = {str(key): value.detach() for key, value in content.items() if isinstance(value, Tensor)}
-    if which is not None:
-        part = {key.removeprefix(f"{which}."): value for key, value in weights.items() if key.startswith(f"{which}.")}
-        if not part:
-            raise InputError(f"holds nothing called {which!r}: it has {_few(content)}")
-        weights = part
-    if not weights:
-        raise InputError(f"holds no weights: found {_few(content) or 'nothing'}, expected a state_dict")
-    return weights
+        levels.append(content)
+    return levels, which
 
 
 def _nests(content: Mapping[str, object]) -> dict[str, Mapping]:

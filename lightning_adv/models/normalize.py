@@ -4,13 +4,39 @@ z = (x - mean) / std
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["Normalize", "NormalizedModel"]
+__all__ = ["Normalize", "NormalizedModel", "Statistics", "normalize_by", "normalized", "statistics_of"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Figures that images are normalised with, and who says so.
+
+    Args:
+        mean: of each channel in [0, 1].
+        std: of each channel.
+        origin: where they are from, in words.
+        assumed: nobody said them of this network, as those of the data: they give way to whoever does.
+
+    Example:
+        >>> print(Statistics((0.5,), (0.25,), "the data"))
+        mean [0.5], std [0.25] (from the data)
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    origin: str
+    assumed: bool = False
+
+    def __str__(self) -> str:
+        mean, std = ([round(value, 4) for value in each] for each in (self.mean, self.std))
+        return f"mean {mean}, std {std} (from {self.origin})"
 
 
 class Normalize(nn.Module):
@@ -22,12 +48,16 @@ class Normalize(nn.Module):
     Args:
         mean: one number a channel, in pixel units of [0, 1].
         std: one positive number a channel, same units.
+        origin: where the two are from, in words.
+        assumed: nobody said them of this network: weights that come with others bring theirs.
 
     Raises:
         InputError: if lengths differ, a number is not finite or a standard deviation is not positive.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, mean: Sequence[float], std: Sequence[float], origin: str = "mean and std as given", assumed: bool = False
+    ) -> None:
         super().__init__()
         if len(mean) != len(std) or len(mean) == 0:
             raise InputError(f"mean and std need one number a channel each, got mean={mean} and std={std}")
@@ -35,6 +65,19 @@ class Normalize(nn.Module):
             raise InputError(f"mean must be finite and std finite and positive, got mean={mean} and std={std}")
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.get_default_dtype()).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.get_default_dtype()).view(-1, 1, 1))
+        self.origin, self.assumed = origin, assumed
+
+    @property
+    def statistics(self) -> Statistics:
+        """The figures in force."""
+        mean, std = (tuple(layer.flatten().tolist()) for layer in (self.mean, self.std))
+        return Statistics(mean, std, self.origin, self.assumed)
+
+    @statistics.setter
+    def statistics(self, wanted: Statistics) -> None:
+        for layer, values in ((self.mean, wanted.mean), (self.std, wanted.std)):
+            layer.copy_(torch.tensor(values).view(-1, 1, 1))
+        self.origin, self.assumed = wanted.origin, wanted.assumed
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, C, H, W] in [0, 1] -> normalised [N, C, H, W].
@@ -91,3 +134,33 @@ class NormalizedModel(nn.Module):
     def reset_classifier(self, num_classes: int) -> None:
         """Put a freshly initialised classifier of ``num_classes`` logits in place."""
         self.net.reset_classifier(num_classes)
+
+
+def normalized(net: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> nn.Module:
+    """A network of one's own behind a normalisation, where one is given; else as it is.
+
+    Raises:
+        InputError: only one of the two, or figures as `Normalize` refuses them.
+    """
+    if mean is None and std is None:
+        return net
+    return NormalizedModel(Normalize(mean or (), std or ()), net)
+
+
+def normalize_by(statistics: Statistics | None, channels: int) -> Normalize:
+    """The layer for some figures; for None, one that leaves images as they are.
+
+    Raises:
+        InputError: figures of another number of channels.
+    """
+    if statistics is None:
+        return Normalize([0.0] * channels, [1.0] * channels, "nobody: images go in as they are", assumed=True)
+    if not len(statistics.mean) == len(statistics.std) == channels:
+        raise InputError(f"images have {channels} channels, which {statistics} does not fit")
+    return Normalize(statistics.mean, statistics.std, statistics.origin, statistics.assumed)
+
+
+def statistics_of(model: nn.Module) -> Statistics | None:
+    """What a model, or a module that holds it, normalises its images with; None if no layer of it is a `Normalize`."""
+    layer = next((each for each in model.modules() if isinstance(each, Normalize)), None)
+    return None if layer is None else layer.statistics

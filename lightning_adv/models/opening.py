@@ -10,6 +10,7 @@ from torch import nn
 from lightning_adv.errors import InputError
 from lightning_adv.models.factory import check_forward, create_model
 from lightning_adv.models.folders import TimmFolder, read_timm_folder
+from lightning_adv.models.normalize import Statistics, normalized
 from lightning_adv.models.onnx import OnnxNet
 from lightning_adv.models.transformers_folder import open_transformers_folder
 from lightning_adv.models.weights import load_weights
@@ -26,6 +27,7 @@ def open_model(
     image_size: tuple[int, int],
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    statistics: Statistics | None = None,
     backbone_options: Mapping[str, int | float | bool | str] | None = None,
     which: str | None = None,
     match: Literal["names", "order"] = "names",
@@ -33,13 +35,14 @@ def open_model(
     """The network of a folder or file with its weights: images in [0, 1] -> logits.
 
     Args:
-        path: a folder of timm, the Hugging Face hub or transformers, or an ONNX file, which normalises images itself.
+        path: a folder of timm, the Hugging Face hub or transformers, or an ONNX file.
         backbone: name of the network, for a folder that does not say it.
         num_classes: of the data, which the network must have.
         in_channels: of the images.
         image_size: height and width of the images.
-        mean: of each channel, where the folder tells none.
-        std: of each channel, where the folder tells none.
+        mean: of each channel, instead of what the folder tells; before an ONNX file, where one is given.
+        std: of each channel, instead of what the folder tells.
+        statistics: of the data, where neither tells any.
         backbone_options: of the network, beside those of the folder.
         which: of several sets of weights, as `load_weights` takes it.
         match: as `load_weights` takes it.
@@ -51,10 +54,12 @@ def open_model(
     if path.suffix == ".onnx":
         net = OnnxNet(path)
         check_forward(str(path), net, num_classes, in_channels, image_size)
-        return net
+        return normalized(net, mean, std)
     folder = read_timm_folder(path) if backbone is None or (path / "config.json").is_file() else None
     if folder is None and backbone is None:
-        model = open_transformers_folder(path, mean, std)
+        if mean is not None and std is not None:
+            statistics = Statistics(tuple(mean), tuple(std), "mean and std as given")
+        model = open_transformers_folder(path, statistics)
         _check_classes(path, model.num_classes, num_classes)
         check_forward(str(path), model, num_classes, in_channels, image_size)
         return model
@@ -65,8 +70,9 @@ def open_model(
         num_classes=num_classes,
         in_channels=in_channels,
         image_size=image_size,
-        mean=folder.mean or mean,
-        std=folder.std or std,
+        mean=mean,
+        std=std,
+        statistics=Statistics(folder.mean, folder.std, f"{path.name}/config.json") if folder.mean else statistics,
         small_image_stem=False,  # published weights are of the architecture as it is
         backbone_options={**folder.options, **(backbone_options or {})},
     )

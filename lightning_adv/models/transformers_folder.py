@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.models.folders import read_settings
-from lightning_adv.models.normalize import Normalize, NormalizedModel
+from lightning_adv.models.normalize import NormalizedModel, Statistics, normalize_by
 from lightning_adv.models.weights import read_state_dict
 
 __all__ = ["LogitsOf", "open_transformers_folder"]
@@ -44,15 +44,12 @@ class LogitsOf(nn.Module):
         return self.net(pixel_values=wanted).logits
 
 
-def open_transformers_folder(
-    folder: Path, mean: tuple[float, ...] | None = None, std: tuple[float, ...] | None = None
-) -> NormalizedModel:
+def open_transformers_folder(folder: Path, statistics: Statistics | None = None) -> NormalizedModel:
     """The image classifier of a folder: images [N, C, H, W] in [0, 1] -> logits.
 
     Args:
         folder: with `config.json`, weights and, in most of them, `preprocessor_config.json`.
-        mean: of each channel, for a folder without the last; else its own hold.
-        std: of each channel.
+        statistics: of the images; assumed ones hold for a folder without the last, others always.
 
     Raises:
         InputError: settings that ask for code, no image classifier, weights that are missing or left over, or a
@@ -82,9 +79,12 @@ def open_transformers_folder(
             raise InputError(f"{folder} cannot be built by transformers: {_line(error)}") from error
         _check_loaded(folder, told)
         channels = config.to_dict().get("num_channels", 3)
-        order, normalize = tuple(range(channels)), Normalize(mean or [0.0] * channels, std or [1.0] * channels)
+        order, told = tuple(range(channels)), None
         if (folder / "preprocessor_config.json").is_file():
-            order, normalize = _preparation(folder, channels)
+            order, told = _preparation(folder, channels)
+        if told is None or (statistics is not None and not statistics.assumed):
+            told = statistics
+    normalize = normalize_by(told, channels)
     return NormalizedModel(normalize, LogitsOf(net, order)).train()
 
 
@@ -135,7 +135,7 @@ def _check_loaded(folder: Path, told: Mapping[str, object]) -> None:
         raise InputError(f"{folder} does not fit its own config.json: {'; '.join(complaints) or told['error_msgs']}")
 
 
-def _preparation(folder: Path, channels: int) -> tuple[tuple[int, ...], Normalize]:
+def _preparation(folder: Path, channels: int) -> tuple[tuple[int, ...], Statistics]:
     """Order of the channels and normalisation, as the folder's own preprocessor has them."""
     from transformers import AutoImageProcessor
 
@@ -162,4 +162,4 @@ def _preparation(folder: Path, channels: int) -> tuple[tuple[int, ...], Normaliz
     if (scale <= 0).any():
         raise InputError(f"{path} turns colours round, which is no normalisation")
     mean, std = (-black / scale)[places].tolist(), (1 / scale)[places].tolist()
-    return order, Normalize(mean, std)
+    return order, Statistics(tuple(mean), tuple(std), f"{folder.name}/preprocessor_config.json")

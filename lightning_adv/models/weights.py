@@ -2,7 +2,7 @@
 
 import pickle
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from lightning_adv.errors import InputError
 from lightning_adv.models.folders import weight_files
 from lightning_adv.models.inert import STAND_INS, settle
-from lightning_adv.models.key_matching import STATISTICS, Match, match_order
+from lightning_adv.models.key_matching import Match, match_order
 from lightning_adv.models.names import Reading, read_names, recognise
-from lightning_adv.models.nests import find_weights
+from lightning_adv.models.nests import figures_beside, find_weights
+from lightning_adv.models.normalize import Normalize, Statistics
 from lightning_adv.models.refusals import refuse_kind, refuse_pickle
 from lightning_adv.models.soundness import check_archive, check_finite
+from lightning_adv.models.statistics import find_statistics, role_of, settle_statistics, travelling_statistics
 
 __all__ = ["check_state", "holds_safetensors", "load_weights", "read_checkpoint", "read_state_dict"]
 
 
 _TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".pkl", ".model")
+_PAIR = 2  # a mean and a deviation
 _SHOWN = 4  # names of weights in a message
 
 
@@ -34,7 +37,8 @@ def load_weights(
     """Load a file of weights into a model, in place; if anything does not fit, the model stays as it was.
 
     The names may carry prefixes of what the saved model was wrapped in, or lack those of what this one is wrapped in:
-    the weights of a plain network load into a `NormalizedModel` around it, whose normalisation then stays its own.
+    the weights of a plain network load into a `NormalizedModel` around it. Its normalisation becomes that of which the
+    file speaks, if it was merely assumed, and must be the same, if it was given.
     Published layouts of the project's networks are known by their names (see `names.NAMINGS`); what of such a file is
     left out, or stays the model's own, is told in a warning.
 
@@ -45,23 +49,29 @@ def load_weights(
         match: "order" takes the weights in their order in the file, whatever their names, if all shapes agree.
 
     Raises:
-        InputError: if the file cannot be read, if weights are missing, left over or of another shape, or if the file
-            normalises its images and the model does not, or otherwise.
+        InputError: if the file cannot be read, if weights are missing, left over or of another shape, if the file
+            normalises its images and the model does not, or otherwise than it was told to; or if it holds figures of
+            which nobody says whether its images are normalised with them.
     """
-    state = read_state_dict(path, which)
-    own = model.state_dict()
+    path = Path(path).expanduser()
+    content = _content(path)
+    state, own = _weights_in(content, path, which), model.state_dict()
     try:
         reading = _in_order(state, own) if match == "order" else _by_name(state, own)
-        told = _check_normalization(reading.match, own)
-        weights = {key: weight for key, weight in reading.match.weights.items() if key in own or _role(key) is None}
+        found = reading.match
+        settled, suspects = _settle(found, figures_beside(content, which), model, path)
+        weights = {key: w for key, w in found.weights.items() if key in own or _in_file(key, found) not in suspects}
         try:
-            _check_fit(replace(reading.match, weights=weights), own, model)
+            _check_fit(replace(found, weights=weights), own, model)
         except InputError as error:
             raise InputError(f"{error}{reading.hint}") from error
     except InputError as error:
         raise InputError(f"{path} does not fit the model: {error}") from error
     model.load_state_dict(weights, strict=False)
-    note = _note(reading, own, told)
+    for layer, statistics in settled:
+        layer.statistics = statistics
+    unread = [key for key in suspects if not settled or role_of(key) is None]
+    note = _note((*reading.left_out, *unread), model)
     if note:
         warnings.warn(f"{path}: {note}", stacklevel=2)
 
@@ -99,7 +109,14 @@ def read_state_dict(path: str | Path, which: str | None = None) -> dict[str, Ten
             the file holds several sets of weights and ``which`` names none of them.
     """
     path = Path(path).expanduser()
-    content = _read_folder(path) if path.is_dir() else _read(path)
+    return _weights_in(_content(path), path, which)
+
+
+def _content(path: Path) -> Mapping[str, object]:
+    return _read_folder(path) if path.is_dir() else _read(path)
+
+
+def _weights_in(content: Mapping[str, object], path: Path, which: str | None) -> dict[str, Tensor]:
     try:
         weights = find_weights(content, which)
     except InputError as error:
@@ -200,50 +217,48 @@ def _in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading
     return Reading(match)
 
 
-def _check_normalization(match: Match, own: Mapping[str, Tensor]) -> bool:
+def _settle(
+    match: Match, beside: Mapping[str, Tensor], model: nn.Module, path: Path
+) -> tuple[list[tuple[Normalize, Statistics]], list[str]]:
     """The weights of a net are worth nothing behind another normalisation than the one they were trained with.
 
-    Tells whether the file speaks of a normalisation.
+    Returns the layers that the file brings figures for, and the names of entries that may be figures.
     """
-    if any(key.endswith("normalize.mean") for key in match.weights):
-        return True  # it is among the weights, and travels with them
-    told = False
-    under = {key.removeprefix(match.inner): weight for key, weight in match.weights.items() if key not in own}
-    strays = match.others | {match.prefix + key: weight for key, weight in under.items()}
-    for key, saved in strays.items():
-        role = _role(key)
-        if role is None:
-            continue
-        present = next((weight for name, weight in own.items() if name.endswith(f"normalize.{role}")), None)
-        if present is None:
-            raise InputError(f"the file normalises images ({key}) and the model does not; wrap it in NormalizedModel")
-        theirs, ours = saved.flatten().tolist(), present.flatten().tolist()
-        if len(theirs) != len(ours) or any(abs(a - b) > 1e-4 for a, b in zip(theirs, ours, strict=True)):
-            raise InputError(
-                f"the file normalises with {key}={theirs}, the model with {ours}; create it with the first"
-            )
-        told = True
-    return told
-
-
-def _role(key: str) -> str | None:
-    """What a weight says of the normalisation, by its name."""
-    return STATISTICS.get(key.rpartition(".")[2])
-
-
-def _note(reading: Reading, own: Mapping[str, Tensor], told: bool) -> str:
-    """What a user of a published file should know that the file does not say."""
-    notes = []
-    if reading.left_out:
-        notes.append(f"left out {len(reading.left_out)} entries that no image passes ({_few(reading.left_out)})")
-    figures = {
-        role: weight for role in ("mean", "std") for key, weight in own.items() if key.endswith(f"normalize.{role}")
-    }
-    if reading.naming is not None and not told and figures:
-        shown = ", ".join(
-            f"{role} {[round(x, 4) for x in weight.flatten().tolist()]}" for role, weight in figures.items()
+    travelling = travelling_statistics(match.weights, model, path.name)
+    if travelling:
+        return travelling, []
+    own = model.state_dict()
+    strays = {_in_file(key, match): weight for key, weight in match.weights.items() if key not in own}
+    layer = next((each for each in model.modules() if isinstance(each, Normalize)), None)
+    channels = layer.mean.numel() if layer is not None else 3
+    found, suspects = find_statistics(beside | match.others | strays, channels, path)
+    if found is not None and layer is None:
+        raise InputError(f"the file normalises images ({found}) and the model does not; wrap it in NormalizedModel")
+    if found is not None:
+        return [(layer, settle_statistics(layer, found))], suspects
+    inside = [key for key in suspects if key in strays]
+    if len(inside) not in (0, _PAIR) or layer is None:
+        return [], [key for key in suspects if key not in strays]  # those inside are unknown layers
+    if suspects and layer.assumed:
+        raise InputError(
+            f"it holds {_few(suspects)}: a number for each channel, and of no layer. If they normalise its images give "
+            "them as model.mean and model.std, else give there what it was trained with"
         )
-        notes.append(f"it does not say how its images were normalised, the model's own stays in force ({shown})")
+    return [], suspects
+
+
+def _in_file(key: str, match: Match) -> str:
+    return match.prefix + key.removeprefix(match.inner)
+
+
+def _note(left_out: Sequence[str], model: nn.Module) -> str:
+    """What a user of a file should know that the file does not say."""
+    notes = []
+    if left_out:
+        notes.append(f"left out {len(left_out)} entries that no image passes ({_few(left_out)})")
+    layer = next((each for each in model.modules() if isinstance(each, Normalize)), None)
+    if layer is not None and layer.assumed:
+        notes.append(f"it does not say how its images were normalised, in force stays {layer.statistics}")
     return "; ".join(notes)
 
 

@@ -16,8 +16,10 @@ from lightning_adv.asking import logits_of, predicted
 from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
-from lightning_adv.models import load_weights
+from lightning_adv.models import Statistics, load_weights
 from lightning_adv.models.folders import is_whole
+from lightning_adv.models.normalize import normalized
+from lightning_adv.models.statistics import travelling_statistics
 from lightning_adv.modules.resumable import Resumable
 from lightning_adv.objectives import CrossEntropy, Objective
 
@@ -42,6 +44,8 @@ class ClassifierModule(Resumable, LightningModule):
         image_size: (H, W), needed with a named backbone.
         mean: of each channel in [0, 1], for the normalisation.
         std: of each channel.
+        statistics: "assumed" where mean and std are merely those of the data, as from the command line where none are
+            typed: those of a file of weights, or of timm's weights that the tag of the backbone names, come before.
         backbone_options: handed to ``timm.create_model``, e.g. ``{width: 16}``.
         pretrained: load timm's weights and their own mean and std (needs a network or a filled cache).
         weights: file with weights to start from (.safetensors, or a state dict saved by torch; never unpickled), or a
@@ -71,6 +75,7 @@ class ClassifierModule(Resumable, LightningModule):
         image_size: tuple[int, int] | None = None,
         mean: tuple[float, ...] | None = None,
         std: tuple[float, ...] | None = None,
+        statistics: Literal["given", "assumed"] = "given",
         backbone_options: dict[str, int | float | bool | str] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
@@ -84,13 +89,27 @@ class ClassifierModule(Resumable, LightningModule):
         backbone = self.USUAL if backbone is None and whole is None else backbone
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
-        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained"]
+        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained", "statistics"]
         self.save_hyperparameters(ignore=[*left_out, "backbone"] if isinstance(backbone, nn.Module) else left_out)
+        of_data = None
+        if statistics == "assumed" and mean is not None and std is not None:
+            of_data, mean, std = Statistics(tuple(mean), tuple(std), "the data", assumed=True), None, None
         self.backbone = (
-            backbone
+            normalized(backbone, mean, std)
             if isinstance(backbone, nn.Module)
             else self._build(
-                backbone, num_classes, in_channels, image_size, mean, std, backbone_options, pretrained, whole
+                backbone,
+                num_classes,
+                in_channels,
+                image_size,
+                mean,
+                std,
+                of_data,
+                backbone_options,
+                pretrained,
+                whole,
+                which,
+                match,
             )
         )
         if weights is not None and whole is None:
@@ -174,8 +193,10 @@ class ClassifierModule(Resumable, LightningModule):
         checkpoint["objective"] = self.objective.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Go on with the seed of the run and what the objective remembers."""
+        """Go on with the seed of the run and what the objective remembers; images are normalised as they were."""
         super().on_load_checkpoint(checkpoint)
+        for layer, statistics in travelling_statistics(checkpoint["state_dict"], self, "the checkpoint"):
+            layer.statistics = statistics
         state = checkpoint.get("objective", {})
         if not isinstance(state, Mapping):
             raise InputError(f"the checkpoint is damaged: what it holds of the objective is a {type(state).__name__}")
@@ -189,9 +210,12 @@ class ClassifierModule(Resumable, LightningModule):
         image_size: tuple[int, int] | None,
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
+        statistics: Statistics | None,
         options: dict[str, int | float | bool | str] | None,
         pretrained: bool,
         whole: str | None,
+        which: str | None,
+        match: Literal["names", "order"],
     ) -> nn.Module:
         from lightning_adv.models import create_model, open_model
 
@@ -211,10 +235,11 @@ class ClassifierModule(Resumable, LightningModule):
                 image_size=image_size,
                 mean=mean,
                 std=std,
+                statistics=statistics,
                 backbone_options=options,
+                which=which,
+                match=match,
             )
-        # Pretrained weights know their own statistics; those of the data would be wrong for them.
-        mean, std = (None, None) if pretrained else (mean, std)
         return create_model(
             name,
             num_classes=num_classes,
@@ -222,6 +247,7 @@ class ClassifierModule(Resumable, LightningModule):
             image_size=image_size,
             mean=mean,
             std=std,
+            statistics=statistics,
             pretrained=pretrained,
             backbone_options=options,
         )

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import torch
 
+from lightning_adv.models import Statistics
+
 __all__ = ["Code", "Machine", "RunInfo", "code_in", "run_info"]
 
 DISTRIBUTIONS = {
@@ -53,6 +55,8 @@ class RunInfo:
         folder: folder of the run.
         ended: how far a run came that did not finish, such as "interrupted, 2 of 15 epochs"; else None.
         preparation: size, interpolation and crop of pictures that were read from files; else None.
+        normalisation: mean and standard deviation that the model's first layer takes images with, and who says so; None
+            where the model has no such layer of this package.
     """
 
     command: str
@@ -66,6 +70,7 @@ class RunInfo:
     folder: str
     ended: str | None = None
     preparation: str | None = None
+    normalisation: Statistics | None = None
 
     @property
     def seconds(self) -> float | None:
@@ -103,6 +108,7 @@ def run_info(
     command: Sequence[str] | None = None,
     code: Code | None = None,
     preparation: str | None = None,
+    normalisation: Statistics | None = None,
 ) -> RunInfo:
     """Collects the provenance of this process; what cannot be found out is None, never an error.
 
@@ -115,6 +121,7 @@ def run_info(
         code: what ran, asked for when the run began: what it writes itself, and a commit of that time, are no part of
             it; default that of the working directory now.
         preparation: of pictures that were read from files.
+        normalisation: of the model's images.
     """
     commit, dirty = code_in(".") if code is None else code
     return RunInfo(
@@ -129,6 +136,7 @@ def run_info(
         folder=str(folder),
         ended=ended,
         preparation=preparation,
+        normalisation=normalisation,
     )
 
 

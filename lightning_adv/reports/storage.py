@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn, TypedDict, cast
 
 from lightning_adv.errors import InputError
+from lightning_adv.models import Statistics
 from lightning_adv.reports.run import Machine, RunInfo
 from lightning_adv.results.result import EvaluationResult
 
@@ -168,7 +169,9 @@ def finished_run(folder: Path) -> RunInfo | None:
         return None
     try:
         run = dict(read_results(folder)["run"])
-        info = RunInfo(**run | {"machine": Machine(**run["machine"])})
+        said = run.get("normalisation")
+        normalisation = said and Statistics(**said | {role: tuple(said[role]) for role in ("mean", "std")})
+        info = RunInfo(**run | {"machine": Machine(**run["machine"]), "normalisation": normalisation})
     except (InputError, KeyError, TypeError):  # another version's
         return None
     return info if info.finished else None

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from PIL import Image
 from torch import nn
 
 from lightning_adv.cli import evaluate
@@ -18,7 +19,9 @@ from tests.cli.own_net import Net
 from tests.models.hub import exported, timm_folder
 
 OWN = "tests.cli.own_net.Net"
-SHOWN = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.DOTALL)
+COMMANDS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.DOTALL)
+OF_PICTURES = [command for command in COMMANDS if "ImageFolder" in command]
+OF_DIGITS = [command for command in COMMANDS if command not in OF_PICTURES]
 DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
 ONE_ATTACK = (
     "--trainer.callbacks.max_samples=6",
@@ -39,6 +42,7 @@ def foreign(net: nn.Module, path: str, prefix: str, **more: object) -> str:
     return f"--ckpt_path={path}"
 
 
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 @pytest.mark.parametrize("prefix", ["net.", "model.", "backbone.", "model.net.", ""])
 def test_another_projects_checkpoint_is_weights_for_the_backbone_that_is_named(prefix):
     torch.manual_seed(0)
@@ -140,15 +144,34 @@ def test_an_attack_by_gradients_on_an_onnx_file_is_refused_in_a_line():
     assert (refused.status, "attack it with Square" in refused.err.splitlines()[-1]) == (2, True)
 
 
-@pytest.mark.parametrize("command", SHOWN, ids=lambda command: re.search(r"--ckpt_path=(\S+)", command)[1])
+def arguments(command: str) -> list[str]:
+    """Of ``evaluate.py`` in a command of the document."""
+    words = shlex.split(command.replace("\\\n", " "))
+    return words[words.index("evaluate.py") + 1 :]
+
+
+@pytest.mark.filterwarnings("ignore:.*has no train/", "ignore:.*does not say how its images were normalised")
+def test_the_documents_network_of_a_thousand_classes_is_evaluated_on_the_pictures_of_two():
+    (command,) = OF_PICTURES
+    torch.save(timm.create_model("tf_efficientnet_lite0").state_dict(), "net.pth")
+    for wnid in ("n01440764", "n01514668"):
+        folder = Path("pictures/val", wnid)
+        folder.mkdir(parents=True)
+        Image.new("RGB", (240, 230), "red").save(folder / "a.png")
+    outcome = run([*arguments(command), *ONE_ATTACK], standard)
+    assert outcome.status == 0, outcome.err
+    assert "robust_accuracy" in outcome.out
+    assert "normalisation: mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in outcome.err
+
+
+@pytest.mark.parametrize("command", OF_DIGITS, ids=lambda command: re.search(r"--ckpt_path=(\S+)", command)[1])
 def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     shutil.copy(own_net.__file__, tmp_path / "my_nets.py")
     monkeypatch.syspath_prepend(tmp_path)
     torch.save(Net(8).state_dict(), "net.pth")
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
-    words = shlex.split(command.replace("\\\n", " "))
-    args = words[words.index("evaluate.py") + 1 :]
+    args = arguments(command)
     weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[2:]
     outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], standard)
     assert outcome.status == 0, outcome.err

@@ -152,6 +152,7 @@ def test_best_checkpoints_go_into_the_folder_of_the_run():
 
 
 @pytest.mark.filterwarnings("ignore:.*has no train/", "ignore:.*lacks 1 of the 4 pictures")
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 def test_a_model_of_a_thousand_classes_is_evaluated_on_the_listed_pictures_of_two():
     classes = {"n01440764": "tench", "n01514668": "cock"}
     pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 20), dtype=np.uint8)

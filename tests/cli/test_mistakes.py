@@ -70,6 +70,7 @@ def message_of(outcome: Outcome) -> str:
         ("--data.batch_size=-5", "MNISTSubset: batch_size must be at least 1, got -5"),
         ("--last_checkpoint.every_n_steps=0", "every_n_steps of LastCheckpoint must be at least 1, got 0"),
         ("--model.num_classes=5", "model.num_classes is taken from the data; leave it out and set the data instead"),
+        ("--model.mean=[0.5]", "give both model.mean and model.std, or neither: got mean alone"),
     ],
 )
 def test_a_slip_on_the_command_line_is_one_line_with_what_was_meant(override, message):

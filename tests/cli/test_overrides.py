@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,18 @@ def test_the_model_learns_from_the_data_what_its_images_are():
     model = Built([*FIT, *QUICK]).model
     assert model.num_classes == 10
     assert model.backbone.normalize.mean.item() == pytest.approx(0.1307)
+
+
+def test_typed_figures_of_the_images_win_over_those_of_the_data_and_are_told(trained):
+    typed = ["--model.mean=[0.25]", "--model.std=[0.5]"]
+    outcome = run([*FIT, *TINY, *typed, "--run=typed"])
+    assert outcome.status == 0, outcome.err
+    assert outcome.err.count("normalisation: ") == 1
+    assert "normalisation: mean [0.25], std [0.5] (from mean and std as given)\n" in outcome.err
+    told = json.loads(Path("typed/report/results.json").read_text())["run"]["normalisation"]
+    assert (told["mean"], told["std"], told["assumed"]) == ([0.25], [0.5], False)
+    assert "mean [0.25], std [0.5] (from mean and std as given)" in Path("typed/report/index.html").read_text()
+    assert run(["fit", "--config", "typed/config.yaml", "--run=again"]).err.count("mean [0.25], std [0.5]") == 1
 
 
 def test_checkpoints_are_switched_off_by_lightnings_own_option():

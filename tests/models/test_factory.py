@@ -188,28 +188,3 @@ import timm
 timm.create_model("lenet", num_classes=3)
 """
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_public_names_are_these():
-    import lightning_adv.models as models
-
-    assert models.__all__ == [
-        "Backbone",
-        "Normalize",
-        "NormalizedModel",
-        "check_archive",
-        "check_finite",
-        "check_layout",
-        "check_state",
-        "compile_classifier",
-        "create_model",
-        "list_models",
-        "load_weights",
-        "open_model",
-        "read_checkpoint",
-        "read_state_dict",
-        "register",
-    ]
-    assert all(getattr(models, name).__name__ == name for name in models.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'lenett'"):
-        _ = models.lenett

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from lightning_adv.errors import InputError
-from lightning_adv.models import open_model, read_state_dict
+from lightning_adv.models import Statistics, open_model, read_state_dict
 from lightning_adv.models.folders import check_order_of_classes
 from tests.models.hub import save_weights, timm_folder
 
@@ -77,7 +77,12 @@ def normalised(x: Tensor) -> Tensor:
 @pytest.mark.parametrize("backbone", [None, "test_resnet"])
 def test_a_folder_of_timm_answers_as_timm_with_its_own_normalisation(kind, backbone, net, tmp_path):
     folder = timm_folder(tmp_path / "hub", net, "test_resnet", weights=kind, mean=MEAN, std=STD, input_size=[3, 32, 32])
-    model = open_model(folder, backbone=backbone, mean=[0.5] * 3, std=[0.5] * 3, **OF_THE_DATA).eval()
+    model = open_model(
+        folder,
+        backbone=backbone,
+        statistics=Statistics((0.5,) * 3, (0.5,) * 3, "the data", assumed=True),
+        **OF_THE_DATA,
+    ).eval()
     x = pictures() / 255
     assert (model(x) - net(normalised(x))).abs().max() < 1e-5
 
@@ -103,7 +108,8 @@ def test_images_of_another_size_than_the_networks_are_told(net, tmp_path):
 def test_bare_weights_in_a_folder_are_those_of_the_network_that_is_named(net, tmp_path):
     save_weights(tmp_path, net.state_dict(), "sharded safetensors")
     x = pictures() / 255
-    model = open_model(tmp_path, backbone="test_resnet", **OF_THE_DATA).eval()
+    with pytest.warns(UserWarning, match="does not say how its images were normalised"):
+        model = open_model(tmp_path, backbone="test_resnet", **OF_THE_DATA).eval()
     assert (model(x) - net(x)).abs().max() < 1e-5
     with pytest.raises(InputError, match=r"has no config\.json"):
         open_model(tmp_path, **OF_THE_DATA)

@@ -112,15 +112,19 @@ def test_weights_load_into_a_compiled_model_and_into_a_module_that_holds_it(tmp_
     assert equal(saved, holder["backbone"])
 
 
-def test_normalisation_travels_with_the_weights_or_stays_the_models_own(tmp_path):
+def test_normalisation_travels_with_the_weights_unless_another_was_given(tmp_path):
     saved = small_model(1, mean=0.3)
     torch.save(saved.state_dict(), tmp_path / "whole.pth")
     torch.save(saved.net.state_dict(), tmp_path / "inner.pth")
     model = small_model(2, mean=0.4)
     load_weights(tmp_path / "inner.pth", model)
     assert model.normalize.mean.flatten().tolist() == pytest.approx([0.4] * 3)
+    with pytest.raises(InputError, match=r"the model has mean \[0.4.*leave mean and std out"):
+        load_weights(tmp_path / "whole.pth", model)
+    model.normalize.assumed = True
     load_weights(tmp_path / "whole.pth", model)
     assert model.normalize.mean.flatten().tolist() == pytest.approx([0.3] * 3)
+    assert (model.normalize.origin, model.normalize.assumed) == ("whole.pth", False)
 
 
 def test_half_precision_weights_take_the_dtype_of_the_model(tmp_path):
@@ -137,7 +141,9 @@ def test_a_normalisation_outside_the_matching_part_must_be_the_models_own(tmp_pa
     model = small_model(2)
     load_weights(tmp_path / "sequential.pth", model)
     assert equal(saved, model)
-    with pytest.raises(InputError, match=r"normalises with 0.mu=\[0.5, 0.5, 0.5\], the model with \[0.4"):
+    with pytest.raises(
+        InputError, match=r"trained with mean \[0.5, 0.5, 0.5\].*0.mu, 0.sigma\), the model has mean \[0.4"
+    ):
         load_weights(tmp_path / "sequential.pth", small_model(2, mean=0.4))
     with pytest.raises(InputError, match=r"the file normalises images .* and the model does not"):
         load_weights(tmp_path / "sequential.pth", small_model(2).net)
