@@ -53,8 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("processes"))
 
 
-def pytest_collection_finish() -> None:
-    """Modules and tests live to the end: the garbage collector need not look through them again and again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Modules and tests live to the end: the garbage collector need not look through them again and again.
+
+    No test asks for ``caplog``, which hangs a handler on each of torch's sixty loggers six times a test.
+    """
+    if plugin := session.config.pluginmanager.get_plugin("logging-plugin"):
+        session.config.pluginmanager.unregister(plugin)
     gc.collect()
     gc.freeze()
 
