@@ -3,9 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import yaml
@@ -112,14 +111,18 @@ class CLI(LightningCLI):
         for key in FROM_DATA:
             parser.link_arguments(f"data.{key}", f"model.init_args.{key}", apply_on="instantiate")
         for key in STATISTICS:
-            typed_or = partial(self._typed_or, key)
+            typed_or = self._typed_or(key)
             parser.link_arguments(f"data.{key}", f"model.init_args.{key}", typed_or, apply_on="instantiate")
         said = self._who_said
         parser.link_arguments("data.mean", "model.init_args.statistics", said, apply_on="instantiate")
 
-    def _typed_or(self, key: str, of_data: tuple[float, ...]) -> tuple[float, ...]:
-        """The figures that the user typed; without them, those of the data."""
-        return self.typed.get(key, of_data)
+    def _typed_or(self, key: str) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+        """The figures that the user typed; without them, those of the data. The help page shows the function's name."""
+
+        def typed_or(of_data: tuple[float, ...]) -> tuple[float, ...]:
+            return self.typed.get(key, of_data)
+
+        return typed_or
 
     def _who_said(self, of_data: tuple[float, ...]) -> str:
         return "given" if self.typed else "assumed"

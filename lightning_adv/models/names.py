@@ -4,8 +4,6 @@ Each published layout is a table: the name of a layer in the file and its name h
 same in both. Two layouts may share every name and compute different things; such tables lead to different names here.
 """
 
-import functools
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -13,42 +11,10 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 from lightning_adv.models.key_matching import COUNTERS, Match, UnknownNames, match_keys
+from lightning_adv.models.naming import Naming
+from lightning_adv.models.torchvision_names import TORCHVISION
 
-__all__ = ["NAMINGS", "Naming", "Reading", "read_names", "recognise"]
-
-
-@dataclass(frozen=True)
-class Naming:
-    """One published layout of weights.
-
-    Args:
-        title: where it is from.
-        backbone: how to ask for the network, for messages.
-        telling: names of weights that every file of this layout holds.
-        layers: names of layers in the file -> names here.
-        unused: layers that the file holds and that no image passes.
-        lacking: names of weights of other layouts that include this one.
-    """
-
-    title: str
-    backbone: str
-    telling: tuple[str, ...]
-    layers: Mapping[str, str]
-    unused: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
-
-    @property
-    def hint(self) -> str:
-        """How to ask for the network that the names belong to."""
-        return f"the names are those of {self.title}: use backbone {self.backbone}"
-
-    def translate(self, name: str) -> str | None:
-        """The name here of a weight of the file; None if it belongs to no layer of the table."""
-        layer, _, weight = name.rpartition(".")
-        for pattern, ours in _compiled(tuple(self.layers.items())):
-            if (match := pattern.fullmatch(layer)) is not None:
-                return f"{match.expand(ours)}.{weight}"
-        return None
+__all__ = ["NAMINGS", "Reading", "read_names", "recognise"]
 
 
 @dataclass(frozen=True)
@@ -69,16 +35,6 @@ class Reading:
     def hint(self) -> str:
         """What to say where the weights do not fit."""
         return "" if self.naming is None else f"; {self.naming.hint}"
-
-
-@functools.cache
-def _compiled(layers: tuple[tuple[str, str], ...]) -> list[tuple[re.Pattern[str], str]]:
-    return [(re.compile(re.escape(theirs).replace(r"\*", r"(\d+)")), _template(ours)) for theirs, ours in layers]
-
-
-def _template(ours: str) -> str:
-    numbers = iter(range(1, 10))
-    return re.sub(r"\*", lambda _: rf"\g<{next(numbers)}>", ours)
 
 
 def _stages(theirs: Mapping[str, str], parts: Mapping[str, str]) -> dict[str, str]:
@@ -149,6 +105,7 @@ NAMINGS = (
             {f"layer_{s}": f"features.{s + 1}" for s in range(4)}, _DM | {"conv_2d_1": "conv_0", "conv_2d_2": "conv_1"}
         ),
     ),
+    *TORCHVISION,
 )
 
 

@@ -200,7 +200,7 @@ def _existing(path: str | Path) -> Path:
 
 def _by_name(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:
     try:
-        return read_names(state, own)
+        return _reshaped(read_names(state, own), own)
     except InputError as error:
         # Networks that compute other things may have the same shapes in the same order: not where the layout is known.
         if recognise(state) or match_order(state, own) is None:
@@ -208,6 +208,18 @@ def _by_name(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:
         raise InputError(
             f"{error} (all shapes agree in their order, though: --model.match=order takes them so)"
         ) from error
+
+
+def _reshaped(reading: Reading, own: Mapping[str, Tensor]) -> Reading:
+    """The reading with the weights in the model's shapes that its table says stand in others."""
+    ends = () if reading.naming is None else reading.naming.reshaped
+    weights = {
+        key: weight.reshape(own[key].shape)
+        if key.endswith(ends) and key in own and own[key].numel() == weight.numel()
+        else weight
+        for key, weight in reading.match.weights.items()
+    }
+    return replace(reading, match=replace(reading.match, weights=weights))
 
 
 def _in_order(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Reading:

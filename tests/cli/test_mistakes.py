@@ -267,7 +267,7 @@ def test_two_callbacks_of_one_name_are_refused_with_what_to_do(name):
 
 
 def test_a_constructor_that_nobody_taught_to_speak_to_users_is_named_with_the_place(monkeypatch):
-    def __init__(self: Report, title: str, baselines: object, folder: object) -> None:
+    def __init__(self: Report, title: str, **others: object) -> None:
         raise TypeError("no such\n  thing")
 
     monkeypatch.setattr(Report, "__init__", __init__)
