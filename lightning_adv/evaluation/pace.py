@@ -13,6 +13,7 @@ __all__ = ["Pace", "Passes", "measure_pace", "passes_of"]
 
 ENOUGH = 0.5
 """Seconds of a measurement; a shorter one is repeated with more images."""
+REPEATS = 3
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,17 @@ class Passes:
 
 
 def measure_pace(model: Classifier, image: Tensor) -> Pace:
-    """Time the model on images [N, C, H, W], on so many of them that the clock can tell."""
-    _seconds(model, image[:1], backward=True)  # what is done once: memory, choice of algorithms
-    count = min(4, len(image))
-    both = _seconds(model, image[:count], backward=True)
+    """Time the model on images [N, C, H, W], on so many of them that the clock can tell.
+
+    The first passes of each size pay for what is done once, such as memory and the choice of algorithms: the fastest of
+    a few counts.
+    """
+    count = 1
+    both = _fastest(model, image[:count], backward=True)
     while both < ENOUGH and count < len(image):
         count = min(len(image), 4 * count)
-        both = _seconds(model, image[:count], backward=True)
-    return Pace(_seconds(model, image[:count], backward=False) / count, both / count)
+        both = _fastest(model, image[:count], backward=True)
+    return Pace(_fastest(model, image[:count], backward=False) / count, both / count)
 
 
 def passes_of(attack: Attack, image: Tensor, classes: int) -> Passes:
@@ -72,6 +76,10 @@ class _Firm(nn.Module):
 
     def _count(self, grad: Tensor) -> None:
         self.backwards += len(grad)
+
+
+def _fastest(model: Classifier, image: Tensor, backward: bool) -> float:
+    return min(_seconds(model, image, backward) for _ in range(REPEATS))
 
 
 def _seconds(model: Classifier, image: Tensor, backward: bool) -> float:

@@ -1,11 +1,12 @@
 import pytest
 import torch
+from torch import nn
 
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import AttackEvaluation, BackdoorInspection, TimeBudget
 from lightning_adv.callbacks.time_budget import _Measured
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.pace import Pace, Passes, passes_of
+from lightning_adv.evaluation.pace import Pace, Passes, measure_pace, passes_of
 from lightning_adv.inspectors import NeuralCleanse
 
 IMAGE = torch.rand(1, 1, 8, 8)
@@ -50,6 +51,20 @@ def test_a_net_that_falls_at_once_is_given_the_dear_attack():
     attacks = AttackEvaluation({"pgd": PGD(0.1, steps=10), "many": PGD(0.1, steps=1000)})
     TimeBudget(10)._cut_attacks(attacks, measured(0.001, robust=0.01), 30)
     assert set(attacks.attacks) == {"pgd", "many"}
+
+
+def test_what_the_first_passes_alone_cost_is_not_the_pace_of_a_model(monkeypatch):
+    class SlowAtFirst(nn.Module):
+        clock, passes = 0.0, 0
+
+        def forward(self, x):
+            SlowAtFirst.clock += 0.01 * len(x) + (5 if self.passes < 2 else 0)
+            SlowAtFirst.passes += 1
+            return x.flatten(1)[:, :10]
+
+    monkeypatch.setattr("lightning_adv.evaluation.pace.perf_counter", lambda: SlowAtFirst.clock)
+    pace = measure_pace(SlowAtFirst(), torch.rand(32, 1, 8, 8))
+    assert (pace.forward, pace.both) == (pytest.approx(0.01), pytest.approx(0.01))
 
 
 def test_no_time_is_refused():
