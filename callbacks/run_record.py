@@ -48,7 +48,7 @@ class RunRecord(SaveConfigCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how images are normalised, now that a checkpoint has had its say."""
         if trainer.is_global_zero and (statistics := statistics_of(pl_module)) is not None:
-            print(f"normalisation: {statistics}", file=sys.stderr, flush=True)
+            print(f"note: normalisation: {statistics}", file=sys.stderr, flush=True)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The same before ``validate``."""

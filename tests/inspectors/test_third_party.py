@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -26,6 +27,7 @@ def make_pictures(root: Path) -> None:
                 Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / f"{number}.png")
 
 
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 def test_bare_weights_are_inspected_with_a_folder_of_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_pictures(tmp_path / "pictures")
