@@ -22,6 +22,7 @@ __all__ = ["FileContents", "inspect_file", "left_out"]
 _CLASS_PATH = re.compile(r"""class_path["']?\s*:\s*["']?([\w.]+)""")
 _PLAIN = {f"{home}.{name}" for home in ("__builtin__", "builtins") for name in ("set", "frozenset", "complex", "slice")}
 _PICKLES = (".pkl", ".pickle")
+_ARCHIVE_BEGINS = b"PK\x03\x04"
 _LARGEST_PICKLE = 1 << 28  # bytes; that of a network of a thousand tensors has 100,000
 _DEEPEST = 8
 _LONGEST_TEXT = 60
@@ -98,15 +99,18 @@ def left_out(path: str | Path, model: torch.nn.Module) -> list[str]:
 
 
 def _look(path: Path) -> tuple[str, list[str], list[str]]:
-    """Kind of a file that is not safetensors, the names that its pickles ask for, and its programs."""
-    if zipfile.is_zipfile(path):
-        return _look_into_archive(path)
+    """Kind of a file that is not safetensors, the names that its pickles ask for, and its programs.
+
+    An archive is found from its end, a pickle from its beginning: one file can be both, and whoever opens it chooses.
+    """
+    kind, names, programs = _look_into_archive(path) if zipfile.is_zipfile(path) else (OTHER, [], [])
     with path.open("rb") as file:
-        beginning = file.read(2)
+        beginning = file.read(4)
         file.seek(0)
-        names, whole = names_in_pickles(file)
-    is_pickle = whole or beginning[:1] == b"\x80" or bool(names)
-    return OLD if is_pickle else OTHER, names if is_pickle else [], []
+        at_the_beginning, whole = ([], False) if beginning == _ARCHIVE_BEGINS else names_in_pickles(file)
+    if whole or beginning[:1] == b"\x80" or at_the_beginning:
+        kind, names = OLD if kind == OTHER else f"{OLD} and {kind} in one", [*at_the_beginning, *names]
+    return kind, list(dict.fromkeys(names)), programs
 
 
 def _look_into_archive(path: Path) -> tuple[str, list[str], list[str]]:

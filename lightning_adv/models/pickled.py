@@ -26,21 +26,22 @@ def names_in_pickles(file: BinaryIO) -> tuple[list[str], bool]:
         (['builtins.len'], True)
     """
     names: dict[str, None] = {}
-    parts = _PARTS
+    parts, has_end = _PARTS, True
     for part in range(_PARTS):
         if part == parts:
             break
         found: dict[str, None] = {}
         whole = _read_one(file, found)
-        if part and not whole:
-            break  # what follows the pickles is none
+        if part and not whole and parts != _OLD_PARTS:
+            break  # what follows the pickles is none; in torch's old format it is one that runs until it breaks
         names |= found
         if part == 0:
             parts = _OLD_PARTS if str(_MAGIC) in found else _PARTS
         if not whole:
-            return list(names), False
+            has_end = part > 0
+            break
     names.pop(str(_MAGIC), None)
-    return list(names), True
+    return list(names), has_end
 
 
 def _read_one(file: BinaryIO, names: dict[str, None]) -> bool:

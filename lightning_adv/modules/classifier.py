@@ -226,31 +226,10 @@ class ClassifierModule(Resumable, LightningModule):
                 f"{', '.join(missing)} must be given for backbone {name or whole!r}; with --data they are taken from "
                 "the data"
             )
+        network = needed | {"mean": mean, "std": std, "statistics": statistics, "backbone_options": options}
         if whole is not None:
-            return open_model(
-                whole,
-                backbone=name,
-                num_classes=num_classes,
-                in_channels=in_channels,
-                image_size=image_size,
-                mean=mean,
-                std=std,
-                statistics=statistics,
-                backbone_options=options,
-                which=which,
-                match=match,
-            )
-        return create_model(
-            name,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            image_size=image_size,
-            mean=mean,
-            std=std,
-            statistics=statistics,
-            pretrained=pretrained,
-            backbone_options=options,
-        )
+            return open_model(whole, backbone=name, which=which, match=match, **network)
+        return create_model(name, pretrained=pretrained, **network)
 
     def _replay(self, model: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """All steps of the objective on a batch; loss and logits of the last."""

@@ -99,7 +99,7 @@ def write_report(
     text = page.render(
         title=title,
         sections=shown,
-        answers=[] if unasked is None else answers(sections, unasked),
+        answers=[] if unasked is None else answers(sections, unasked, cuts),
         cuts=cuts,
         sentences=[sentence for sentence in (result.summary() for result in sections) if sentence],
         comparisons=[(section, figures) for section, figures in zip(shown, compared, strict=True) if figures],

@@ -36,6 +36,25 @@ def test_code_beside_tensors_is_found_in_both_formats_of_torch(archive, tmp_path
     assert inspect_file(tmp_path / "a.pth").code == [f"{os.mkdir.__module__}.mkdir"]
 
 
+def test_a_pickle_before_an_archive_and_the_archive_are_both_looked_into(tmp_path):
+    torch.save({"w": torch.ones(3)}, tmp_path / "plain.pth")
+    (tmp_path / "both.pth").write_bytes(pickle.dumps(Runs()) + (tmp_path / "plain.pth").read_bytes())
+    assert zipfile.is_zipfile(tmp_path / "both.pth")
+    contents = inspect_file(tmp_path / "both.pth")
+    assert contents.code == [f"{os.mkdir.__module__}.mkdir"]
+    assert contents.kind == "a pickle and a torch archive in one"
+
+
+def test_a_later_pickle_of_torchs_old_format_counts_also_where_it_breaks_off(tmp_path):
+    torch.save({"w": torch.ones(3)}, tmp_path / "plain.pth", _use_new_zipfile_serialization=False)
+    text = (tmp_path / "plain.pth").read_bytes()
+    first = io.BytesIO(text)
+    pickle.load(first)
+    broken = pickle.dumps(Runs(), protocol=2)[:-1] + b"\xff"
+    (tmp_path / "evil.pth").write_bytes(text[: first.tell()] + broken)
+    assert inspect_file(tmp_path / "evil.pth").code == [f"{os.mkdir.__module__}.mkdir"]
+
+
 def test_a_name_that_is_put_together_while_it_is_read_counts_as_code():
     # posix.system, the first part of which a call returns: no text of the stack names it
     text = b"\x80\x04cbuiltins\nstr\nX\x05\x00\x00\x00posix\x85RX\x06\x00\x00\x00system\x93X\x04\x00\x00\x00true\x85R."
