@@ -4,8 +4,6 @@ from lightning_adv.interruption import heed_signals
 
 if __name__ == "__main__":
     heed_signals()  # before imports that take seconds
-    from pathlib import Path
-
     from lightning_adv.cli import audit
 
-    audit(default_config=Path(__file__).parent / "configs" / "evaluate" / "audit.yaml")
+    audit()

@@ -24,6 +24,7 @@ from tests.source_tree import (
 pytestmark = pytest.mark.xdist_group("gates")  # one worker reads each file once
 
 FLOORS = (
+    ("__main__",),
     ("cli",),
     ("callbacks",),
     ("reports", "evaluation"),

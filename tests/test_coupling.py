@@ -42,6 +42,7 @@ MAY_PROBE = {
 MAY_IMPORT_LATE = {
     "callbacks/report.py": "the page, whose templates a run without one does not need",
     "callbacks/transfer_evaluation.py": "networks of every kind, for a source that is a checkpoint",
+    "lightning_adv/__main__.py": "everything, for which a signal need not wait",
     "lightning_adv/attacks/substitute.py": "timm, for a substitute that is named",
     "lightning_adv/cli/refused.py": "the page, which only a file with code gets",
     "lightning_adv/cli/front.py": "Lightning, which a help page does without",

@@ -40,6 +40,7 @@ def test_the_wheel_holds_every_module_template_and_the_type_marker(wheel):
     package = {path for path in PACKAGE.rglob("*") if path.is_file() and "callbacks" not in path.parts}
     expected = {str(path.relative_to(ROOT)) for path in package if path.suffix not in (".pyc", ".pyo")}
     expected |= {f"lightning_adv/callbacks/{path.relative_to(CALLBACKS)}" for path in CALLBACKS.rglob("*.py")}
+    expected |= {f"lightning_adv/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
     assert "lightning_adv/py.typed" in expected
     assert any(path.endswith(".j2") for path in expected)
     assert expected - held == set()
@@ -52,12 +53,38 @@ def test_the_wheel_installs_one_top_level_package(wheel):
     assert any(path.endswith("licenses/LICENSE") for path in held)
 
 
+FROM_THE_WHEEL = """
+import runpy, sys
+wheel, *_ = sys.path[:0] = [sys.argv.pop(1)]
+for command in FIT, EVALUATE:
+    sys.argv = ["lightning-adv", *command.split()]
+    runpy.run_module("lightning_adv", run_name="__main__")
+homes = {module.__file__ for name, module in sys.modules.items() if name.startswith("lightning_adv.")}
+sys.exit(not all(home.startswith(wheel) for home in homes if home))
+"""
+FIT = (
+    "fit --config demo --trainer.max_epochs 2 --data.max_train_samples=40 --data.max_val_samples=6 "
+    "--data.max_test_samples=6 --trainer.callbacks.max_samples=6"
+)
+EVALUATE = "evaluate --ckpt_path last --config evaluate/autoattack --trainer.callbacks.max_samples=4"
+
+
 @pytest.mark.slow
-def test_the_callbacks_import_from_the_unpacked_wheel_outside_the_checkout(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path)
+def test_the_program_of_the_wheel_trains_and_evaluates_outside_the_checkout(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    code = f"FIT, EVALUATE = {FIT!r}, {EVALUATE!r}{FROM_THE_WHEEL}"
     # -P keeps the folder of the script off the path; the checkout is installed, so the wheel must come first
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import lightning_adv.callbacks as c; print(c.__file__)"
-    assert run_python("-P", "-c", code, cwd=tmp_path).strip().startswith(str(tmp_path))
+    said = run_python("-P", "-c", code, str(tmp_path / "installed"), cwd=tmp_path)
+    assert re.findall(r"^report: (runs/\w+)/", said, re.MULTILINE) == ["runs/demo", "runs/evaluate"]
+
+
+def test_the_wheel_names_its_program(wheel):
+    held = zipfile.ZipFile(wheel)
+    (scripts,) = (name for name in held.namelist() if name.endswith("entry_points.txt"))
+    assert held.read(scripts).decode().splitlines() == [
+        "[console_scripts]",
+        "lightning-adv = lightning_adv.__main__:main",
+    ]
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -3,13 +3,13 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from lightning_adv.cli.front import train
+from lightning_adv.cli.front import program, train
 
 if TYPE_CHECKING:
     from lightning_adv.cli.app import CLI
     from lightning_adv.cli.entry import audit, evaluate
 
-__all__ = ["CLI", "audit", "evaluate", "train"]
+__all__ = ["CLI", "audit", "evaluate", "program", "train"]
 
 _HOMES = {"CLI": "app", "audit": "entry", "evaluate": "entry"}
 

@@ -19,13 +19,13 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import lightning_adv.attacks
 import lightning_adv.data
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
-from lightning_adv.callbacks import EpochLine, LastCheckpoint, RunRecord, StopOnSignal
+from lightning_adv.callbacks import EpochLine, LastCheckpoint, Report, RunRecord, StopOnSignal, TimeBudget
 from lightning_adv.cli.arguments import may_name_a_class, own_architecture, through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
 from lightning_adv.cli.classes import find_class
-from lightning_adv.cli.help import COMMANDS, HelpFormatter
+from lightning_adv.cli.help import COMMANDS, HelpFormatter, as_called
 from lightning_adv.cli.lock import lock_folder
 from lightning_adv.cli.loggers import default_loggers, loggers_in
 from lightning_adv.cli.messages import from_construction
@@ -47,6 +47,9 @@ FEWEST_PROCESSES = 8
 FROM_DATA = ("num_classes", "in_channels", "image_size", "class_names")
 """Arguments of a module that describe the data and are taken from the datamodule."""
 
+ABOUT_OTHERS = {Report, TimeBudget}
+"""Callbacks that do nothing where there is no evaluation."""
+
 STATISTICS = ("mean", "std")
 """Arguments of a module that are taken from the datamodule where the user types none."""
 
@@ -59,16 +62,23 @@ class CLI(LightningCLI):
         name: of the run: its folder is ``runs/<name>/<time>`` where nothing else is asked for.
         pages: usage, description and epilog of the program and of each command.
         base: settings that come before all others, such as those that a checkpoint holds.
+        evaluates: refuse to run without an evaluation.
     """
 
     def __init__(
-        self, args: list[str], name: str, pages: dict[str, dict[str, str]], base: dict[str, object] | None = None
+        self,
+        args: list[str],
+        name: str,
+        pages: dict[str, dict[str, str]],
+        base: dict[str, object] | None = None,
+        evaluates: bool = False,
     ) -> None:
-        self.name, self.base = name, base or {}
+        self.name, self.base, self.evaluates = name, base or {}, evaluates
         # A parser takes its time to build, and a command needs no other's.
         self.commands = args[:1] if args[:1] and args[0] in COMMANDS else list(COMMANDS)
         self.typed: dict[str, tuple[float, ...]] = {}
         shared = {"allow_abbrev": False, "formatter_class": HelpFormatter}
+        pages = {name: {key: as_called(text) for key, text in page.items()} for name, page in pages.items()}
         super().__init__(
             LightningModule,
             LightningDataModule,
@@ -151,6 +161,12 @@ class CLI(LightningCLI):
         for key in FROM_DATA:
             if config.get(f"model.init_args.{key}") is not None:
                 raise InputError(f"model.{key} is taken from the data; leave it out and set the data instead")
+        evaluations = {find_class(each.class_path) for each in config.trainer.callbacks or []} - ABOUT_OTHERS
+        if self.evaluates and not evaluations:
+            raise InputError(
+                "there is nothing to evaluate: add an evaluation (--trainer.callbacks+=AttackEvaluation) or a "
+                "configuration that has some (--config evaluate/standard)"
+            )
         typed = {key: config.get(f"model.init_args.{key}") for key in STATISTICS}
         self.typed = {key: value for key, value in typed.items() if value is not None}
         if len(self.typed) == 1:

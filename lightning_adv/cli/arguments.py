@@ -91,7 +91,7 @@ def check_config_files(args: list[str]) -> None:
     for name in config_files(args):
         path = Path(name)
         if not path.is_file():
-            raise InputError(f"there is no configuration file {name}")
+            raise InputError(f"there is no configuration file {name}; lightning-adv configs lists those with names")
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except yaml.MarkedYAMLError as error:

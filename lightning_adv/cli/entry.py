@@ -15,14 +15,15 @@ from lightning_adv.cli.allowed_classes import check_trusted, imports_limited_to
 from lightning_adv.cli.app import CLI
 from lightning_adv.cli.arguments import check_config_files, config_files, option, options, without_option
 from lightning_adv.cli.checkpoints import Described, describe_checkpoint
+from lightning_adv.cli.configs import shipped, with_files
 from lightning_adv.cli.foreseen import foreseen
-from lightning_adv.cli.help import AUDIT, EVALUATE, PAGES, TRAIN
+from lightning_adv.cli.help import AUDIT, EVALUATE, PAGES, TRAIN, as_called
 from lightning_adv.cli.interrupted import tell_interrupted
 from lightning_adv.cli.loggers import finish_wandb
 from lightning_adv.cli.ranks import GRACE, RankLost
 from lightning_adv.cli.refused import refuse_code
 from lightning_adv.cli.restoring import from_restoring
-from lightning_adv.cli.runs import is_first_rank, leave_run_folder, tell
+from lightning_adv.cli.runs import is_first_rank, leave_run_folder, newest_checkpoint, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
 
@@ -32,6 +33,8 @@ KEYWORDS = (None, "last", "null")
 """Values of ``--ckpt_path`` that are no file."""
 
 REPORT = {"class_path": "Report"}
+USUAL = {"evaluate": "evaluate/standard", "audit": "evaluate/audit"}
+"""Names of the configurations that the commands use where nothing else is said."""
 
 
 def train(args: list[str]) -> None:
@@ -40,34 +43,30 @@ def train(args: list[str]) -> None:
     Args:
         args: the command line without the program's name.
     """
-    _run(args, lambda: _train(args))
+    _run(args, _train)
 
 
-def evaluate(args: list[str] | None = None, default_config: Path | None = None) -> None:
+def evaluate(args: list[str] | None = None) -> None:
     """Entry point of ``evaluate.py``: the evaluation callbacks on a checkpoint or on bare weights.
 
     Where the user does not say otherwise, the evaluations are those that the model was trained with; where there are
-    none, those of ``default_config``.
+    none, those of the configuration ``evaluate/standard``.
 
     Args:
         args: the command line without the program's name; default ``sys.argv``.
-        default_config: YAML with the standard evaluations.
     """
-    args = sys.argv[1:] if args is None else args
-    _run(args, lambda: _evaluate(args, default_config))
+    _run(sys.argv[1:] if args is None else args, _evaluate)
 
 
-def audit(args: list[str] | None = None, default_config: Path | None = None) -> None:
+def audit(args: list[str] | None = None) -> None:
     """Entry point of ``audit.py``: three questions to a stranger's file, on one page.
 
-    The evaluations are those of ``default_config``, whatever a checkpoint says of its training.
+    The evaluations are those of the configuration ``evaluate/audit``, whatever a checkpoint says of its training.
 
     Args:
         args: the command line without the program's name; default ``sys.argv``.
-        default_config: YAML with the evaluations of an audit.
     """
-    args = sys.argv[1:] if args is None else args
-    _run(args, lambda: _audit(args, default_config))
+    _run(sys.argv[1:] if args is None else args, _audit)
 
 
 def _train(args: list[str]) -> None:
@@ -84,42 +83,49 @@ def _train(args: list[str]) -> None:
         CLI(args, f"{command}/{name}", pages, described.config)
 
 
-def _audit(args: list[str], default_config: Path | None) -> None:
+def _audit(args: list[str]) -> None:
     if _asks_for_help(args):
         CLI(["test", *args], "audit", {"program": AUDIT, **PAGES, "test": AUDIT})
         return
     if not args or args[0].startswith("-"):
-        raise InputError("audit.py needs a file first: audit.py FILE --model.backbone=NAME --data=DATA")
+        example = as_called("python audit.py FILE --model.backbone=NAME --data=DATA")
+        raise InputError(f"an audit needs a file first: {example}")
     path, *args = args
     trusted, rest = _trusted(args)
     refuse_code(path, trusted, option(rest, "--run"), f"audit/{_origin(Path(path))}")
     minutes = option(args, "--budget")
     args = without_option(args, "--budget")
     chosen = [] if minutes is None else [f"--trainer.callbacks.minutes={minutes}"]
-    _evaluate([f"--ckpt_path={path}", *args, *chosen], default_config, "audit")
+    _evaluate([f"--ckpt_path={path}", *args, *chosen], "audit")
 
 
 def _asks_for_help(args: list[str]) -> bool:
     return any(arg in ("-h", "--help") or ".help" in arg for arg in args)
 
 
-def _evaluate(args: list[str], default_config: Path | None, name: str = "evaluate") -> None:
+def _evaluate(args: list[str], name: str = "evaluate") -> None:
     pages = {"program": EVALUATE, **PAGES, "test": EVALUATE}
     if _asks_for_help(args):
         CLI(["test", *args], "evaluate", pages)
         return
     path = option(args, "--ckpt_path")
     if path is None:
-        raise InputError("evaluate.py needs --ckpt_path FILE: a checkpoint, or bare weights with --model.backbone=NAME")
+        raise InputError(
+            "an evaluation needs --ckpt_path FILE: a checkpoint, or bare weights with --model.backbone=NAME"
+        )
+    if path == "last":
+        path = str(newest_checkpoint())
+        args = [*without_option(args, "--ckpt_path"), f"--ckpt_path={path}"]
+        tell(f"note: the last checkpoint is {path}")
     trusted, args = _trusted(args)
     described = _described(path, trusted)
     args = ["test", *(args if described.is_checkpoint else without_option(args, "--ckpt_path"))]
     of_training = described.evaluations and name == "evaluate"
-    evaluations = [REPORT, *described.evaluations] if of_training else _callbacks(default_config)
+    evaluations = [REPORT, *described.evaluations] if of_training else _callbacks(USUAL[name])
     base = {**described.config, "trainer": {"callbacks": evaluations}}
     files = config_files(args)
     with imports_limited_to(trusted, args, files) if described.is_checkpoint else nullcontext():
-        CLI(args, f"{name}/{_origin(Path(path))}", pages, base)
+        CLI(args, f"{name}/{_origin(Path(path))}", pages, base, evaluates=True)
 
 
 def _trusted(args: list[str]) -> tuple[list[str], list[str]]:
@@ -135,8 +141,8 @@ def _described(path: str, trusted: list[str]) -> Described:
     return described
 
 
-def _callbacks(config: Path | None) -> list[dict]:
-    return yaml.safe_load(config.read_text(encoding="utf-8"))["trainer"]["callbacks"] if config else []
+def _callbacks(config: str) -> list[dict]:
+    return yaml.safe_load(shipped(config).read_text(encoding="utf-8"))["trainer"]["callbacks"]
 
 
 def _origin(path: Path) -> str:
@@ -145,13 +151,14 @@ def _origin(path: Path) -> str:
     return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
 
 
-def _run(args: list[str], command: Callable[[], None]) -> None:
+def _run(args: list[str], command: Callable[[list[str]], None]) -> None:
     """Run a command; print a user's mistake, or how to go on after a signal, as one line; exit with its status."""
     quiet()
     try:
         with heeding(leads=is_first_rank()):
-            check_config_files(args)
-            command()
+            read = with_files(args)
+            check_config_files(read)
+            command(read)
     except Interrupted as interruption:
         sys.exit(tell_interrupted(interruption, args))
     except InputError as error:

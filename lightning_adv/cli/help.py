@@ -2,15 +2,48 @@
 
 import argparse
 import re
+import sys
+from pathlib import Path
 
 from jsonargparse import DefaultHelpFormatter
 
-__all__ = ["AUDIT", "COMMANDS", "EVALUATE", "PAGES", "TRAIN", "HelpFormatter"]
+__all__ = [
+    "AUDIT",
+    "COMMANDS",
+    "EVALUATE",
+    "OTHERS",
+    "PAGES",
+    "PROGRAM",
+    "TRAIN",
+    "HelpFormatter",
+    "as_called",
+    "called",
+]
 
 COMMANDS = {
     "fit": "train a model; robust accuracy at every epoch end where the configuration asks for it",
     "validate": "one pass over the validation images",
     "test": "one pass over the test images",
+}
+
+OTHERS = {
+    "evaluate": "attack a trained classifier and write a report",
+    "audit": "does a file hold code or a backdoor, and what does its network withstand",
+    "configs": "list the configurations that come with the program; print or copy one: configs NAME [FILE]",
+}
+"""Commands of ``lightning-adv`` alone; in a checkout the first ones are scripts of these names."""
+
+PROGRAM = {
+    "description": "Train, attack, inspect and purify image classifiers.",
+    "usage": "lightning-adv COMMAND [OPTION ...]",
+    "epilog": """\
+examples:
+  lightning-adv fit --config demo
+  lightning-adv evaluate --ckpt_path last --config evaluate/autoattack
+  lightning-adv audit downloaded.pth --model.backbone=preact_resnet18 --data=CIFAR10
+  lightning-adv configs cifar10_pgd my_own.yaml     a configuration to start from
+  lightning-adv fit --help                          every option, with more examples
+""",
 }
 
 TRAIN = {
@@ -105,6 +138,37 @@ PAGES = {
         "description": _PASS.format(images="test", name="test"),
     },
 }
+
+
+PROGRAM_NAME = "lightning-adv"
+SCRIPT = re.compile(r"python (train|evaluate|audit)\.py")
+LAUNCHED = re.compile(r"-- train\.py")
+NOTE = " (note the --)"
+"""What torchrun needs before a script alone."""
+SHIPPED = re.compile(r"configs/(\S+)\.yaml")
+
+
+def called() -> list[str]:
+    """The words that started this program, up to what belongs to the command: ``["python", "train.py"]``."""
+    script, *args = sys.argv
+    if not _is_program():
+        return ["python", script]
+    words = [PROGRAM_NAME] if Path(script).stem == PROGRAM_NAME else ["python", "-m", "lightning_adv"]
+    return [*words, *(args[:1] if args[:1] and args[0] in OTHERS else [])]
+
+
+def as_called(text: str) -> str:
+    """A text that speaks of scripts and files of a checkout, in the words of the program if it is that which runs."""
+    if not _is_program():
+        return text
+    text = SCRIPT.sub(lambda found: PROGRAM_NAME + ("" if found[1] == "train" else f" {found[1]}"), text)
+    text = LAUNCHED.sub("-m lightning_adv", text).replace(NOTE, "")
+    return SHIPPED.sub(r"\1", text)
+
+
+def _is_program() -> bool:
+    script = Path(sys.argv[0])
+    return script.stem == PROGRAM_NAME or script.parts[-2:] == ("lightning_adv", "__main__.py")
 
 
 class HelpFormatter(DefaultHelpFormatter):

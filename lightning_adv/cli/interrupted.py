@@ -5,6 +5,7 @@ import shlex
 import sys
 
 from lightning_adv.cli.arguments import without_option
+from lightning_adv.cli.help import called
 from lightning_adv.cli.runs import VARIABLE, is_first_rank
 from lightning_adv.interruption import Interrupted
 
@@ -49,9 +50,9 @@ def resuming_command(args: list[str], folder: str) -> str:
         >>> resuming_command(["fit", "--config", "my demo.yaml", "--run=old"], "runs/demo")
         "python train.py fit --config 'my demo.yaml' --run runs/demo --ckpt_path last"
     """
-    kept = without_option(args, "--run")
-    line = [sys.argv[0], *kept, "--run", folder]
-    if kept[:1] == ["fit"]:
-        line = [sys.argv[0], *without_option(kept, "--ckpt_path"), "--run", folder, "--ckpt_path", "last"]
-    program = "the same launcher, and " if any(name in os.environ for name in LAUNCHERS) else "python "
-    return program + shlex.join(line)
+    line = [*called(), *without_option(args, "--run"), "--run", folder]
+    if args[:1] == ["fit"]:
+        line = [*without_option(line, "--ckpt_path"), "--ckpt_path", "last"]
+    if any(name in os.environ for name in LAUNCHERS):
+        return "the same launcher, and " + shlex.join(line[1:] if line[0] == "python" else line)
+    return shlex.join(line)

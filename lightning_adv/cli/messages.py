@@ -8,6 +8,7 @@ from types import TracebackType
 
 from lightning_adv.cli.allowed_classes import remedy
 from lightning_adv.cli.classes import BASES, class_names, constructor_defaults, imported
+from lightning_adv.cli.help import as_called
 from lightning_adv.errors import InputError
 
 __all__ = ["closest", "from_construction", "from_parsing"]
@@ -60,10 +61,11 @@ def from_parsing(message: str, known_options: Sequence[str] = ()) -> str:
     if found := re.search(r"argument subcommand: invalid choice: '([^']*)' \(choose from (.*)\)", text):
         return f"there is no command {found[1]!r}; choose {found[2].replace(chr(39), '')}"
     if 'expected "subcommand"' in text:
-        return "say what to do, for example: python train.py fit --config configs/demo.yaml"
+        return as_called("say what to do, for example: python train.py fit --config configs/demo.yaml")
     if found := re.match(r"the following arguments are required: (.*)", text):
         missing = re.sub(r"\b(fit|validate|test)\.", "", found[1]).replace(", ", " and ")
-        return f"{missing} must be given: add --config FILE (such as configs/demo.yaml), or --data=... and --model=..."
+        example = as_called("configs/demo.yaml")
+        return f"{missing} must be given: add --config FILE (such as {example}), or --data=... and --model=..."
     if found := re.search(r"File does not exist: '?([^']+)", text):
         return f"there is no configuration file {found[1]}"
     return _explain(text)

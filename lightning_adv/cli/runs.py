@@ -6,11 +6,19 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
+from lightning_adv.cli.help import as_called
 from lightning_adv.cli.lock import unlock_folder
 from lightning_adv.errors import InputError
 from lightning_adv.names import key_path
 
-__all__ = ["choose_run_folder", "find_last_checkpoint", "is_first_rank", "leave_run_folder", "tell"]
+__all__ = [
+    "choose_run_folder",
+    "find_last_checkpoint",
+    "is_first_rank",
+    "leave_run_folder",
+    "newest_checkpoint",
+    "tell",
+]
 
 VARIABLE = "LIGHTNING_ADV_RUN_FOLDER"
 """Tells the processes that Lightning launches for other ranks what rank zero chose."""
@@ -57,6 +65,18 @@ def find_last_checkpoint(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
+def newest_checkpoint() -> Path:
+    """That of the run under ``runs/`` which saved last, whatever its name.
+
+    Raises:
+        InputError: there is none.
+    """
+    paths = sorted(ROOT.glob("*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        raise InputError(f"there is no checkpoint in {ROOT}/ yet: train a model, or give its path by --ckpt_path")
+    return paths[-1]
+
+
 def is_first_rank() -> bool:
     """Whether this is the process with rank zero, as far as its environment tells."""
     return int(next((os.environ[key] for key in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if key in os.environ), 0)) == 0
@@ -78,9 +98,8 @@ def _choose(given: str | None, name: str, resume: bool) -> Path:
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 or int(os.environ.get("SLURM_NTASKS", 1)) > 1:
         job = os.environ.get("SLURM_JOB_ID") or os.environ.get("TORCHELASTIC_RUN_ID", "none")
         if job == "none":
-            raise InputError(
-                "processes need a common folder: torchrun OPTIONS -- train.py COMMAND --run FOLDER (note the --)"
-            )
+            example = as_called("torchrun OPTIONS -- train.py COMMAND --run FOLDER (note the --)")
+            raise InputError(f"processes need a common folder: {example}")
         return ROOT / name / job
     return _new_folder(ROOT / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
 

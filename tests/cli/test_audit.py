@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from lightning_adv.cli import audit
-from tests.cli.commands import CONFIGS, last_callback, resolved, run
+from tests.cli.commands import last_callback, resolved, run
 
 QUICK = (
     "--trainer.callbacks.attacks={pgd: {class_path: PGD, init_args: {eps: 0.1, steps: 2}}}",
@@ -25,12 +25,8 @@ class Runs:
         return os.mkdir, ("mark",)
 
 
-def audited(args: list[str]) -> None:
-    audit(args, default_config=CONFIGS / "evaluate/audit.yaml")
-
-
 def test_a_checkpoint_gets_three_answers_on_one_page(trained):
-    outcome = run([trained / "checkpoints/last.ckpt", *QUICK], audited)
+    outcome = run([trained / "checkpoints/last.ckpt", *QUICK], audit)
     assert outcome.status == 0, outcome.err
     (page,) = Path("runs/audit").glob("*/*/report/index.html")
     text = page.read_text()
@@ -44,7 +40,7 @@ def test_a_checkpoint_gets_three_answers_on_one_page(trained):
 
 def test_a_file_with_code_gets_a_page_that_says_which_and_a_status_of_its_own():
     Path("evil.pth").write_bytes(pickle.dumps({"w": [1.0], "<script>": Runs()}))
-    outcome = run(["evil.pth", "--data=MNISTSubset", "--run=here"], audited)
+    outcome = run(["evil.pth", "--data=MNISTSubset", "--run=here"], audit)
     assert outcome.status == 3
     assert outcome.err.startswith("error: evil.pth is a pickle")
     assert outcome.err.count("\n") == 1
@@ -59,14 +55,14 @@ def test_a_stored_class_that_no_file_may_name_is_reported_like_code(trained):
     config = yaml.safe_load(content["lightning_adv_config"])
     config["trainer"]["callbacks"] = [{"class_path": "subprocess.Popen"}]
     torch.save({**content, "lightning_adv_config": yaml.safe_dump(config)}, "odd.ckpt")
-    outcome = run(["odd.ckpt", "--run=here"], audited)
+    outcome = run(["odd.ckpt", "--run=here"], audit)
     assert outcome.status == 3
     assert "subprocess.Popen" in outcome.err
 
 
 def test_the_budget_and_every_override_reach_the_evaluations(trained):
     args = [trained / "checkpoints/last.ckpt", "--budget", "3", "--trainer.callbacks.attacks.autoattack.eps=0.1"]
-    config = resolved(args, audited)
+    config = resolved(args, audit)
     assert last_callback(config, "TimeBudget")["minutes"] == 3
     assert last_callback(config, "AttackEvaluation")["attacks"]["autoattack"]["init_args"]["eps"] == 0.1
 
@@ -81,7 +77,7 @@ def test_the_budget_and_every_override_reach_the_evaluations(trained):
     ],
 )
 def test_a_mistake_is_one_line(args, said):
-    outcome = run(args, audited)
+    outcome = run(args, audit)
     assert outcome.status == 2
     assert said in outcome.err
     assert outcome.err.count("\n") == 1

@@ -14,7 +14,7 @@ from torch import nn
 from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
 from tests.cli import own_net
-from tests.cli.commands import CONFIGS, DEMO, FEW_IMAGES, ROOT, SHORT, Built, run
+from tests.cli.commands import DEMO, FEW_IMAGES, ROOT, SHORT, Built, run
 from tests.cli.own_net import Net
 from tests.models.hub import exported, timm_folder
 
@@ -28,10 +28,6 @@ ONE_ATTACK = (
     "--trainer.callbacks.eps_sweep=[]",
     "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",
 )
-
-
-def standard(args: list[str]) -> None:
-    evaluate(args, default_config=CONFIGS / "evaluate/standard.yaml")
 
 
 def foreign(net: nn.Module, path: str, prefix: str, **more: object) -> str:
@@ -57,7 +53,7 @@ def test_another_projects_checkpoint_is_weights_for_the_backbone_that_is_named(p
 
 def test_another_projects_checkpoint_is_evaluated():
     checkpoint = foreign(Net(5), "theirs.ckpt", "model.", hyper_parameters={"backbone": "subprocess.Popen"})
-    outcome = run([checkpoint, *DATA, *ONE_ATTACK, f"--model.backbone={OWN}", "--model.backbone.width=5"], standard)
+    outcome = run([checkpoint, *DATA, *ONE_ATTACK, f"--model.backbone={OWN}", "--model.backbone.width=5"], evaluate)
     assert outcome.status == 0, outcome.err
     assert "fgsm" in outcome.out
 
@@ -97,35 +93,35 @@ def test_a_checkpoint_names_a_network_of_ones_own_only_where_that_is_trusted():
     outcome = run(["fit", "--config", DEMO, *FEW_IMAGES, *SHORT, "--run=mine", f"--model.backbone={OWN}"])
     assert outcome.status == 0, outcome.err
     checkpoint = ["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK]
-    refused = run(checkpoint, standard)
+    refused = run(checkpoint, evaluate)
     assert (refused.status, "add --trust tests" in refused.err) == (2, True)
-    trusted = run([*checkpoint, "--trust=tests"], standard)
+    trusted = run([*checkpoint, "--trust=tests"], evaluate)
     assert trusted.status == 0, trusted.err
 
 
 def test_a_stored_name_of_a_network_is_never_taken_for_a_class():
     content = {"lightning_adv_config": f"model: {{class_path: ClassifierModule, init_args: {{backbone: {OWN}}}}}"}
-    outcome = run([foreign(Net(), "sly.ckpt", "backbone.", **content), *DATA, *ONE_ATTACK], standard)
+    outcome = run([foreign(Net(), "sly.ckpt", "backbone.", **content), *DATA, *ONE_ATTACK], evaluate)
     assert (outcome.status, f"no backbone is called '{OWN}'" in outcome.err) == (2, True)
 
 
 def test_a_folder_of_timm_is_evaluated_and_trained_on_without_its_name():
     net = timm.create_model("test_resnet", num_classes=10, in_chans=1)
     timm_folder(Path("hub"), net, "test_resnet", mean=[0.1], std=[0.3], input_size=[1, 28, 28])
-    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err
     assert "as they are" not in outcome.err
     fit = ["fit", "--data=MNISTSubset", *FEW_IMAGES, "--model=ClassifierModule", "--model.weights=hub", "--run=mine"]
     outcome = run([*fit, "--trainer.max_epochs=1"])
     assert outcome.status == 0, outcome.err
-    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], standard)
+    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err
 
 
 def test_a_folder_whose_classes_are_not_those_of_the_data_is_refused_in_a_line():
     net = timm.create_model("test_resnet", num_classes=7, in_chans=1)
     timm_folder(Path("hub"), net, "test_resnet")
-    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], evaluate)
     assert (outcome.status, "hub has 7 classes, the data 10" in outcome.err) == (2, True)
 
 
@@ -133,14 +129,14 @@ def test_a_folder_that_numbers_the_classes_of_the_data_otherwise_is_refused_in_a
     net = timm.create_model("test_resnet", num_classes=10, in_chans=1)
     labels = [str(9 - digit) for digit in range(10)]
     timm_folder(Path("hub"), net, "test_resnet", mean=[0.1], std=[0.3], input_size=[1, 28, 28], label_names=labels)
-    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], standard)
+    outcome = run(["--ckpt_path=hub", *DATA, *ONE_ATTACK], evaluate)
     assert (outcome.status, "class 0 is '9' there and '0' here" in outcome.err) == (2, True)
 
 
 def test_an_attack_by_gradients_on_an_onnx_file_is_refused_in_a_line():
     pytest.importorskip("onnxruntime")
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
-    refused = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK], standard)
+    refused = run(["--ckpt_path=net.onnx", *DATA, *ONE_ATTACK], evaluate)
     assert (refused.status, "attack it with Square" in refused.err.splitlines()[-1]) == (2, True)
 
 
@@ -158,7 +154,7 @@ def test_the_documents_network_of_a_thousand_classes_is_evaluated_on_the_picture
         folder = Path("pictures/val", wnid)
         folder.mkdir(parents=True)
         Image.new("RGB", (240, 230), "red").save(folder / "a.png")
-    outcome = run([*arguments(command), *ONE_ATTACK], standard)
+    outcome = run([*arguments(command), *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err
     assert "robust_accuracy" in outcome.out
     assert "normalisation: mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in outcome.err
@@ -173,7 +169,7 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
     args = arguments(command)
     weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[2:]
-    outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], standard)
+    outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], evaluate)
     assert outcome.status == 0, outcome.err
     assert "robust_accuracy" in outcome.out
     assert "Net gets images in [0, 1] as they are" in outcome.err
@@ -186,5 +182,5 @@ def test_a_run_from_a_file_of_weights_is_evaluated_without_that_file():
     outcome = run([*fit, "--run=mine", "--trainer.max_epochs=1"])
     assert outcome.status == 0, outcome.err
     Path("start.pth").unlink()
-    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], standard)
+    outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err

@@ -20,13 +20,9 @@ WEAK = ("--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 
 """Standard's strong attacks cost time and are not what is tested here."""
 
 
-def standard(args: list[str]) -> None:
-    evaluate(args, default_config=STANDARD)
-
-
 def evaluated(args: list[str]) -> tuple[dict, Path]:
     """The results of ``evaluate.py`` and the folder they are in."""
-    outcome: Outcome = run(args, standard)
+    outcome: Outcome = run(args, evaluate)
     assert outcome.status == 0, outcome.err
     (page,) = Path("runs/evaluate").glob("*/*/report/index.html")
     assert f"report: {page}\n" in outcome.out
@@ -68,7 +64,7 @@ def test_a_configuration_replaces_the_attacks_of_training(checkpoint):
 
 def test_the_standard_suite_can_be_overridden_like_any_configuration(checkpoint):
     args = [checkpoint, "--config", str(STANDARD), *FEW, "--trainer.callbacks.attacks.pgd20.steps=50"]
-    config = resolved([*args, "--trainer.callbacks.title=Mine"], standard)
+    config = resolved([*args, "--trainer.callbacks.title=Mine"], evaluate)
     assert last_callback(config, "AttackEvaluation")["attacks"]["pgd20"]["init_args"]["steps"] == 50
     assert last_callback(config, "AttackEvaluation")["max_samples"] == 6
     assert last_callback(config, "Report")["title"] == "Mine"
@@ -85,7 +81,7 @@ def test_a_users_list_of_evaluations_takes_nothing_from_the_default(stored, chec
     attacks = {"fgsm": {"class_path": "FGSM", "init_args": {"eps": 0.1}}}
     evaluation = {"class_path": "AttackEvaluation", "init_args": {"attacks": attacks}}
     Path("mine.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "Report"}, evaluation]}}))
-    config = resolved([checkpoint, "--config", "mine.yaml"], standard)
+    config = resolved([checkpoint, "--config", "mine.yaml"], evaluate)
     arguments = last_callback(config, "AttackEvaluation")
     assert arguments["eps_sweep"] == []
     assert arguments["max_samples"] is None
@@ -94,7 +90,7 @@ def test_a_users_list_of_evaluations_takes_nothing_from_the_default(stored, chec
 
 
 def test_a_fragment_adds_to_the_attacks_of_training(checkpoint):
-    config = resolved([checkpoint, "--config", str(CONFIGS / "callbacks/attack_evaluation.yaml")], standard)
+    config = resolved([checkpoint, "--config", str(CONFIGS / "callbacks/attack_evaluation.yaml")], evaluate)
     callbacks = config["trainer"]["callbacks"]
     found = [(each["class_path"].rpartition(".")[2], each["init_args"].get("name")) for each in callbacks]
     assert found == [("Report", None), ("AttackEvaluation", None), ("AttackEvaluation", "standard_attacks")]
@@ -105,13 +101,13 @@ def test_a_checkpoint_without_evaluations_gets_the_standard_suite(trained):
     config = yaml.safe_load(content["lightning_adv_config"])
     config["trainer"]["callbacks"] = {"class_path": "pytorch_lightning.callbacks.ModelSummary"}
     torch.save({**content, "lightning_adv_config": yaml.safe_dump(config)}, "plain.ckpt")
-    attacks = last_callback(resolved(["--ckpt_path=plain.ckpt"], standard), "AttackEvaluation")["attacks"]
+    attacks = last_callback(resolved(["--ckpt_path=plain.ckpt"], evaluate), "AttackEvaluation")["attacks"]
     *_, evaluation = yaml.safe_load(STANDARD.read_text())["trainer"]["callbacks"]
     assert list(attacks) == list(evaluation["init_args"]["attacks"])
 
 
 def test_what_belongs_to_training_is_left_out(checkpoint):
-    model = resolved([checkpoint], standard)["model"]["init_args"]
+    model = resolved([checkpoint], evaluate)["model"]["init_args"]
     assert model["optimizer"] is None
     assert model["lr_scheduler"] is None
 
@@ -130,14 +126,14 @@ def test_bare_weights_are_evaluated_with_a_backbone_and_data_that_are_named(suff
     named += ["--model.backbone_options={width: 4, hidden: 16}"]
     bare, folder = evaluated([f"--ckpt_path=bare.{suffix}", *named, *FEW, *WEAK])
     assert folder.parent.name == "bare"
-    _, of_checkpoint = run([checkpoint, "--run=with_checkpoint", *FEW, *WEAK], standard), Path("with_checkpoint")
+    _, of_checkpoint = run([checkpoint, "--run=with_checkpoint", *FEW, *WEAK], evaluate), Path("with_checkpoint")
     expected = json.loads((of_checkpoint / "report/results.json").read_text())
     assert bare["sections"][0]["data"]["clean_correct"] == expected["sections"][0]["data"]["clean_correct"]
 
 
 def test_bare_weights_of_another_network_are_refused_in_one_line(weights):
     save_file(weights, "bare.safetensors")
-    outcome = run(["--ckpt_path=bare.safetensors", "--model.backbone=lenet", "--data=MNISTSubset"], standard)
+    outcome = run(["--ckpt_path=bare.safetensors", "--model.backbone=lenet", "--data=MNISTSubset"], evaluate)
     assert outcome.status == 2
     assert outcome.err.startswith("error: ")
     assert "bare.safetensors does not fit the model" in outcome.err

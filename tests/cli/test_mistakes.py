@@ -131,6 +131,9 @@ def test_an_unknown_backbone_is_met_with_names_that_are_close():
     assert "did you mean lenet" in message
 
 
+NOWHERE = "there is no configuration file nowhere.yaml; lightning-adv configs lists those with names"
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
@@ -141,9 +144,9 @@ def test_an_unknown_backbone_is_met_with_names_that_are_close():
             "data and model must be given: add --config FILE (such as configs/demo.yaml),"
             " or --data=... and --model=...",
         ),
-        (["fit", "--config", "nowhere.yaml"], "there is no configuration file nowhere.yaml"),
-        (["fit", "--config=nowhere.yaml"], "there is no configuration file nowhere.yaml"),
-        (["fit", "-c", "nowhere.yaml"], "there is no configuration file nowhere.yaml"),
+        (["fit", "--config", "nowhere.yaml"], NOWHERE),
+        (["fit", "--config=nowhere.yaml"], NOWHERE),
+        (["fit", "-c", "nowhere.yaml"], NOWHERE),
     ],
 )
 def test_a_command_line_that_lacks_something_is_told_what(args, message):
@@ -243,7 +246,7 @@ def test_a_missing_checkpoint_is_named(command):
 
 
 def test_evaluate_without_a_checkpoint_says_what_it_needs():
-    assert refused(["--data=MNISTSubset"], evaluate).startswith("evaluate.py needs --ckpt_path FILE")
+    assert refused(["--data=MNISTSubset"], evaluate).startswith("an evaluation needs --ckpt_path FILE")
 
 
 def test_bare_weights_are_no_run_to_go_on_with():
