@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.source_tree import CALLBACKS, PACKAGE, ROOT, imports, source_files
+from tests.test_architecture import FREE_OF_THE_TRAINER
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -87,10 +88,23 @@ def test_the_wheel_names_its_program(wheel):
     ]
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, lightning_adv; print(*sorted(name for name in sys.modules if '.' not in name))"
-    loaded = set(run_python("-c", code, cwd=ROOT).split())
-    assert loaded & {"torch", "numpy", "pytorch_lightning", "timm", "kornia", "wandb", "matplotlib"} == set()
+LIGHTNING = {"pytorch_lightning", "lightning", "lightning_fabric", "wandb", "tensorboard", "jsonargparse"}
+FOR_SOME = {"diffusers", "kornia", "mlxtend", "sklearn", "timm", "wandb", "lightning_adv.models.factory"}
+DRAW = "from lightning_adv.results.figures import *; png(history_curves({'accuracy': [(1, 0.5)]}), dpi=40)"
+START = [
+    ("import lightning_adv", {"torch", "numpy", "matplotlib", *LIGHTNING, *FOR_SOME}),
+    (DRAW, {"matplotlib.pyplot", *LIGHTNING, *FOR_SOME}),
+    *((f"import lightning_adv.{package}", {*LIGHTNING, *FOR_SOME}) for package in FREE_OF_THE_TRAINER),
+    ("import lightning_adv.models.weights", {*LIGHTNING, *FOR_SOME}),
+    ("import lightning_adv.data", FOR_SOME),
+    ("import lightning_adv.cli.entry", FOR_SOME),
+]
+"""What a program does one after the other, and what it must not have loaded by then."""
+
+
+def test_nothing_is_imported_that_not_everybody_needs():
+    lines = (f"{code}\nprint(*({code!r} for each in {unwanted} if each in sys.modules))" for code, unwanted in START)
+    assert run_python("-c", "\n".join(["import sys", *lines]), cwd=ROOT).split() == []
 
 
 def test_a_subpackage_is_imported_when_it_is_asked_for():

@@ -15,12 +15,13 @@ from tests.warm import Warm
 pytestmark = pytest.mark.slow
 
 TELL = """
-import json, multiprocessing, os, random, signal, sys, threading
+import json, multiprocessing, os, random, signal, sys, tempfile, threading
 import numpy, torch
 import lightning_adv.cli.entry, lightning_adv.callbacks, lightning_adv.models.factory, torch._dynamo
 print("to stderr", file=sys.stderr)
 told = {
-    "arguments": sys.argv, "folder": os.getcwd(), "variables": dict(os.environ), "typed": sys.stdin.read(),
+    "arguments": sys.argv, "folder": os.getcwd(), "variables": dict(os.environ),
+    "temporary": tempfile.gettempdir(), "typed": sys.stdin.read(),
     "parent": os.getppid(), "leads": (os.getsid(0), os.getpgrp()) == (os.getpid(), os.getpid()),
     "files": sorted(os.listdir("/proc/self/fd")), "threads": len(os.listdir("/proc/self/task")),
     "signals": [str(signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)],
@@ -53,7 +54,7 @@ def told(popen: type[subprocess.Popen], folder: Path, variables: dict[str, str])
 
 def test_a_warm_process_sees_what_a_cold_one_sees_and_draws_anew(tmp_path):
     (tmp_path / "tell.py").write_text(TELL)
-    variables = environment() | {"ITS": "own"}
+    variables = environment() | {"ITS": "own", "TMPDIR": str(tmp_path)}
     cold, warm, again = (told(popen, tmp_path, variables) for popen in (subprocess.Popen, Warm, Warm))
     drawn = [each[2].pop("drawn") for each in (cold, warm, again)]
     for each in (warm, again):

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -202,6 +203,7 @@ def _become(command: dict, files: list[int]) -> str:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(_of_imports | command["variables"])
+    tempfile.tempdir = None  # what an import has asked for
     os.chdir(command["folder"])
     random.seed()
     np.random.seed()  # noqa: NPY002

@@ -272,10 +272,10 @@ def main(base: str, outcomes: str) -> None:
     """Check everything in this process, whose hook cannot be taken back, and write what happened."""
     import torch
 
+    from lightning_adv.cli import evaluate
     from lightning_adv.cli.stored_config import read_stored_config
     from lightning_adv.errors import InputError
     from tests.cli.commands import run
-    from tests.cli.test_evaluate import standard
 
     honest = yaml.safe_load(Path(base).read_text())
 
@@ -290,7 +290,7 @@ def main(base: str, outcomes: str) -> None:
         armed, watch.armed = watch.armed, False
         torch.save(content, "stranger.ckpt")
         watch.armed = armed
-        outcome = run(["--ckpt_path=stranger.ckpt"], standard)
+        outcome = run(["--ckpt_path=stranger.ckpt"], evaluate)
         return outcome.err if outcome.status == 2 else f"status {outcome.status}: {outcome.err}"
 
     watch = Watch(Path.cwd())

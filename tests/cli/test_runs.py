@@ -1,6 +1,5 @@
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from lightning_adv.cli import entry
 from lightning_adv.cli.runs import VARIABLE, choose_run_folder, leave_run_folder
 from lightning_adv.errors import InputError
+from tests import processes
 from tests.cli.commands import DEMO, QUICK, ROOT, TINY, run
 
 FIT = ["fit", "--config", DEMO, *TINY]
@@ -150,7 +150,7 @@ def test_the_newest_of_several_runs_is_resumed():
 @pytest.mark.slow
 def test_the_script_itself_exits_with_status_2_and_one_line():
     command = [sys.executable, str(ROOT / "train.py"), "fit", "--config", DEMO, "--trainer.max_epoch=3"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    process = processes.run(command, Path.cwd())
     assert process.returncode == 2
     assert process.stderr == "error: there is no option --trainer.max_epoch; did you mean --trainer.max_epochs?\n"
     assert process.stdout == ""

@@ -4,7 +4,6 @@ import inspect
 import json
 import os
 import re
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -23,9 +22,10 @@ from lightning_adv.cli import evaluate
 from lightning_adv.cli.allowed_classes import PACKAGES, imports_limited_to, is_allowed
 from lightning_adv.cli.stored_config import OUTPUTS, check_no_other_files, read_stored_config, without_outputs
 from lightning_adv.errors import InputError
+from tests import processes
 from tests.cli.commands import CONFIGS, ROOT, run
 from tests.cli.hostile import IMPORT, LAYER, MARK, MODULE, PROCESS, hostile, texts
-from tests.cli.test_evaluate import FEW, WEAK, standard
+from tests.cli.test_evaluate import FEW, WEAK
 
 QUICK = (*FEW, *WEAK)
 
@@ -71,8 +71,8 @@ def outcomes(stored, tmp_path_factory) -> list[dict]:
     (folder / f"{MODULE}.py").write_text(f"open({MARK!r}, 'w').close()\nclass Anything: pass\n")
     paths = os.pathsep.join([str(ROOT), str(folder)])
     variables = {**os.environ, "PYTHONPATH": paths, "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.cli.hostile", "base.yaml", "outcomes.json"]
-    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=280)
+    (folder / "watched.py").write_text("from tests.cli.hostile import main\n\nmain('base.yaml', 'outcomes.json')\n")
+    done = processes.run([sys.executable, "watched.py"], folder, **variables)
     assert done.returncode == 0, done.stderr
     assert not (folder / MARK).exists()
     return json.loads((folder / "outcomes.json").read_text())
@@ -103,7 +103,7 @@ def test_a_hostile_configuration_does_nothing_and_is_refused_in_one_line(outcome
 def test_a_class_in_a_checkpoint_that_would_start_a_process_is_refused_by_name(stranger, command):
     path = stranger(lambda config: config["model"]["init_args"].update(backbone=LAYER))
     args = [f"--ckpt_path={path}"]
-    message = one_line(run(args, standard) if command == "evaluate" else run([command, *args]))
+    message = one_line(run(args, evaluate) if command == "evaluate" else run([command, *args]))
     assert message == (
         "error: the configuration stored in stranger.ckpt names 'torch.nn.Linear' at 'model.backbone', which a file may"
         " not name; if you wrote it or trust it, add --trust torch.nn.Linear"
@@ -115,7 +115,7 @@ def test_a_class_in_a_checkpoint_that_would_start_a_process_is_refused_by_name(s
 def test_a_callback_in_a_checkpoint_is_not_imported(stranger, command):
     path = stranger(lambda config: config["trainer"]["callbacks"].append(IMPORT))
     args = [f"--ckpt_path={path}"]
-    message = one_line(run(args, standard) if command == "evaluate" else run([command, *args]))
+    message = one_line(run(args, evaluate) if command == "evaluate" else run([command, *args]))
     assert f"'{MODULE}.Anything' at 'trainer.callbacks'" in message
     assert message.endswith(f"add --trust {MODULE}")
     assert not Path(MARK).exists()
@@ -123,16 +123,16 @@ def test_a_callback_in_a_checkpoint_is_not_imported(stranger, command):
 
 def test_what_the_user_types_lets_a_class_in_and_what_a_file_says_does_not(stranger):
     path = stranger(lambda config: config["trainer"]["callbacks"].append(IMPORT) or config.update(trust=[MODULE]))
-    one_line(run([f"--ckpt_path={path}"], standard))
+    one_line(run([f"--ckpt_path={path}"], evaluate))
     assert not Path(MARK).exists()
-    outcome = run([f"--ckpt_path={path}", *QUICK, f"--trust={MODULE}"], standard)
+    outcome = run([f"--ckpt_path={path}", *QUICK, f"--trust={MODULE}"], evaluate)
     assert outcome.status == 0, outcome.err
     assert Path(MARK).exists()
 
 
 def test_trust_in_one_package_lets_no_other_in(stranger):
     path = stranger(lambda config: config["model"]["init_args"].update(backbone=LAYER))
-    message = one_line(run([f"--ckpt_path={path}", "--trust", MODULE, "--trust=torch.nn.Linear"], standard))
+    message = one_line(run([f"--ckpt_path={path}", "--trust", MODULE, "--trust=torch.nn.Linear"], evaluate))
     assert "names 'subprocess.Popen' at 'model.backbone.device'" in message
     assert message.endswith("no run needs that, so do not use this file")
     assert not Path(MARK).exists()
@@ -141,7 +141,7 @@ def test_trust_in_one_package_lets_no_other_in(stranger):
 @pytest.mark.parametrize("name", ["*", "", "my package", "../x", "torch."])
 def test_trust_needs_the_name_of_something(trained, name):
     args = [f"--ckpt_path={trained / 'checkpoints/last.ckpt'}", f"--trust={name}"]
-    assert one_line(run(args, standard)).startswith("error: --trust takes a package, a module or a class")
+    assert one_line(run(args, evaluate)).startswith("error: --trust takes a package, a module or a class")
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_source_of_transferred_attacks_is_built_from_plain_data(stranger, trai
     attacks = "attacks: {fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}"
     evaluation = f"[{{class_path: TransferEvaluation, init_args: {{sources: {{other: {path}}}, {attacks}}}}}]"
     last = f"--ckpt_path={trained / 'checkpoints/last.ckpt'}"
-    message = one_line(run([last, f"--trainer.callbacks={evaluation}"], standard))
+    message = one_line(run([last, f"--trainer.callbacks={evaluation}"], evaluate))
     assert message.startswith("error: source 'other': stranger.ckpt: ")
     assert named in message
     assert not Path(MARK).exists()
@@ -181,7 +181,7 @@ def test_a_source_of_transferred_attacks_is_built_from_plain_data(stranger, trai
 )
 def test_a_configuration_that_is_none_is_refused_in_one_line(stranger, text, message):
     path = stranger(lightning_adv_config=text)
-    assert one_line(run([f"--ckpt_path={path}"], standard)) == f"error: the configuration stored in {path} {message}"
+    assert one_line(run([f"--ckpt_path={path}"], evaluate)) == f"error: the configuration stored in {path} {message}"
 
 
 def test_where_something_is_written_is_not_taken_from_a_checkpoint(stranger, tmp_path):
@@ -193,7 +193,7 @@ def test_where_something_is_written_is_not_taken_from_a_checkpoint(stranger, tmp
         config["trainer"]["default_root_dir"] = config["run"] = str(elsewhere)
         config["last_checkpoint"]["folder"] = str(elsewhere)
 
-    outcome = run([f"--ckpt_path={stranger(change)}", "--run=here", *QUICK], standard)
+    outcome = run([f"--ckpt_path={stranger(change)}", "--run=here", *QUICK], evaluate)
     assert outcome.status == 0, outcome.err
     assert "note: trainer.callbacks.verdicts of the checkpoint is left out" in outcome.err
     assert Path("here/report/index.html").is_file()
@@ -212,7 +212,7 @@ def test_a_configuration_leads_to_no_file_of_settings(stranger, text, tmp_path):
     def change(config: dict) -> None:
         config["model"]["init_args"]["objective"] = str(tmp_path / "more.npz")
 
-    message = one_line(run([f"--ckpt_path={stranger(change)}"], standard))
+    message = one_line(run([f"--ckpt_path={stranger(change)}"], evaluate))
     assert message.startswith("error: the configuration stored in stranger.ckpt leads to another file, '")
 
 

@@ -1,6 +1,5 @@
 """LID estimates the dimension that points fill, layer by layer, from a fixed choice of clean images."""
 
-import subprocess
 import sys
 
 import pytest
@@ -11,6 +10,7 @@ from lightning_adv.detectors.distances import nearest_distances
 from lightning_adv.detectors.local_intrinsic_dimensionality import lid_of_distances
 from lightning_adv.errors import InputError
 from tests.detectors.problems import blobs, learnt, loader
+from tests.processes import run
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 5])
@@ -119,9 +119,11 @@ print(peak() - before, detector.reference[0].nbytes / 2**20)
 """
 
 
-def test_features_are_held_once():
+def test_features_are_held_once(tmp_path):
     """Of 450 MiB, in pieces that glibc would keep for itself; in a process of its own, whose peak is this one's."""
-    ran = subprocess.run([sys.executable, "-c", HUNGRY], capture_output=True, text=True, check=True)
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    ran = run([sys.executable, "hungry.py"], tmp_path)
+    assert ran.returncode == 0, ran.stderr
     grown, held = map(float, ran.stdout.split())
     assert held > 400
     assert grown < 1.5 * held
