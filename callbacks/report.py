@@ -1,6 +1,7 @@
 """The report of a run: what the evaluations measured, as a page, as JSON and as pictures."""
 
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,10 @@ from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
 from lightning_adv.models import statistics_of
+from lightning_adv.models.folders import weight_sums
 
 if TYPE_CHECKING:
-    from lightning_adv.reports.run import Code
+    from lightning_adv.reports.run import Code, RunInfo
     from lightning_adv.results.weights_file import FileResult
 
 __all__ = ["Report"]
@@ -57,6 +59,7 @@ class Report(Callback):
         self.path: Path | None = None
         self._trained = False
         self._code: Code | None = None
+        self._weights: dict[str, str] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read the baselines now: a wrong path must not surface after hours of training."""
@@ -93,6 +96,17 @@ class Report(Callback):
         """Write the report of the training run."""
         self._write(trainer, pl_module)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note before ``validate`` which file was loaded: it may be that of a run that goes on, and writes it again."""
+        if trainer.state.fn == "validate":
+            self.on_test_start(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same before ``test``."""
+        path = self._weights_file(trainer)
+        if trainer.is_global_zero and path is not None:
+            self._weights = weight_sums(path)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the report of ``validate``."""
         if trainer.state.fn == "validate":
@@ -114,49 +128,73 @@ class Report(Callback):
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]
         return [each.result for each in evaluations if each.result is not None]
 
-    def _file(self, trainer: Trainer, model: LightningModule, record: RunRecord | None) -> list["FileResult"]:
-        """What the file holds that the weights are from, if they are from one."""
+    def _weights_file(self, trainer: Trainer) -> str | None:
+        """File or folder that the weights are from, if they are from one."""
+        record = _record(trainer)
+        return trainer.ckpt_path or (record.config.get("model.init_args.weights") if record else None)
+
+    def _file(self, trainer: Trainer, model: LightningModule) -> list["FileResult"]:
+        """What that file holds."""
         from lightning_adv.models.contents import inspect_file, left_out
         from lightning_adv.results.weights_file import FileResult
 
-        given = record.config.get("model.init_args.weights") if record else None
-        path = trainer.ckpt_path or given
+        path = self._weights_file(trainer)
         if path is None:
             return []
         return [FileResult(title="The file", contents=inspect_file(path), left_out=left_out(path, model))]
+
+    def _provenance(self, trainer: Trainer, model: LightningModule, ended: str | None) -> "RunInfo":
+        from lightning_adv.reports.run import run_info
+
+        record, data = _record(trainer), DataFacts(trainer.datamodule)
+        process = run_info(
+            record.seed if record else None,
+            self.path.parent,
+            self.started,
+            finished=None if ended else datetime.now(UTC),
+            ended=ended,
+            code=self._code,
+        )
+        return replace(
+            process,
+            preparation=data.preparation,
+            normalisation=statistics_of(model),
+            model=_architecture(model),
+            weights=self._weights,
+            data=data.name,
+            cuts=[cut for each in trainer.callbacks if isinstance(each, TimeBudget) for cut in each.cuts],
+        )
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, ended: str | None = None) -> None:
         if not trainer.is_global_zero or trainer.fast_dev_run or self.path is None:
             return
         from lightning_adv.reports.html import write_report
-        from lightning_adv.reports.run import run_info
-        from lightning_adv.reports.storage import finished_run
+        from lightning_adv.reports.told import finished_run
 
-        finished = None if ended else datetime.now(UTC)
-        record = next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
+        record = _record(trainer)
         repeated = trainer.state.fn == "fit" and not self._trained and ended is None
-        info = (finished_run(self.path) if repeated else None) or run_info(
-            record.seed if record else None,
-            self.path.parent,
-            self.started,
-            finished=finished,
-            ended=ended,
-            code=self._code,
-            preparation=DataFacts(trainer.datamodule).preparation,
-            normalisation=statistics_of(pl_module),
-        )
+        info = (finished_run(self.path) if repeated else None) or self._provenance(trainer, pl_module, ended)
         page = write_report(
             self.path,
             title=self.title or type(pl_module).__name__,
-            sections=[*(self._file(trainer, pl_module, record) if self.audit else []), *self._results(trainer)],
+            sections=[*(self._file(trainer, pl_module) if self.audit else []), *self._results(trainer)],
             histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
             baselines=self.baselines,
             run=info,
             config_yaml=record.text if record else "",
             unasked=(ended or "no evaluation of this run asks it") if self.audit else None,
-            cuts=[cut for each in trainer.callbacks if isinstance(each, TimeBudget) for cut in each.cuts],
         )
         print(f"report: {page}", flush=True)
+
+
+def _record(trainer: Trainer) -> RunRecord | None:
+    return next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
+
+
+def _architecture(model: LightningModule) -> str:
+    """Name of the network, where the model tells it; else the model's class."""
+    told = model.hparams.get("backbone")
+    return told if isinstance(told, str) else type(model).__name__
 
 
 def _ended(trainer: Trainer, exception: BaseException) -> str:

@@ -7,11 +7,12 @@ from lightning_adv.cli.front import program, train
 
 if TYPE_CHECKING:
     from lightning_adv.cli.app import CLI
+    from lightning_adv.cli.board import leaderboard
     from lightning_adv.cli.entry import audit, evaluate
 
-__all__ = ["CLI", "audit", "evaluate", "program", "train"]
+__all__ = ["CLI", "audit", "evaluate", "leaderboard", "program", "train"]
 
-_HOMES = {"CLI": "app", "audit": "entry", "evaluate": "entry"}
+_HOMES = {"CLI": "app", "audit": "entry", "evaluate": "entry", "leaderboard": "board"}
 
 
 def __getattr__(name: str) -> object:

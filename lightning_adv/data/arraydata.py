@@ -75,6 +75,11 @@ class ArrayData(ImageDataModule):
         if len(self.class_names) != self.num_classes:
             raise InputError(f"ArrayData: {len(self.class_names)} class_names for {self.num_classes} classes")
 
+    @property
+    def known_as(self) -> str:
+        """The file that the test images are from."""
+        return f"{super().known_as} {self.paths.get('test', self.paths['train']).name}"
+
     def load(self) -> Sources:
         """Read the files."""
         data = {split: self._images(path) for split, path in self.paths.items()}

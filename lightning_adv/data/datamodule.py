@@ -122,6 +122,11 @@ class ImageDataModule(LightningDataModule, ABC):
         self._training_loader: ImageLoader | None = None
         self._check_arguments()
 
+    @property
+    def known_as(self) -> str:
+        """What the set is called in reports, where figures compare only if this is the same."""
+        return type(self).__name__
+
     @abstractmethod
     def load(self) -> Sources:
         """Read the data. Called once, in ``setup``.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pytorch_lightning import LightningDataModule
 
 from lightning_adv.backdoors import Target, Trigger
+from lightning_adv.data.wrapped import WrapsDataModule
 
 __all__ = ["DataFacts"]
 
@@ -23,6 +24,14 @@ class DataFacts:
 
     def __init__(self, data: LightningDataModule | None) -> None:
         self._data = data
+
+    @property
+    def name(self) -> str | None:
+        """What the image set is called in reports."""
+        if isinstance(self._data, WrapsDataModule):
+            return f"{type(self._data).__name__} of {DataFacts(self._data.data).name}"
+        told = self._told("known_as")
+        return told if isinstance(told, str) or self._data is None else type(self._data).__name__
 
     @property
     def num_classes(self) -> int | None:

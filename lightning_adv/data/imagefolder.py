@@ -15,6 +15,7 @@ from lightning_adv.data.picture_files import (
     class_folders,
     holds_pictures,
     list_pictures,
+    list_sum,
     read_image_list,
 )
 from lightning_adv.data.preparation import prepared_for
@@ -101,6 +102,12 @@ class ImageFolder(ImageDataModule):
         self.class_names = self._classes.names
         self.num_classes = len(self.class_names)
         self._not_trained: list[str] = []  # classes without pictures to train on
+
+    @property
+    def known_as(self) -> str:
+        """Its folder, and the sum of the list that chooses from it."""
+        chosen = "" if self.only is None else f", list {list_sum(self.only)}"
+        return f"{super().known_as} {Path(self.root).resolve().name}{chosen}"
 
     def load(self) -> Sources:
         """List the pictures; they are read when a batch needs them."""

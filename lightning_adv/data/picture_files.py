@@ -1,5 +1,6 @@
 """Pictures in class folders: which there are, which of them a list asks for, and what is skipped."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from lightning_adv.data.files import unreadable
 from lightning_adv.errors import InputError
 from lightning_adv.pictures import read_picture
 
-__all__ = ["PictureFiles", "chosen", "class_folders", "holds_pictures", "list_pictures", "read_image_list"]
+__all__ = ["PictureFiles", "chosen", "class_folders", "holds_pictures", "list_pictures", "list_sum", "read_image_list"]
 
 Sample = tuple[str, int]
 """Path and label of a picture."""
@@ -135,6 +136,17 @@ def chosen(samples: Sequence[Sample], folder: Path, entries: Sequence[str]) -> l
             raise InputError(f"{said}; entries are <class>/<file>, or <file>")
         rank_zero_warn(f"{said}: figures are of the {len(found):,} that are there")
     return list(found)
+
+
+def list_sum(entries: Sequence[str]) -> str:
+    """A short sum of the files that a list names, whatever their order and folders.
+
+    Example:
+        >>> list_sum(["n01/a.jpg", "n02/b.jpg"]) == list_sum(["b.jpg", "a.jpg"])
+        True
+    """
+    names = sorted({entry.rpartition("/")[2] for entry in entries})
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:12]
 
 
 def _kinds() -> tuple[str, ...]:

@@ -3,15 +3,25 @@
 `config.json` says what the network is; the weights are in one file, or in several that an index lists.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["TimmFolder", "check_order_of_classes", "is_whole", "read_settings", "read_timm_folder", "weight_files"]
+__all__ = [
+    "TimmFolder",
+    "check_order_of_classes",
+    "is_whole",
+    "read_settings",
+    "read_timm_folder",
+    "weight_files",
+    "weight_sums",
+]
 
 _INDEX = ".index.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -142,6 +152,20 @@ def weight_files(folder: Path) -> dict[Path, list[str] | None]:
             return _listed(folder / f"{name}{_INDEX}")
     expected = ", ".join(f"{name} or {name}{_INDEX}" for name in _WEIGHTS)
     raise InputError(f"{folder} is a folder without weights: expected {expected}")
+
+
+def weight_sums(path: str | Path) -> dict[str, str]:
+    """Name and SHA-256 of the file that a network is read from, or of each in its folder; empty where none is told."""
+    path = Path(path).expanduser()
+    files = [path] if path.is_file() else []
+    if path.is_dir():
+        with suppress(InputError):  # the shards of a checkpoint, in a format of their own
+            files = list(weight_files(path))
+    sums = {}
+    for each in files:
+        with each.open("rb") as file:
+            sums[each.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums
 
 
 def _listed(index: Path) -> dict[Path, list[str] | None]:

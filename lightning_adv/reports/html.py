@@ -64,7 +64,6 @@ def write_report(
     run: RunInfo,
     config_yaml: str,
     unasked: str | None = None,
-    cuts: Sequence[str] = (),
 ) -> Path:
     """Writes the page, its pictures and ``results.json``, replacing an earlier report in the folder.
 
@@ -78,7 +77,6 @@ def write_report(
         config_yaml: the resolved configuration.
         unasked: of an audit, why a question of its three was not asked where no section answers it; the page then
             begins with questions and answers.
-        cuts: what was left out for want of time.
 
     Returns:
         Path of ``index.html``.
@@ -99,8 +97,7 @@ def write_report(
     text = page.render(
         title=title,
         sections=shown,
-        answers=[] if unasked is None else answers(sections, unasked, cuts),
-        cuts=cuts,
+        answers=[] if unasked is None else answers(sections, unasked, run.cuts),
         sentences=[sentence for sentence in (result.summary() for result in sections) if sentence],
         comparisons=[(section, figures) for section, figures in zip(shown, compared, strict=True) if figures],
         cards=[figure for figures in compared for figure in figures if figure.card],

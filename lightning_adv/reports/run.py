@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -57,6 +57,10 @@ class RunInfo:
         preparation: size, interpolation and crop of pictures that were read from files; else None.
         normalisation: mean and standard deviation that the model's first layer takes images with, and who says so; None
             where the model has no such layer of this package.
+        model: name of the network, or the model's class.
+        weights: name of every file that an evaluated model was read from to its SHA-256.
+        data: name of the image set; two runs compare only where it is the same.
+        cuts: what was left out for want of time.
     """
 
     command: str
@@ -71,6 +75,10 @@ class RunInfo:
     ended: str | None = None
     preparation: str | None = None
     normalisation: Statistics | None = None
+    model: str | None = None
+    weights: dict[str, str] = field(default_factory=dict)
+    data: str | None = None
+    cuts: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float | None:
@@ -107,10 +115,8 @@ def run_info(
     ended: str | None = None,
     command: Sequence[str] | None = None,
     code: Code | None = None,
-    preparation: str | None = None,
-    normalisation: Statistics | None = None,
 ) -> RunInfo:
-    """Collects the provenance of this process; what cannot be found out is None, never an error.
+    """Collects the provenance of this process, but not of model and data; what cannot be found out is None.
 
     Args:
         seed: the run's seed.
@@ -120,8 +126,6 @@ def run_info(
         command: the command line, default that of this process.
         code: what ran, asked for when the run began: what it writes itself, and a commit of that time, are no part of
             it; default that of the working directory now.
-        preparation: of pictures that were read from files.
-        normalisation: of the model's images.
     """
     commit, dirty = code_in(".") if code is None else code
     return RunInfo(
@@ -135,8 +139,6 @@ def run_info(
         finished=None if finished is None else _iso(finished),
         folder=str(folder),
         ended=ended,
-        preparation=preparation,
-        normalisation=normalisation,
     )
 
 

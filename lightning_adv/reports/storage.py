@@ -8,15 +8,16 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
+from types import UnionType
 from typing import NoReturn, TypedDict, cast
 
 from lightning_adv.errors import InputError
-from lightning_adv.models import Statistics
-from lightning_adv.reports.run import Machine, RunInfo
+from lightning_adv.reports.run import RunInfo
 from lightning_adv.results.result import EvaluationResult
 
-__all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "finished_run", "read_results"]
+__all__ = ["MOST", "SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "check_fields", "read_results"]
 
 SCHEMA = 1
 Histories = Mapping[str, Sequence[tuple[int, float]]]
@@ -68,6 +69,14 @@ SECTION = {
     "warnings": list,
 }
 SECTION |= {"tables": list, "pictures": list, "data": dict}
+RUN = {"command": str, "seed": int | None, "commit": str | None, "dirty": bool | None, "versions": dict}
+RUN |= {"machine": dict, "started": str, "finished": str | None, "folder": str, "ended": str | None}
+RUN |= {"preparation": str | None, "normalisation": dict | None, "model": str | None, "data": str | None}
+RUN |= {"weights": dict | None, "cuts": list | None}
+MACHINE = {"cpu": str, "gpus": list, "cores": int, "memory_gib": int | float | None, "system": str}
+STATISTICS = {"mean": list, "std": list, "origin": str, "assumed": bool}
+MOST = 10**9
+"""Above any number of images, mean or radius there is; no float can hold what a joker may write."""
 KEY_FIGURE = {"scalar": str, "label": str, "basis": str, "card": bool}
 
 
@@ -144,6 +153,7 @@ def read_results(path: str | os.PathLike[str]) -> ResultsDocument:
     file = Path(path) / "results.json" if Path(path).is_dir() else Path(path)
     try:
         document = json.loads(file.read_bytes(), parse_constant=_refuse_constant)
+        json.dumps(document, ensure_ascii=False).encode()  # half a character would not go into a page
     except OSError as error:
         raise InputError(f"cannot read results {file}: {error.strerror}; expected a report's results.json") from error
     except (ValueError, RecursionError) as error:
@@ -157,46 +167,74 @@ def read_results(path: str | os.PathLike[str]) -> ResultsDocument:
         raise InputError(
             f"results {file} have schema {version!r}, this version reads {SCHEMA}; write that report again"
         )
-    _check(document, TOP_LEVEL, f"results {file}")
+    check_fields(document, TOP_LEVEL, f"results {file}")
+    _check_run(document["run"], f"results {file}, run")
     for i, section in enumerate(document["sections"]):
         _check_section(section, f"results {file}, sections[{i}]")
     return cast(ResultsDocument, document)
-
-
-def finished_run(folder: Path) -> RunInfo | None:
-    """Provenance of the finished run whose report is in a folder, None if there is none."""
-    if not (folder / "results.json").is_file():
-        return None
-    try:
-        run = dict(read_results(folder)["run"])
-        said = run.get("normalisation")
-        normalisation = said and Statistics(**said | {role: tuple(said[role]) for role in ("mean", "std")})
-        info = RunInfo(**run | {"machine": Machine(**run["machine"]), "normalisation": normalisation})
-    except (InputError, KeyError, TypeError):  # another version's
-        return None
-    return info if info.finished else None
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
+def _check_run(run: Mapping, where: str) -> None:
+    check_fields(run, RUN, where)
+    check_fields(run["machine"], MACHINE, f"{where}, machine")
+    texts = [*run["versions"].values(), *(run.get("weights") or {}).values(), *run["machine"]["gpus"]]
+    _check_texts([*texts, *(run.get("cuts") or [])], where)
+    for moment in (run["started"], run.get("finished")):
+        if moment is not None and not _is_moment(moment):
+            raise InputError(f"{where}: {moment!r} is no time in ISO 8601 with its zone; the file was damaged")
+    if (said := run.get("normalisation")) is not None:
+        check_fields(said, STATISTICS, f"{where}, normalisation")
+        if not all(isinstance(each, int | float) and abs(each) < MOST for each in [*said["mean"], *said["std"]]):
+            raise InputError(f"{where}: mean and std are not numbers; the file was changed or damaged")
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
 def _check_section(section: object, where: str) -> None:
-    _check(section, SECTION, where)
+    check_fields(section, SECTION, where)
     for name, value in section["scalars"].items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise InputError(f"{where}: scalar {name!r} is {value!r}, not a number; the file was changed or damaged")
+    _check_texts(section["warnings"], f"{where}, warnings")
     for i, figure in enumerate(section["key_figures"]):
-        _check(figure, KEY_FIGURE, f"{where}, key_figures[{i}]")
+        check_fields(figure, KEY_FIGURE, f"{where}, key_figures[{i}]")
         interval = figure.get("interval")
         ends = interval if isinstance(interval, list) else []
         if interval is not None and (len(ends) != 2 or not all(isinstance(end, int | float) for end in ends)):
             raise InputError(f"{where}: interval {interval!r} is not two numbers; the file was changed or damaged")
 
 
-def _check(value: object, fields: Mapping[str, type], where: str) -> None:
+def check_fields(value: object, fields: Mapping[str, type | UnionType], where: str) -> None:
+    """Refuse what is no object with these fields; one that may be None may be missing.
+
+    Args:
+        value: from a file.
+        fields: name to type.
+        where: names the place in the error.
+
+    Raises:
+        InputError: the first field that is not as it should be.
+    """
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected an object with {', '.join(fields)}; the file was changed or damaged")
     for name, kind in fields.items():
         if not isinstance(value.get(name), kind):
-            raise InputError(f"{where}: field {name!r} is missing or not a {kind.__name__}; the file was damaged")
+            raise InputError(f"{where}: field {name!r} is missing or not a {_said(kind)}; the file was damaged")
+
+
+def _check_texts(values: Sequence[object], where: str) -> None:
+    if not all(isinstance(value, str) for value in values):
+        raise InputError(f"{where}: expected texts, got {str(values)[:60]}; the file was changed or damaged")
+
+
+def _said(kind: type | UnionType) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def test_a_checkpoint_is_attacked_as_it_was_in_training_on_its_own_data(checkpoi
     assert results["sections"][0]["data"]["samples"] == 6
     assert results["sections"][0]["stage"] == "test"
     assert folder.parent.name == trained.name
+    told, weights = results["run"], trained / "checkpoints/last.ckpt"
+    assert (told["model"], told["data"], told["cuts"]) == ("mnist_cnn", "MNISTSubset", [])
+    assert told["weights"] == {"last.ckpt": hashlib.sha256(weights.read_bytes()).hexdigest()}
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["init_args"]["backbone_options"] == {"width": 4, "hidden": 16}
     assert config["ckpt_path"] == checkpoint.partition("=")[2]
@@ -117,6 +121,7 @@ def test_other_data_of_the_same_kind_take_the_place_of_those_of_training(checkpo
     save_file({"images": torch.rand(size), "labels": torch.arange(20) % 10}, "own.safetensors")
     results, _ = evaluated([checkpoint, "--data=ArrayData", "--data.root=.", "--data.train=own.safetensors"])
     assert results["sections"][0]["data"]["samples"] == 4
+    assert results["run"]["data"] == "ArrayData own.safetensors"
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
@@ -126,6 +131,7 @@ def test_bare_weights_are_evaluated_with_a_backbone_and_data_that_are_named(suff
     named += ["--model.backbone_options={width: 4, hidden: 16}"]
     bare, folder = evaluated([f"--ckpt_path=bare.{suffix}", *named, *FEW, *WEAK])
     assert folder.parent.name == "bare"
+    assert list(bare["run"]["weights"]) == [f"bare.{suffix}"]
     _, of_checkpoint = run([checkpoint, "--run=with_checkpoint", *FEW, *WEAK], evaluate), Path("with_checkpoint")
     expected = json.loads((of_checkpoint / "report/results.json").read_text())
     assert bare["sections"][0]["data"]["clean_correct"] == expected["sections"][0]["data"]["clean_correct"]

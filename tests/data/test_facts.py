@@ -28,3 +28,10 @@ def test_a_wrapper_tells_its_own_facts_and_those_of_what_it_wraps():
 
 def test_no_datamodule_tells_nothing():
     assert DataFacts(None).class_names is None
+
+
+def test_a_set_is_called_by_its_class_and_by_what_it_wraps():
+    told = DataFacts(PoisonedDataModule(MarkedData(), Patch(size=1), target=1, poisoned=0.5))
+    assert told.name == "PoisonedDataModule of MarkedData"
+    assert DataFacts(Unread()).name == "Unread"
+    assert DataFacts(None).name is None

@@ -305,6 +305,8 @@ def test_a_list_of_pictures_is_what_is_reported_on_in_its_order(tmp_path):
     assert reported(data) == [("dog", 1), ("cat", 0), ("dog", 1), ("cat", 0)]
     names = [data.datasets["test"].file_of(position).name for position in range(4)]
     assert names == ["2.png", "0.png", "last dog.png", "1.png"]
+    same, other = (all_reported(tmp_path, only=only) for only in (["1.png", *names], names[1:]))
+    assert data.known_as == same.known_as != other.known_as
 
 
 @NO_TRAIN
