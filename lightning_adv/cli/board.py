@@ -44,8 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="lightning-adv leaderboard",
         usage=USAGE,
-        description="One sortable page and a CSV of the accuracies under attack that runs report. Results are data: of "
-        "a stranger's file nothing is trusted but its numbers.",
+        description="One sortable page and a CSV of the accuracies under attack that runs report. Files of\n"
+        "results are data: a stranger's are welcome, and each of their fields is checked.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import ActionConfigFile, ArgumentParser
 
+from lightning_adv.cli.board import leaderboard
 from lightning_adv.cli.configs import configs
 from lightning_adv.cli.help import COMMANDS, OTHERS, PROGRAM, TRAIN, HelpFormatter, as_called
 from lightning_adv.errors import InputError
@@ -22,6 +23,8 @@ def program(args: list[str] | None = None) -> None:
         _page(PROGRAM, {**COMMANDS, **OTHERS}).print_help()
     elif args[0] == "configs":
         _configs(args[1:])
+    elif args[0] == "leaderboard":
+        leaderboard(args[1:])
     elif args[0] in OTHERS:
         from lightning_adv.cli import entry
 

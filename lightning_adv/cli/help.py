@@ -29,6 +29,7 @@ COMMANDS = {
 OTHERS = {
     "evaluate": "attack a trained classifier and write a report",
     "audit": "does a file hold code or a backdoor, and what does its network withstand",
+    "leaderboard": "set the results of many runs beside each other, on one page and in a CSV",
     "configs": "list the configurations that come with the program; print or copy one: configs NAME [FILE]",
 }
 """Commands of ``lightning-adv`` alone; in a checkout the first ones are scripts of these names."""

@@ -17,7 +17,7 @@ FGSM = "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8
 @pytest.mark.parametrize("args", [[], ["--help"]])
 def test_its_page_names_every_command(args):
     page = run(args, program).out
-    for command in ("fit", "validate", "test", "evaluate", "audit", "configs"):
+    for command in ("fit", "validate", "test", "evaluate", "audit", "leaderboard", "configs"):
         assert f"    {command}  " in page
     assert page.startswith("usage: lightning-adv COMMAND")
     assert max(map(len, page.splitlines())) <= 100

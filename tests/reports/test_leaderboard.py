@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_adv.cli import leaderboard
+from lightning_adv.cli import leaderboard, program
 from lightning_adv.errors import InputError
 from lightning_adv.reports.leaderboard import boards, find_results, write_leaderboard
 from lightning_adv.reports.storage import as_json, results_document, section_document
@@ -208,6 +208,6 @@ def test_the_command_writes_the_page_and_links_the_reports(saved, tmp_path, caps
 
 def test_a_wrong_option_is_one_line(capsys):
     with pytest.raises(SystemExit) as end:
-        leaderboard(["--order", "clean"])
+        program(["leaderboard", "--order", "clean"])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
