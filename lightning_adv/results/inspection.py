@@ -24,6 +24,13 @@ CANNOT_SEE = (
     "is larger than what the classes differ by."
 )
 
+BY_THE_RULE_ALONE = (
+    "Believe the corrected verdict where it flags; what only the paper's rule flags, as {} here, is a suspicion to "
+    "follow up and no all-clear: of models measured so, half of the backdoored ones looked so, and a quarter of the "
+    "clean ones."
+)
+"""Which of two verdicts that differ to believe; ``docs/results/open_models.md`` counts the models."""
+
 History = Mapping[str, Sequence[Sequence[float]]]
 
 
@@ -92,7 +99,9 @@ class InspectionResult(EvaluationResult):
             return f"{name} flags no class{'' if could else ', and could not have flagged any'} ({chance})."
         named = ", ".join(f"{self._name(k)} (index {report.anomaly_index[k]:.2f})" for k in report.flagged)
         kind = "also" if set(report.flagged) == set(report.significant) else "not all" if report.significant else "none"
-        return f"{name} flags {named}; {kind} at the level corrected for the number of classes ({chance})."
+        verdict = f"{name} flags {named}; {kind} at the level corrected for the number of classes ({chance})."
+        alone = ", ".join(self._name(k) for k in report.flagged if k not in report.significant)
+        return verdict + (f" {BY_THE_RULE_ALONE.format(alone)}" if alone else "")
 
     def _name(self, label: int) -> str:
         known = label < len(self.class_names) and self.class_names[label] != str(label)

@@ -53,6 +53,25 @@ def test_the_summary_names_the_flagged_class_and_the_corrected_verdict():
     assert f"p = {find_outliers(NORMS).p_value:.2g} for 7 classes" in text
 
 
+@pytest.mark.parametrize(
+    ("norms", "alone"),
+    [
+        ([60.0, 75, 40, 80, 66, 77, 71], "class 2 (sign 2)"),
+        ([60.0, 61, 1, 62, 63, 55, 64], "class 5 (sign 5)"),
+        ([60.0, 61, 1, 62, 63, 64, 65], None),
+        ([60.0, 61, 62, 63, 64, 65, 66], None),
+    ],
+    ids=["the paper's rule alone", "one class by both, one by the rule alone", "by both", "by neither"],
+)
+def test_which_of_two_verdicts_that_differ_to_believe_is_said_and_only_then(norms, alone):
+    found = report(norms)
+    text = InspectionResult(
+        title="", reports={"nc": found}, samples=9, class_names=[f"sign {k}" for k in range(7)]
+    ).summary()
+    assert (found.flagged != found.significant) == (alone is not None) == ("Believe the corrected verdict" in text)
+    assert alone is None or f"what only the paper's rule flags, as {alone} here, is a suspicion" in text
+
+
 def test_the_summary_of_a_clean_model_flags_nothing():
     clean = InspectionResult(title="", reports={"nc": report([60.0, 61, 62, 63, 64])}, samples=9, class_names=["a"] * 5)
     assert clean.summary().startswith("nc flags no class")
