@@ -43,13 +43,19 @@ def net_for(data: ImageDataModule | PoisonedDataModule, name: str, options: dict
 
 
 def network(
-    x: Tensor, y: Tensor, epochs: int, seed: int = 0, objective: Objective | None = None, weight_decay: float = 0.0
+    x: Tensor,
+    y: Tensor,
+    epochs: int,
+    seed: int = 0,
+    objective: Objective | None = None,
+    weight_decay: float = 0.0,
+    make: Callable[[], nn.Module] | None = None,
 ) -> nn.Module:
-    """``mnist_cnn`` trained by AdamW on images [N, 1, 28, 28] and labels [N]; default cross-entropy."""
+    """The network that ``make`` makes trained by AdamW on images and labels; default ``mnist_cnn``, cross-entropy."""
     objective = objective or CrossEntropy()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _untrained()
+        model = (make or _untrained)()
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=weight_decay)
         for _ in range(epochs):
             for chosen in torch.randperm(len(x)).split(64):

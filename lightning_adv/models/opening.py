@@ -10,7 +10,7 @@ from torch import nn
 from lightning_adv.errors import InputError
 from lightning_adv.models.factory import check_forward, create_model
 from lightning_adv.models.folders import TimmFolder, read_timm_folder
-from lightning_adv.models.normalize import Statistics, normalized
+from lightning_adv.models.normalize import Statistics, normalized, statistics_of
 from lightning_adv.models.onnx import OnnxNet
 from lightning_adv.models.transformers_folder import open_transformers_folder
 from lightning_adv.models.weights import load_weights
@@ -54,7 +54,7 @@ def open_model(
     if path.suffix == ".onnx":
         net = OnnxNet(path)
         check_forward(str(path), net, num_classes, in_channels, image_size)
-        return normalized(net, mean, std)
+        return _told(path, normalized(net, mean, std))
     folder = read_timm_folder(path) if backbone is None or (path / "config.json").is_file() else None
     if folder is None and backbone is None:
         if mean is not None and std is not None:
@@ -62,7 +62,7 @@ def open_model(
         model = open_transformers_folder(path, statistics)
         _check_classes(path, model.num_classes, num_classes)
         check_forward(str(path), model, num_classes, in_channels, image_size)
-        return model
+        return _told(path, model)
     folder = folder or TimmFolder(str(backbone))
     _check_classes(path, folder.num_classes, num_classes)
     model = create_model(
@@ -84,6 +84,15 @@ def open_model(
 def _check_classes(path: Path, theirs: int | None, ours: int) -> None:
     if theirs is not None and theirs != ours:
         raise InputError(f"{path} has {theirs} classes, the data {ours}: give data whose classes are the network's")
+
+
+def _told(path: Path, model: nn.Module) -> nn.Module:
+    """The model, with a word on its normalisation where neither the file nor the user said any."""
+    statistics = statistics_of(model)
+    if statistics is None or statistics.assumed:
+        in_force = "images go in as they are" if statistics is None else f"in force stays {statistics}"
+        warnings.warn(f"{path}: it does not say how its images were normalised, {in_force}", stacklevel=3)
+    return model
 
 
 def _tell_other_images(path: Path, folder: TimmFolder, image_size: tuple[int, int]) -> None:

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
+from experiments.open_models.hub import exported, timm_folder
 from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
 from tests.cli import own_net
 from tests.cli.commands import DEMO, FEW_IMAGES, ROOT, SHORT, Built, run
 from tests.cli.own_net import Net
-from tests.models.hub import exported, timm_folder
 
 OWN = "tests.cli.own_net.Net"
 COMMANDS = re.findall(r"```bash\n(.*?)```", (ROOT / "docs/models.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -133,6 +133,7 @@ def test_a_folder_that_numbers_the_classes_of_the_data_otherwise_is_refused_in_a
     assert (outcome.status, "class 0 is '9' there and '0' here" in outcome.err) == (2, True)
 
 
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 def test_an_attack_by_gradients_on_an_onnx_file_is_refused_in_a_line():
     pytest.importorskip("onnxruntime")
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
@@ -160,6 +161,7 @@ def test_the_documents_network_of_a_thousand_classes_is_evaluated_on_the_picture
     assert "normalisation: mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in outcome.err
 
 
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 @pytest.mark.parametrize("command", OF_DIGITS, ids=lambda command: re.search(r"--ckpt_path=(\S+)", command)[1])
 def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
@@ -184,3 +186,16 @@ def test_a_run_from_a_file_of_weights_is_evaluated_without_that_file():
     Path("start.pth").unlink()
     outcome = run(["--ckpt_path=mine/checkpoints/last.ckpt", *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err
+
+
+def test_of_live_and_averaged_weights_the_ones_that_are_asked_for_are_evaluated():
+    live, averaged = Net(5).state_dict(), Net(5).state_dict()
+    for state, surely in ((live, 1000), (averaged, 100)):
+        state["head.bias"][3] += surely  # says so of every image, wrongly of most: that is their loss
+    torch.save({"model_state_dict": live, "ema": averaged}, "both.pth")
+    command = ["--ckpt_path=both.pth", *DATA, *ONE_ATTACK, f"--model.backbone={OWN}", "--model.backbone.width=5"]
+    asked = run(command, standard)
+    assert (asked.status, "such as --model.which=ema" in asked.err.splitlines()[-1]) == (2, True)
+    outcome = run([*command, "--model.which=ema"], standard)
+    assert outcome.status == 0, outcome.err
+    assert 50 < float(re.search(r"test/loss\W+([\d.]+)", outcome.out)[1]) < 100

@@ -6,14 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from experiments.open_models.hub import exported
 from lightning_adv.asking import logits_of
 from lightning_adv.attacks import PGD, Square
 from lightning_adv.errors import InputError
 from lightning_adv.models import open_model
-from tests.models.hub import exported
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
 
 OF_THE_DATA = {"num_classes": 4, "in_channels": 3, "image_size": (8, 8)}
 

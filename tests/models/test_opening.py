@@ -19,14 +19,13 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from experiments.open_models.hub import save_weights, timm_folder
 from lightning_adv.errors import InputError
 from lightning_adv.models import Statistics, open_model, read_state_dict
 from lightning_adv.models.folders import check_order_of_classes
-from tests.models.hub import save_weights, timm_folder
 
 MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 OF_THE_DATA = {"num_classes": 4, "in_channels": 3, "image_size": (32, 32)}
-KINDS = ("safetensors", "bin", "sharded safetensors", "sharded bin")
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +43,9 @@ def vit() -> nn.Module:
         return ViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=4)).eval()
 
 
-def transformers_folder(folder: Path, net: nn.Module, weights: str = "safetensors", processor: object = None) -> Path:
-    folder.mkdir()
+def transformers_folder(folder: Path, net: nn.Module, processor: object = None) -> Path:
     net.config.save_pretrained(folder)
-    save_weights(folder, net.state_dict(), weights)
+    save_weights(folder, net.state_dict(), "safetensors")
     (processor or ViTImageProcessor(image_mean=MEAN, image_std=STD)).save_pretrained(folder)
     return folder
 
@@ -73,16 +71,10 @@ def normalised(x: Tensor) -> Tensor:
     return (x - torch.tensor(MEAN).view(-1, 1, 1)) / torch.tensor(STD).view(-1, 1, 1)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("backbone", [None, "test_resnet"])
-def test_a_folder_of_timm_answers_as_timm_with_its_own_normalisation(kind, backbone, net, tmp_path):
-    folder = timm_folder(tmp_path / "hub", net, "test_resnet", weights=kind, mean=MEAN, std=STD, input_size=[3, 32, 32])
-    model = open_model(
-        folder,
-        backbone=backbone,
-        statistics=Statistics((0.5,) * 3, (0.5,) * 3, "the data", assumed=True),
-        **OF_THE_DATA,
-    ).eval()
+def test_a_folder_of_timm_may_be_opened_by_the_name_of_its_network(net, tmp_path):
+    folder = timm_folder(tmp_path / "hub", net, "test_resnet", mean=MEAN, std=STD, input_size=[3, 32, 32])
+    of_data = Statistics((0.5,) * 3, (0.5,) * 3, "the data", assumed=True)
+    model = open_model(folder, backbone="test_resnet", statistics=of_data, **OF_THE_DATA).eval()
     x = pictures() / 255
     assert (model(x) - net(normalised(x))).abs().max() < 1e-5
 
@@ -105,20 +97,15 @@ def test_images_of_another_size_than_the_networks_are_told(net, tmp_path):
         open_model(folder, **OF_THE_DATA)
 
 
-def test_bare_weights_in_a_folder_are_those_of_the_network_that_is_named(net, tmp_path):
-    save_weights(tmp_path, net.state_dict(), "sharded safetensors")
-    x = pictures() / 255
-    with pytest.warns(UserWarning, match="does not say how its images were normalised"):
-        model = open_model(tmp_path, backbone="test_resnet", **OF_THE_DATA).eval()
-    assert (model(x) - net(x)).abs().max() < 1e-5
+def test_bare_weights_in_a_folder_need_the_name_of_their_network(net, tmp_path):
+    save_weights(tmp_path, net.state_dict(), "safetensors")
     with pytest.raises(InputError, match=r"has no config\.json"):
         open_model(tmp_path, **OF_THE_DATA)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_folder_of_transformers_answers_as_the_library_on_images_of_0_to_1(kind, vit, tmp_path):
-    folder = transformers_folder(tmp_path / "hub", vit, kind)
-    theirs = AutoModelForImageClassification.from_pretrained(folder).eval() if "sharded" not in kind else vit
+def test_a_folder_of_transformers_answers_as_the_library_on_images_of_0_to_1(vit, tmp_path):
+    folder = transformers_folder(tmp_path / "hub", vit)
+    theirs = AutoModelForImageClassification.from_pretrained(folder).eval()
     ours = open_model(folder, **OF_THE_DATA).eval()
     assert (ours(pictures() / 255) - theirs(prepared(folder)).logits).abs().max() < 1e-5
     assert ours.num_classes == 4

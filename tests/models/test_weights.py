@@ -79,28 +79,6 @@ def test_every_nesting_of_the_weights_is_understood(tmp_path, nesting, part):
     assert equal(saved, model)
 
 
-@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".bin", ".pth.tar"])
-def test_every_suffix_of_torch_is_understood(tmp_path, suffix):
-    saved, model = small_model(1), small_model(2)
-    torch.save(saved.state_dict(), tmp_path / f"weights{suffix}")
-    load_weights(str(tmp_path / f"weights{suffix}"), model)
-    assert equal(saved, model)
-
-
-def test_safetensors_are_understood(tmp_path):
-    saved, model = small_model(1), small_model(2)
-    save_file(saved.state_dict(), tmp_path / "weights.safetensors")
-    load_weights(tmp_path / "weights.safetensors", model)
-    assert equal(saved, model)
-
-
-def test_the_format_before_zip_files_is_understood(tmp_path):
-    saved, model = small_model(1), small_model(2)
-    torch.save(saved.state_dict(), tmp_path / "weights.pth", _use_new_zipfile_serialization=False)
-    load_weights(tmp_path / "weights.pth", model)
-    assert equal(saved, model)
-
-
 def test_weights_load_into_a_compiled_model_and_into_a_module_that_holds_it(tmp_path):
     saved = small_model(1)
     torch.save(saved.net.state_dict(), tmp_path / "weights.pth")

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = ["CLASSES", "IMAGES", "MEAN", "NETWORKS", "STD", "Network", "State", "normalised", "published"]
+
+State = dict[str, Tensor]
+
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(5))
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 CLASSES = 5
@@ -119,43 +123,69 @@ def dm_preact_resnet(w: Weights, x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """A published network, and how this project is asked for it."""
+class Network:
+    """A published network, and how this project is asked for it.
 
+    Args:
+        title: what it is called.
+        backbone, options: what it is called here.
+        forward: logits of its weights and of normalised images.
+    """
+
+    title: str
     backbone: str
     forward: Callable[[Weights, Tensor], Tensor]
     options: dict[str, int | bool] = field(default_factory=dict)
 
 
-LAYOUTS = {
-    "wide_resnet_28": Layout("wide_resnet28_10", wide_resnet, {"widening": 2}),
-    "preact_rice": Layout("preact_resnet18", functools.partial(preact_resnet, last_norm=True, raw=False), {"width": 4}),
-    "preact_wong": Layout(
+NETWORKS = {
+    "wide_resnet_28": Network("WideResNet of TRADES and RobustBench", "wide_resnet28_10", wide_resnet, {"widening": 2}),
+    "preact_rice": Network(
+        "PreActResNet-18 of Rice et al.",
+        "preact_resnet18",
+        functools.partial(preact_resnet, last_norm=True, raw=False),
+        {"width": 4},
+    ),
+    "preact_wong": Network(
+        "PreActResNet-18 of Wong et al.",
         "preact_resnet18",
         functools.partial(preact_resnet, last_norm=False, raw=True),
         {"width": 4, "final_norm": False, "raw_shortcut": True},
     ),
-    "preact_pytorch_cifar": Layout(
+    "preact_pytorch_cifar": Network(
+        "PreActResNet-18 of pytorch-cifar",
         "preact_resnet18",
         functools.partial(preact_resnet, last_norm=False, raw=False),
         {"width": 4, "final_norm": False, "raw_shortcut": False},
     ),
-    "resnet_pytorch_cifar": Layout("resnet18_cifar", resnet, {"width": 4}),
-    "dm_wide_resnet_28": Layout(
-        "dm_wide_resnet_28_10", functools.partial(dm_wide_resnet, blocks=4, widening=2), {"widening": 2}
+    "resnet_pytorch_cifar": Network("ResNet-18 of pytorch-cifar", "resnet18_cifar", resnet, {"width": 4}),
+    "dm_wide_resnet_28": Network(
+        "WideResNet-28 of Gowal et al.",
+        "dm_wide_resnet_28_10",
+        functools.partial(dm_wide_resnet, blocks=4, widening=2),
+        {"widening": 2},
     ),
-    "dm_wide_resnet_70": Layout(
-        "dm_wide_resnet_70_16", functools.partial(dm_wide_resnet, blocks=11, widening=1), {"widening": 1}
+    "dm_wide_resnet_70": Network(
+        "WideResNet-70 of Gowal et al.",
+        "dm_wide_resnet_70_16",
+        functools.partial(dm_wide_resnet, blocks=11, widening=1),
+        {"widening": 1},
     ),
-    "dm_preact_resnet": Layout("dm_preact_resnet18", dm_preact_resnet, {"width": 4}),
+    "dm_preact_resnet": Network(
+        "PreActResNet-18 of Rebuffi et al.", "dm_preact_resnet18", dm_preact_resnet, {"width": 4}
+    ),
 }
 
 
 @functools.cache
-def published(name: str) -> tuple[dict[str, Tensor], Tensor]:
-    """The weights of a layout, and its logits of `IMAGES`, which it normalises by `MEAN` and `STD`."""
+def published(name: str) -> tuple[State, Tensor]:
+    """The weights of a network, and its logits of `IMAGES`, which it normalises by `MEAN` and `STD`."""
     weights = Weights()
-    images = (IMAGES - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     with torch.no_grad():
-        logits = LAYOUTS[name].forward(weights, images)
+        logits = NETWORKS[name].forward(weights, normalised(IMAGES))
     return dict(weights), logits
+
+
+def normalised(images: Tensor) -> Tensor:
+    """Images [N, 3, H, W] less `MEAN`, over `STD`."""
+    return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)

@@ -1,0 +1,96 @@
+"""Published models and layouts: what loads, and what is found in networks that other people trained and published.
+
+``python -m experiments.open_models --models FOLDER``: FOLDER has the published files. Resumable: every class that is
+searched and every portion of attacked images is a file under ``--run``; the page is written from what is there, and
+beside it the figures, from which a fresh checkout goes on.
+"""
+
+import json
+from pathlib import Path
+
+from experiments.command import arguments
+from experiments.open_models.layouts import LAYOUTS
+from experiments.open_models.measure import ATTACKS, Measured
+from experiments.open_models.subjects import SUBJECTS
+from experiments.open_models.tables import (
+    answers_table,
+    inspection_table,
+    layouts_table,
+    robustness_table,
+    verdicts_table,
+)
+from experiments.open_models.trials import tried
+from experiments.page import RESULTS, Page, prose
+from experiments.records import claim, restore_records, write_records
+from lightning_adv.errors import InputError
+
+__all__ = ["main"]
+
+PROVEN = "mnist_provable_eps0.1"
+
+SEARCHES = (
+    ("mnist_badnet_target1", "authors"),
+    (PROVEN, "short"),
+    ("mnist_badnet_target1", "short"),
+    ("cifar10_trojan_square_target2", "short"),
+    (PROVEN, "authors"),
+    ("cifar10_badnets_target8", "short"),
+    ("mnist_clean_control", "short"),
+    ("mnist_clean_control", "authors"),
+    ("cifar10_trojan_square_target2", "authors"),
+    ("cifar10_badnets_target8", "authors"),
+    ("gtsrb_badnets_target8", "short"),
+    ("gtsrb_badnets_target8", "authors"),
+)
+"""Networks and budgets, the headlines first."""
+
+
+def main() -> None:
+    """Measure what is missing, write the page."""
+    parser = arguments(__doc__, run="runs/open_models")
+    parser.add_argument("--models", required=True, type=Path, help="folder with the published files")
+    parser.add_argument("--page", action="store_true", help="write the page from what is there")
+    given = parser.parse_args()
+    run = Path(given.run)
+    words = ["--models", "FOLDER", *(["--page"] if given.page else [])]
+    page = Page("experiments.open_models", "open_models", given.run, given=words)
+    measured = {name: Measured(each, given.models, given.root, run) for name, each in SUBJECTS.items()}
+    settings = {name: each.setting for name, each in measured.items()}
+    records = RESULTS / "open_models.json"
+    try:
+        for name, setting in settings.items():
+            claim(run / name, setting)
+    except InputError as error:
+        parser.error(str(error))
+    restore_records(records, settings, run)
+    if not given.page:
+        _measure(measured)
+    found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*.json"))}
+    write_records(records, settings, found)
+    tables = [
+        answers_table(measured.values(), found),
+        robustness_table(found),
+        inspection_table(found, given.models),
+        verdicts_table(found),
+        layouts_table([(each, tried(each)) for each in LAYOUTS if each.there]),
+    ]
+    page.write(prose(__file__), tables, "MNIST, CIFAR-10 and GTSRB (subset) test images")
+
+
+def _measure(measured: dict[str, Measured]) -> None:
+    """Everything, the quick and the headlines first."""
+    for each in measured.values():
+        each.accuracy()
+        each.attack_success()
+    for attack in ATTACKS:
+        measured[PROVEN].robust(attack, 0)
+    for name, budget in SEARCHES:
+        for label in range(SUBJECTS[name].classes):
+            measured[name].searched(budget, label)
+        for attack, (_, parts) in ATTACKS.items() if name == PROVEN else ():
+            for part in range(parts):
+                measured[PROVEN].robust(attack, part)
+
+
+if __name__ == "__main__":
+    main()

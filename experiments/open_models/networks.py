@@ -1,0 +1,52 @@
+"""Networks whose published weights are measured, written from what their publishers say of them."""
+
+from torch import Tensor, nn
+
+__all__ = ["MNISTConvNet", "NarrowVGG", "provable_net"]
+
+
+class MNISTConvNet(nn.Module):
+    """Two convolutions and two linear layers; its publisher has a softmax behind them, which attacks do without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(1, 16, 5), nn.ReLU(), nn.AvgPool2d(2))
+        self.conv2 = nn.Sequential(nn.Conv2d(16, 32, 5), nn.ReLU(), nn.AvgPool2d(2))
+        self.fc1 = nn.Sequential(nn.Linear(512, 512), nn.ReLU())
+        self.fc2 = nn.Sequential(nn.Linear(512, 10))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, 10] of images [N, 1, 28, 28], normalised."""
+        return self.fc2(self.fc1(self.conv2(self.conv1(x)).flatten(1)))
+
+
+class NarrowVGG(nn.Module):
+    """Three times two convolutions of 32, 64 and 128 channels, each with BatchNorm and ELU.
+
+    Args:
+        num_classes: K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, dropout in ((32, 0.3), (64, 0.4), (128, 0.4)):
+            for _ in range(2):
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ELU()]
+                channels = width
+            layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(2048, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of images [N, 3, 32, 32] in [0, 1]."""
+        return self.classifier(self.features(x).flatten(1))
+
+
+def provable_net() -> nn.Sequential:
+    """The small network of MNIST that Wong and Kolter prove robust."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 16, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(1568, 100), nn.ReLU(), nn.Linear(100, 10)),
+    )
