@@ -194,8 +194,8 @@ def test_of_live_and_averaged_weights_the_ones_that_are_asked_for_are_evaluated(
         state["head.bias"][3] += surely  # says so of every image, wrongly of most: that is their loss
     torch.save({"model_state_dict": live, "ema": averaged}, "both.pth")
     command = ["--ckpt_path=both.pth", *DATA, *ONE_ATTACK, f"--model.backbone={OWN}", "--model.backbone.width=5"]
-    asked = run(command, standard)
+    asked = run(command, evaluate)
     assert (asked.status, "such as --model.which=ema" in asked.err.splitlines()[-1]) == (2, True)
-    outcome = run([*command, "--model.which=ema"], standard)
+    outcome = run([*command, "--model.which=ema"], evaluate)
     assert outcome.status == 0, outcome.err
     assert 50 < float(re.search(r"test/loss\W+([\d.]+)", outcome.out)[1]) < 100
