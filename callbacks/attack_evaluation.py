@@ -1,7 +1,7 @@
 """Robust accuracy under named attacks at the end of an epoch."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -113,6 +113,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         self.require(0, examples=examples)
         self.attacks, self.examples = dict(attacks), examples
         self.verdicts = verdicts
+        self.grow: Callable[[int, Share], int] = _to_all
+        """How many of the images to go on to after the first so many; no more ends the evaluation."""
         self._substitutes = Substitutes(self.attacks)
         # An attack without a budget succeeds at any distance: what it finds is the distance, and one run is a curve.
         self._minimal = [name for name, each in attacks.items() if each.shortest and not each.has_budget]
@@ -134,6 +136,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Attack this rank's images."""
         judge = Judge(model, images, self.seed)
+        first = trainer.strategy.broadcast(self.grow(0, images))  # this may leave attacks out
         found = _Measured(
             judge,
             CleanTally(judge.classes).to(model.device),
@@ -147,8 +150,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         if self._is_weakened(judge):
             warn_of_single_draws()
         self._substitutes.fit(trainer, model, judge.classes)
-        for batch in self.track(trainer, images.balanced(), " + ".join(self.attacks)):
-            self._attack(model, batch, found)
+        for some in self._stretches(trainer, images, first):
+            for batch in self.track(trainer, some.balanced(), " + ".join(self.attacks)):
+                self._attack(model, batch, found)
         for name, tally in found.tallies.items():
             rows = found.journal.stages(name)
             if rows:
@@ -197,6 +201,13 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             clean_confidences=clean_confidence.tolist(),
             adversarial_confidences={name: tally["confidence"].tolist() for name, tally in tallies.items()},
         )
+
+    def _stretches(self, trainer: Trainer, images: Share, more: int) -> Iterator[Share]:
+        """All images, in the stretches in which their number grows."""
+        done = 0
+        while more > done:
+            yield images.fewer(more, after=done)
+            done, more = more, trainer.strategy.broadcast(self.grow(more, images))
 
     def _attack(self, model: LightningModule, batch: EvaluationBatch, found: _Measured) -> None:
         logits = found.judge(batch.image, batch.index)
@@ -273,6 +284,10 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         if len(journal) and trainer.is_global_zero:
             sys.stderr.write(f"{self.name}: going on after {len(journal)} verdicts of an earlier run in {folder}\n")
         return journal
+
+
+def _to_all(done: int, images: Share) -> int:
+    return images.total
 
 
 def _ensemble(attack: Attack) -> list[str]:

@@ -1,6 +1,5 @@
 """Evaluations cut down to what a number of minutes allows, and said so."""
 
-from dataclasses import dataclass
 from time import monotonic
 
 import torch
@@ -14,133 +13,207 @@ from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.allotment import Allotment, Part
 from lightning_adv.evaluation.logits import clean_logits
+from lightning_adv.evaluation.order import do_without
 from lightning_adv.evaluation.pace import Pace, measure_pace, passes_of
 from lightning_adv.evaluation.share import EvaluationBatch, Share
-from lightning_adv.inspectors import DeepInspect, NeuralCleanse
+from lightning_adv.inspectors import DeepInspect, Inspector, NeuralCleanse
+from lightning_adv.interruption import seconds_since_start
 
 __all__ = ["TimeBudget"]
 
-PLANNED = 0.8
-"""Share of the time that is given away: what nobody foresees needs some."""
-CLEAN, SEARCH, ATTACK = 0.05, 0.6, 0.35
-"""Shares of the planned time: one pass over the images, inspectors, attacks."""
-PILOT = 32
-"""Images that the cheapest attack tries first: the dear ones cost most where images are robust."""
+CLEAN, ATTACKS = 0.05, 0.35
+"""Shares of the time: one pass over the images, an attack evaluation."""
+SEARCHES = {NeuralCleanse: 0.4, DeepInspect: 0.2}
+"""Shares of inspectors."""
+LEAST = 0.05
+"""Share of the time that is given away when none is left, so that what was begun has something to show."""
+QUICKEST_END, SLOWEST_END = 4.0, 30.0
+"""Seconds for pictures and page; between the two, what imports and parsing have taken on this machine."""
+SCORING = 0.15
+"""Share of a search's time in which its triggers are tried on all images."""
+STEPS = 300
+"""Looks at cost and stopping after which searches have ended by themselves, of one minibatch or of eight alike (Neural
+Cleanse on ten small networks of MNIST, Fashion-MNIST and CIFAR-10): images of a step are cut to one minibatch first."""
+SHORTEST = 10
+"""Steps of one minibatch below which no mask becomes small, though the machine turn out four times as fast."""
+MEASURED, PILOT = 128, 32
+"""Images that the model is timed on, and that the cheapest attack tries: dear ones cost most where they are robust."""
+TRYING = 0.1
+"""Share of an evaluation's time that the pilot may take."""
 FEWEST = 100
 """Images below which a dear attack is left out, for an interval of 20 points says little."""
-STEPS = 150
-"""Looks at cost and stopping that a search needs; its images a step are cut before its steps are."""
-SCORING = 1.3
-"""What a search costs beside its steps, scoring included."""
-
-
-@dataclass(frozen=True)
-class _Measured:
-    pace: Pace
-    classes: int
-    image: torch.Tensor  # [1, C, H, W]
-    images: int  # that there are
-    robust: float  # share of the pilot's images that the cheapest attack leaves
+FIRST, GROWTH, WORTHWHILE = 8, 4, 0.1
+"""Images of the first stretch of attacks, how many times as many the next may make them, and the least share more."""
 
 
 class TimeBudget(Callback):
-    """Cuts inspections and attacks of ``test`` to a number of minutes, after it has timed the model on a batch.
+    """Keeps the inspections and attacks of ``test`` within a number of minutes, and says what that has cost.
 
-    It only ever cuts: no evaluation gets more images or steps than it was given. Inspectors lose images of a step, then
-    steps. Attacks lose images; if fewer than 100 would be left, the attack that costs most is left out. What was cut is
-    in ``cuts``, and on the page of the report. The plan expects images to fall as they fall to the cheapest attack, so
-    the time is a target, not a limit.
+    It only ever cuts: no evaluation gets more images or steps than it was given. Each gets a share of the time that is
+    left when it begins and ends when that is over, so that a machine that becomes busy makes searches shorter and
+    images fewer, not the run longer. A search is left out where it would not get far enough to find anything, the
+    attack that costs most where fewer than 100 images would be left. What was cut is in ``cuts``, and on the page of
+    the report.
 
     Args:
-        minutes: for the whole of ``test``; None cuts nothing.
+        minutes: for the whole run, imports and report included; None cuts nothing.
 
     Raises:
-        InputError: no time at all.
+        InputError: no time at all; a trainer without a datamodule.
     """
+
+    clock = staticmethod(monotonic)
+    """Seconds."""
 
     def __init__(self, minutes: float | None = 10.0) -> None:
         super().__init__()
         if minutes is not None and minutes <= 0:
             raise InputError(f"a budget must be above 0 minutes, got {minutes:g}")
         self.minutes, self.cuts = minutes, list[str]()
-        self._begin = monotonic()
+        self._begin = self.clock() - seconds_since_start()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Measure and cut, before loaders and evaluations are set up."""
+        """Measure the model and hand out shares, before loaders and evaluations are set up."""
         if stage != "test" or self.minutes is None or trainer.fast_dev_run:
             return
+        if trainer.datamodule is None:
+            raise InputError("TimeBudget times the model on images of a datamodule: give the trainer one")
+        whole, opening = 60 * self.minutes, self.clock() - self._begin
+        left = whole - opening - min(SLOWEST_END, max(QUICKEST_END, opening))
+        allotment = Allotment(max(LEAST * whole, left), LEAST * whole, self.clock)
+        pass_, searches = allotment.part(CLEAN), []
+        for each in trainer.callbacks:
+            if isinstance(each, BackdoorInspection):
+                searches += [(each, name, allotment.part(_share(each.inspectors[name]))) for name in each.inspectors]
+            elif isinstance(each, AttackEvaluation):
+                each.grow = _Growth(each, pl_module, allotment.part(ATTACKS), self.cuts)
         pl_module.to(trainer.strategy.root_device)
-        evaluations = [each for each in trainer.callbacks if isinstance(each, AttackEvaluation)]
-        searches = [each for each in trainer.callbacks if isinstance(each, BackdoorInspection)]
-        cheapest = evaluations[0].attacks if evaluations else {}
-        measured = trainer.strategy.broadcast(self._measure(trainer, pl_module, cheapest))
-        whole = 60 * self.minutes
-        left = PLANNED * max(whole / 2, whole - (monotonic() - self._begin)) * trainer.world_size  # counting took some
-        left = trainer.strategy.broadcast(left)
-        self._cut_pass(trainer, measured, CLEAN * left)
-        search = left * (SEARCH if evaluations else SEARCH + ATTACK) / max(1, len(searches))
-        spared = sum(self._cut_search(each, measured, search) for each in searches) if searches else SEARCH * left
-        for each in evaluations:
-            self._cut_attacks(each, measured, (ATTACK * left + spared) / len(evaluations))
+        images, pace, classes = trainer.strategy.broadcast(_measure(trainer, pl_module))
+        self._cut_pass(trainer, images, pace, pass_.planned)
+        for evaluation, name, part in searches:
+            self._cut_search(evaluation, name, part, pace.both * classes / trainer.world_size)
+            if not evaluation.inspectors:
+                do_without(trainer, evaluation)
 
-    def _measure(self, trainer: Trainer, model: LightningModule, attacks: dict[str, Attack]) -> _Measured:
+    def _cut_pass(self, trainer: Trainer, images: int, pace: Pace, seconds: float) -> None:
         loader = CombinedLoader(trainer.datamodule.test_dataloader()).flattened[0]
-        with isolate_rng(), leaves_no_trace(model), torch.no_grad():
-            share = Share(trainer, loader, None, PILOT, 0)
-            batch = next(iter(share))
-            pace = measure_pace(model, batch.image)
-            classes = clean_logits(model, batch.image[:1]).shape[1]
-            costs = _costs(attacks, _Measured(pace, classes, batch.image[:1], share.total, 1.0))
-            robust = _left_by(attacks[min(costs, key=costs.get)], model, batch) if attacks else 1.0
-        return _Measured(pace, classes, batch.image[:1], share.total, robust)
-
-    def _cut_pass(self, trainer: Trainer, measured: _Measured, seconds: float) -> None:
-        loader = CombinedLoader(trainer.datamodule.test_dataloader()).flattened[0]
-        size = -(-measured.images // len(loader))
-        allowed = max(1, int(seconds / measured.pace.forward / size))
+        size = -(-images // len(loader))
+        allowed = max(1, int(seconds * trainer.world_size / pace.forward / size))
         if allowed < len(loader) and trainer.limit_test_batches == 1.0:
             trainer.limit_test_batches = allowed
-            self.cuts.append(f"images that are looked at at all: {measured.images:,} to {allowed * size:,}")
+            self.cuts.append(f"images that are looked at at all: {images:,} to {allowed * size:,}")
 
-    def _cut_search(self, evaluation: BackdoorInspection, measured: _Measured, seconds: float) -> float:
-        """Cut the steps of an inspection; the seconds that it does not need."""
-        spared = 0.0
-        for name, inspector in evaluation.inspectors.items():
-            mine = seconds / len(evaluation.inspectors)
-            if not isinstance(inspector, NeuralCleanse | DeepInspect):
-                continue  # nobody knows what it costs
-            allowed = int(mine / SCORING / measured.pace.both / measured.classes)  # images of one class, over all steps
-            before = (inspector.steps, inspector.images_per_step)
-            _shorten(inspector, allowed)
-            if (inspector.steps, inspector.images_per_step) != before:
-                after = f"{inspector.steps:,} steps of {inspector.images_per_step:,} images"
-                self.cuts.append(f"{name}: {before[0]:,} steps of {before[1]:,} images to {after}")
-            spent = inspector.steps * inspector.images_per_step
-            spared += mine * max(0.0, 1 - spent / max(1, allowed))
-        return spared
+    def _cut_search(self, evaluation: BackdoorInspection, name: str, part: Part, cost: float) -> None:
+        """Have a search end with its time, in steps of as many images as leave it enough of them.
 
-    def _cut_attacks(self, evaluation: AttackEvaluation, measured: _Measured, seconds: float) -> None:
-        costs = _costs(evaluation.attacks, measured)
-        there = min(measured.images, evaluation.max_samples or measured.images)
-        while len(costs) > 1 and seconds / _expected(costs, measured.robust) < min(FEWEST, there):
+        Args:
+            evaluation: that the search is of.
+            name: of the inspector.
+            part: its time.
+            cost: seconds of an image that goes to every class and back.
+        """
+        inspector = evaluation.inspectors[name]
+        if not isinstance(inspector, NeuralCleanse | DeepInspect):
+            return
+        before = inspector.images_per_step
+        size = inspector.batch_size = min(inspector.batch_size, before)
+        minibatches = int(part.planned * (1 - SCORING) / cost / size)  # over all steps
+        if minibatches < min(SHORTEST, inspector.steps):
+            del evaluation.inspectors[name]
+            self.cuts.append(f"{name} is left out: {minibatches} of the steps that make a mask small would fit")
+            return
+        if inspector.steps * before > minibatches * size:
+            inspector.images_per_step = size * max(1, min(before // size, minibatches // STEPS))
+        if inspector.images_per_step < before:
+            self.cuts.append(f"{name}: {before:,} images of a step to {inspector.images_per_step:,}")
+        inspector.over = _Watch(name, inspector.steps, part, self.cuts)
+
+
+class _Watch:
+    """Tells a search when its time is over."""
+
+    def __init__(self, name: str, steps: int, part: Part, cuts: list[str]) -> None:
+        self.name, self.steps, self.part, self.cuts = name, steps, part, cuts
+
+    def __call__(self, done: float) -> float:
+        if not done:
+            self.part.begin()
+        over = self.part.over / (1 - SCORING)
+        if over >= 1:
+            self.cuts.append(f"{self.name}: {self.steps:,} steps to {round(done * self.steps):,}")
+        return max(done, over)
+
+
+class _Growth:
+    """Lets the images of an attack evaluation become more as long as its time allows, by the pace of the last ones."""
+
+    def __init__(self, evaluation: AttackEvaluation, model: LightningModule, part: Part, cuts: list[str]) -> None:
+        self.evaluation, self.model, self.part, self.cuts = evaluation, model, part, cuts
+        self.done, self.spent = 0, 0.0  # before the stretch that has ended
+
+    def __call__(self, done: int, images: Share) -> int:
+        if not done:
+            self.part.begin()
+            self._leave_out(images)
+            more = FIRST
+        else:
+            pace = (self.part.spent - self.spent) / (done - self.done)
+            more = done + min((GROWTH - 1) * done, int((self.part.seconds - self.part.spent) / pace))
+        self.done, self.spent = done, self.part.spent
+        more = min(more, images.total)
+        if more == images.total or more >= (1 + WORTHWHILE) * done:
+            return more
+        self.cuts.append(f"{self.evaluation.name}: {images.total:,} images to {done:,}")
+        return done
+
+    def _leave_out(self, images: Share) -> None:
+        """Do without the attacks that cost most, where they would leave too few images."""
+        trainer = images.trainer
+        fewest = min(FEWEST, images.total)
+        seconds = self.part.seconds * trainer.world_size
+        mine = self._costs(images, seconds / fewest) if trainer.is_global_zero else None
+        costs, robust = trainer.strategy.broadcast(mine)
+        while len(costs) > 1 and seconds / _expected(costs, robust) < fewest:
             dearest = max(costs, key=costs.get)
-            evaluation.leave_out(dearest)
-            self.cuts.append(
-                f"{evaluation.name}: {dearest} is left out, which takes {costs.pop(dearest):.3g} s for a robust image"
-            )
-        allowed = max(1, int(seconds / _expected(costs, measured.robust)))
-        if allowed < there:
-            evaluation.max_samples = allowed
-            self.cuts.append(f"{evaluation.name}: {there:,} images to {allowed:,}")
+            self.evaluation.leave_out(dearest)
+            takes = f"takes {costs.pop(dearest):.2g} s or more for a robust image"
+            self.cuts.append(f"{self.evaluation.name}: {dearest} is left out, which {takes}")
+
+    def _costs(self, images: Share, affordable: float) -> tuple[dict[str, float], float]:
+        """Seconds of each attack for an image that withstands it, and the share that withstands the cheapest.
+
+        What costs more than is affordable for the fewest robust images there can be is counted no further.
+        """
+        attacks = self.evaluation.attacks
+        with isolate_rng(), leaves_no_trace(self.model), torch.no_grad():
+            batch = next(iter(images.fewer(PILOT)))
+            pace = measure_pace(self.model, batch.image)
+            classes = clean_logits(self.model, batch.image[:1]).shape[1]
+            most = int(affordable * (2 + PILOT) / pace.forward)
+            costs = {
+                name: passes_of(attack, batch.image[:1], classes, most).seconds(pace)
+                for name, attack in attacks.items()
+            }
+            cheapest = min(costs, key=costs.get)
+            few = max(1, int(TRYING * self.part.seconds / costs[cheapest]))
+            batch = EvaluationBatch(batch.image[:few], batch.label[:few], batch.index[:few])
+            return costs, _left_by(attacks[cheapest], self.model, batch)
 
 
-def _costs(attacks: dict[str, Attack], measured: _Measured) -> dict[str, float]:
-    """Seconds of each attack for an image that withstands it."""
-    return {
-        name: passes_of(attack, measured.image, measured.classes).seconds(measured.pace)
-        for name, attack in attacks.items()
-    }
+def _share(inspector: Inspector) -> float:
+    """None for an inspector of which nobody knows what it costs: it takes what it takes."""
+    return next((share for kind, share in SEARCHES.items() if isinstance(inspector, kind)), 0.0)
+
+
+def _measure(trainer: Trainer, model: LightningModule) -> tuple[int, Pace, int]:
+    """How many images there are, the pace of the model, and its classes."""
+    loader = CombinedLoader(trainer.datamodule.test_dataloader()).flattened[0]
+    with isolate_rng(), leaves_no_trace(model), torch.no_grad():
+        share = Share(trainer, loader, None, MEASURED, 0)
+        image = next(iter(share)).image
+        return share.total, measure_pace(model, image), clean_logits(model, image[:1]).shape[1]
 
 
 def _expected(costs: dict[str, float], robust: float) -> float:
@@ -154,13 +227,3 @@ def _left_by(attack: Attack, model: LightningModule, batch: EvaluationBatch) -> 
     right = is_right(clean_logits(model, batch.image), batch.label).nonzero().flatten()
     found = attack.run(model, batch.image[right], batch.label[right], index=batch.index[right]) if len(right) else None
     return (1 + (int((~found.success).sum()) if found else 0)) / (2 + len(batch.label))
-
-
-def _shorten(inspector: NeuralCleanse | DeepInspect, allowed: int) -> None:
-    """Fewer images a step, in whole minibatches, and no more steps than the images of one class allow."""
-    inspector.batch_size = min(inspector.batch_size, inspector.images_per_step)
-    if inspector.steps * inspector.images_per_step <= allowed:
-        return
-    minibatches = max(1, min(inspector.images_per_step, allowed // STEPS) // inspector.batch_size)
-    inspector.images_per_step = minibatches * inspector.batch_size
-    inspector.steps = max(1, min(inspector.steps, allowed // inspector.images_per_step))

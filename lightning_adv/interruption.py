@@ -13,10 +13,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from time import monotonic
 from types import FrameType
 from typing import Literal, NoReturn
 
-__all__ = ["LAUNCHER", "Interrupted", "die_with", "heed_signals", "heeding", "hold", "release", "requested"]
+__all__ = [
+    "LAUNCHER",
+    "Interrupted",
+    "die_with",
+    "heed_signals",
+    "heeding",
+    "hold",
+    "release",
+    "requested",
+    "seconds_since_start",
+]
 
 LAUNCHER = "LIGHTNING_ADV_LAUNCHER"
 """Number of the process that launched this one as another rank of its run."""
@@ -57,6 +68,7 @@ class _State:
     received: int | None = None
     leads: bool = True
     owner: int = 0
+    started: float | None = None
 
 
 _state = _State()
@@ -69,7 +81,13 @@ def heed_signals() -> None:
     """
     if LAUNCHER in os.environ:
         die_with(int(os.environ[LAUNCHER]))
+    _state.started = monotonic()
     _install()
+
+
+def seconds_since_start() -> float:
+    """How long ago the program began to heed signals, its imports included; 0 in a process that is another's."""
+    return 0.0 if _state.started is None else monotonic() - _state.started
 
 
 @contextmanager

@@ -1,9 +1,14 @@
 """The order of a trainer's callbacks, which decides what each of them finds."""
 
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import Checkpoint, WeightAveraging
 
-__all__ = ["put_in_turn"]
+__all__ = ["do_without", "put_in_turn"]
+
+
+def do_without(trainer: Trainer, callback: Callback) -> None:
+    """Let a callback hear of nothing more."""
+    trainer.callbacks = [each for each in trainer.callbacks if each is not callback]
 
 
 def put_in_turn(trainer: Trainer) -> None:

@@ -1,5 +1,6 @@
 """How long a model takes for an image, and how many forwards and backwards an attack asks it for."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -11,9 +12,10 @@ from lightning_adv.attacks import Attack
 
 __all__ = ["Pace", "Passes", "measure_pace", "passes_of"]
 
-ENOUGH = 0.5
-"""Seconds of a measurement; a shorter one is repeated with more images."""
-REPEATS = 3
+ENOUGH = 1.0
+"""Seconds of a pass that is long enough to measure; after a shorter one there are more images."""
+MORE = 32
+"""How many times as many: where two threads share a busy core, a pass of few images takes as long as one of many."""
 
 
 @dataclass(frozen=True)
@@ -39,35 +41,43 @@ class Passes:
 def measure_pace(model: Classifier, image: Tensor) -> Pace:
     """Time the model on images [N, C, H, W], on so many of them that the clock can tell.
 
-    The first passes of each size pay for what is done once, such as memory and the choice of algorithms: the fastest of
-    a few counts.
+    The first pass of a size pays for what is done once, such as memory and the choice of algorithms: it does not count.
+    The mean of those that do is what the next ones take on a busy machine, too; the fastest is not.
     """
     count = 1
-    both = _fastest(model, image[:count], backward=True)
+    both = _mean(model, image[:count], backward=True)
     while both < ENOUGH and count < len(image):
-        count = min(len(image), 4 * count)
-        both = _fastest(model, image[:count], backward=True)
-    return Pace(_fastest(model, image[:count], backward=False) / count, both / count)
+        count = min(len(image), MORE * count)
+        both = _mean(model, image[:count], backward=True)
+    return Pace(_mean(model, image[:count], backward=False) / count, both / count)
 
 
-def passes_of(attack: Attack, image: Tensor, classes: int) -> Passes:
-    """Count them on a model that nothing fools, for one image [1, C, H, W]."""
-    firm = _Firm(image, classes).to(image.device)
-    attack.run(firm, image[:1], torch.zeros(1, dtype=torch.long, device=image.device))
+def passes_of(attack: Attack, image: Tensor, classes: int, most: int) -> Passes:
+    """Count them on a model that nothing fools, for one image [1, C, H, W], or up to ``most`` forwards."""
+    firm = _Firm(image, classes, most).to(image.device)
+    with suppress(_Enough):
+        attack.run(firm, image[:1], torch.zeros(1, dtype=torch.long, device=image.device))
     return Passes(firm.forwards, firm.backwards)
+
+
+class _Enough(Exception):
+    """Nobody needs to know how many more."""
 
 
 class _Firm(nn.Module):
     """Says class 0 whatever the image, with a gradient that is zero nowhere; counts the images of its passes."""
 
-    def __init__(self, image: Tensor, classes: int) -> None:
+    def __init__(self, image: Tensor, classes: int, most: int) -> None:
         super().__init__()
         self.forwards = self.backwards = 0
+        self.most = most
         self.register_buffer("always", torch.nn.functional.one_hot(torch.tensor(0), classes) * 20.0)
         self.register_buffer("slope", torch.linspace(-1, 1, classes))
         self.register_buffer("weight", torch.linspace(-1, 1, image[0].numel()) / image[0].numel())
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.forwards > self.most:
+            raise _Enough
         self.forwards += len(x)
         logits = self.always + (x.flatten(1) @ self.weight)[:, None] * self.slope
         if logits.requires_grad:
@@ -78,8 +88,9 @@ class _Firm(nn.Module):
         self.backwards += len(grad)
 
 
-def _fastest(model: Classifier, image: Tensor, backward: bool) -> float:
-    return min(_seconds(model, image, backward) for _ in range(REPEATS))
+def _mean(model: Classifier, image: Tensor, backward: bool) -> float:
+    _, *seconds = (_seconds(model, image, backward) for _ in range(3))
+    return sum(seconds) / len(seconds)
 
 
 def _seconds(model: Classifier, image: Tensor, backward: bool) -> float:

@@ -99,10 +99,15 @@ class Share:
         chunk = self._candidates[:1]
         return self._on_device(next(iter(self._loader([chunk.tolist()]))), chunk)
 
-    def fewer(self, samples: int) -> "Share":
-        """A choice of ``samples`` of these images, over all ranks, dealt out in the same way."""
+    def fewer(self, samples: int, after: int = 0) -> "Share":
+        """A choice of ``samples`` of these images, over all ranks, dealt out in the same way.
+
+        Args:
+            samples: how many, those of ``after`` included.
+            after: leave the choice of so many out.
+        """
         other = copy.copy(self)
-        other._choose(min(samples, self.total))
+        other._choose(min(samples, self.total), after)
         return other
 
     def balanced(self, store: Store | None = None) -> "Share":
@@ -134,11 +139,11 @@ class Share:
         other.index = self._chosen
         return other
 
-    def _choose(self, limit: int) -> None:
+    def _choose(self, limit: int, after: int = 0) -> None:
         chosen = self._candidates
-        if limit < len(chosen):
+        if after or limit < len(chosen):
             order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.seed))
-            chosen = chosen[order[:limit].sort().values]  # a prefix of one order: choices of two sizes are nested
+            chosen = chosen[order[after:limit].sort().values]  # a prefix of one order: choices of two sizes are nested
         self._chosen, self.total = chosen, len(chosen)
         self.index = self._of(self.trainer.global_rank)
 

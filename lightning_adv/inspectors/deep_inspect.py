@@ -125,6 +125,8 @@ class DeepInspect(Inspector):
         found = [_Found(self.norm_weight) for _ in classes]
         batches = shuffled_minibatches(x, min(self.batch_size, len(x)), self.seed)
         for step in range(1, self.steps + 1):
+            if (over := self.over((step - 1) / self.steps)) >= 1:
+                break
             weight = torch.tensor([each.weight for each in found], device=x.device)
             success = self._train(suspect, game, batches, torch.tensor(list(classes), device=x.device), weight)
             smallest = game.smallest(self.draws)
@@ -132,10 +134,10 @@ class DeepInspect(Inspector):
             for place, each in enumerate(found):
                 good = success[place] >= self.success_threshold
                 # Triggers shrink throughout: those of the first half would be scored in vain.
-                if good and 2 * step >= self.steps:
+                if good and over + 1 / self.steps >= 0.5:
                     self._keep(suspect, x, smallest[place], norms[place], classes[place], each)
                 each.tune(good, step)
-                if 4 * step <= 3 * self.steps:
+                if over < 0.75:
                     each.before = each.norm
         last = game.smallest(self.draws)
         return [self._trigger(suspect, x, *each) for each in zip(classes, found, last, strict=True)]
@@ -202,7 +204,7 @@ class DeepInspect(Inspector):
         pattern = (0.5 + 0.5 * trigger / mask.clamp(min=1e-12)).clamp(0, 1)
         status = found.status if succeeded else "never succeeded" if finite else "diverged"
         norm = found.norm if finite else float("nan")
-        return ClassTrigger(label, mask, pattern, norm, rate, status, self.steps, tuple(found.weights))
+        return ClassTrigger(label, mask, pattern, norm, rate, status, len(found.weights), tuple(found.weights))
 
 
 @dataclass

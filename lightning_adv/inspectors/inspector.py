@@ -1,7 +1,7 @@
 """The base of all inspectors: what holds for every search for hidden triggers in a trained model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
 import torch
@@ -69,6 +69,8 @@ class Inspector(ABC):
             raise InputError(f"threshold must be above 0 and alpha in (0, 1), got {threshold} and {alpha}")
         self.threshold, self.alpha, self.seed = threshold, alpha, seed
         self.allow_missing_classes = allow_missing_classes
+        self.over: Callable[[float], float] = _as_planned
+        """How much of a search is over, by the share of its steps that is done: 1 ends it, also before its last."""
 
     @abstractmethod
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
@@ -143,6 +145,10 @@ class Inspector(ABC):
     def __repr__(self) -> str:
         """Class and hyperparameters in one line."""
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in settings_of(self).items())})"
+
+
+def _as_planned(done: float) -> float:
+    return done
 
 
 def _classes(labels: Sequence[int], shown: int = 10) -> str:

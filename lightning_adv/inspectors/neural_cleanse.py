@@ -102,11 +102,6 @@ class NeuralCleanse(Inspector):
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """The smallest successful mask and its pattern for each class."""
-        at_once = self.classes_at_once or max(1, fitting(images.image) // self.batch_size)
-        groups = [list(classes[start : start + at_once]) for start in range(0, len(classes), at_once)]
-        return [trigger for group in groups for trigger in self._search(suspect, images.image, group)]
-
-    def _search(self, suspect: Suspect, images: Tensor, classes: list[int]) -> list[ClassTrigger]:
         rules = CostRules(
             self.init_cost,
             self.cost_multiplier,
@@ -115,46 +110,25 @@ class NeuralCleanse(Inspector):
             self.early_stop_patience,
             self.early_stop_threshold,
         )
-        schedules = [CostSchedule(rules) for _ in classes]
-        batches = shuffled_minibatches(images, self.batch_size, self.seed)
-        theta = _random_start(self.seed, classes, images)  # [K, 1 + C, H, W]
-        best = theta.clone()
-        adam = _Adam(theta, self.lr)
-        rows = list(range(len(classes)))  # the class of each row of theta
-        for _ in range(self.steps):
-            success, norm = self._step(suspect, adam, batches, classes, schedules, rows)
-            smaller = [
-                place
-                for place, row in enumerate(rows)
-                if not schedules[row].finished and schedules[row].update(success[place], norm[place])
-            ]
-            if smaller:
-                best[[rows[place] for place in smaller]] = adam.theta[smaller]
-            live = [place for place, row in enumerate(rows) if not schedules[row].finished]
-            if not live:
+        at_once = self.classes_at_once or max(1, fitting(images.image) // self.batch_size)
+        groups = [list(classes[start : start + at_once]) for start in range(0, len(classes), at_once)]
+        searches = [_Search(group, rules, _random_start(self.seed, group, images.image), self.lr) for group in groups]
+        batches = [shuffled_minibatches(images.image, self.batch_size, self.seed) for _ in groups]
+        # In turn: norms are compared, so that classes must have had as many steps wherever the search ends.
+        for step in range(self.steps):
+            live = [place for place, search in enumerate(searches) if search.rows]
+            if not live or self.over(step / self.steps) >= 1:
                 break
-            # Sizes in buckets: a new batch shape at every finish would cost a GPU its tuned kernels.
-            if len(rows) - len(live) >= max(1, len(classes) // BUCKETS):
-                adam.keep(live)
-                rows = [rows[place] for place in live]
-        for place, row in enumerate(rows):
-            if not schedules[row].succeeded:
-                best[row] = adam.theta[place]
-        return [self._trigger(suspect, images, *each) for each in zip(classes, _squash(best), schedules, strict=True)]
+            for place in live:
+                searches[place].take(*self._step(suspect, searches[place], batches[place]))
+        return [self._trigger(suspect, images.image, *found) for search in searches for found in search.found()]
 
-    def _step(
-        self,
-        suspect: Suspect,
-        adam: "_Adam",
-        batches: Iterator[Tensor],
-        classes: list[int],
-        schedules: list[CostSchedule],
-        rows: list[int],
-    ) -> tuple[list[float], list[float]]:
+    def _step(self, suspect: Suspect, search: "_Search", batches: Iterator[Tensor]) -> tuple[list[float], list[float]]:
         """One step of all minibatches: success rate and norm of each row, means over the minibatches."""
+        adam, rows = search.adam, search.rows
         device = adam.theta.device
-        label = torch.tensor([classes[row] for row in rows], device=device)
-        cost = torch.tensor([schedules[row].cost for row in rows], device=device)
+        label = torch.tensor([search.classes[row] for row in rows], device=device)
+        cost = torch.tensor([search.schedules[row].cost for row in rows], device=device)
         minibatches = max(1, self.images_per_step // self.batch_size)
         sums = torch.zeros(2, len(rows), device=device, dtype=torch.float64)
         for _ in range(minibatches):
@@ -188,6 +162,44 @@ class NeuralCleanse(Inspector):
         rate = suspect.success_rate(images, mask, pattern, label)
         both = both.nan_to_num(0.0).cpu()
         return ClassTrigger(label, both[:1], both[1:], norm, rate, status, schedule.steps, tuple(schedule.history))
+
+
+class _Search:
+    """The search of some classes as one optimisation, of which finished ones drop out.
+
+    Args:
+        classes: the K classes.
+        rules: of each.
+        theta: [K, 1 + C, H, W] to begin with.
+        lr: of Adam.
+    """
+
+    def __init__(self, classes: list[int], rules: CostRules, theta: Tensor, lr: float) -> None:
+        self.classes, self.schedules = classes, [CostSchedule(rules) for _ in classes]
+        self.adam, self.best = _Adam(theta, lr), theta.clone()
+        self.rows = list(range(len(classes)))  # the class of each row of Adam's theta
+
+    def take(self, success: list[float], norm: list[float]) -> None:
+        """Take in a step's success rates and norms, of each row."""
+        smaller = [
+            place
+            for place, row in enumerate(self.rows)
+            if not self.schedules[row].finished and self.schedules[row].update(success[place], norm[place])
+        ]
+        if smaller:
+            self.best[[self.rows[place] for place in smaller]] = self.adam.theta[smaller]
+        live = [place for place, row in enumerate(self.rows) if not self.schedules[row].finished]
+        # Sizes in buckets: a new batch shape at every finish would cost a GPU its tuned kernels.
+        if not live or len(self.rows) - len(live) >= max(1, len(self.classes) // BUCKETS):
+            self.adam.keep(live)
+            self.rows = [self.rows[place] for place in live]
+
+    def found(self) -> Iterator[tuple[int, Tensor, CostSchedule]]:
+        """Each class, its mask and pattern [1 + C, H, W], the last ones where none succeeded, and its schedule."""
+        for place, row in enumerate(self.rows):
+            if not self.schedules[row].succeeded:
+                self.best[row] = self.adam.theta[place]
+        return zip(self.classes, _squash(self.best.detach()), self.schedules, strict=True)
 
 
 class _Adam:

@@ -1,72 +1,122 @@
+from collections.abc import Callable
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor
 
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import AttackEvaluation, BackdoorInspection, TimeBudget
-from lightning_adv.callbacks.time_budget import _Measured
+from lightning_adv.data import ImageDataModule, InMemoryImages, Sources
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.pace import Pace, Passes, measure_pace, passes_of
-from lightning_adv.inspectors import NeuralCleanse
+from lightning_adv.inspectors import DeepInspect, NeuralCleanse
+from tests.callbacks.strangers import PlainModule, trainer
+from tests.inspectors.problems import PatchModel, block_images
 
-IMAGE = torch.rand(1, 1, 8, 8)
+pytestmark = pytest.mark.filterwarnings("ignore:.*is not written")
 
-
-def measured(seconds: float, robust: float = 0.5) -> _Measured:
-    return _Measured(Pace(seconds / 3, seconds), 10, IMAGE, 10_000, robust)
-
-
-@pytest.mark.parametrize(("attack", "passes"), [(FGSM(0.1), (2, 1)), (PGD(0.1, steps=7), (8, 7))])
-def test_the_passes_of_an_attack_are_counted(attack, passes):
-    assert passes_of(attack, IMAGE, 10) == Passes(*passes)
+CLASSES, TARGET, COUNT = 7, 4, 140
 
 
-def test_a_search_keeps_its_looks_at_the_cost_and_loses_images_first():
-    inspector = NeuralCleanse(steps=1000, images_per_step=1000)
-    budget = TimeBudget(10)
-    budget._cut_search(BackdoorInspection({"nc": inspector}), measured(0.001), 130)
-    assert inspector.images_per_step == 64
-    assert inspector.steps == 156
-    assert budget.cuts == ["nc: 1,000 steps of 1,000 images to 156 steps of 64 images"]
+class Blocks(ImageDataModule):
+    """Images that the model below gets right."""
+
+    num_classes, in_channels, image_size = CLASSES, 1, (12, 12)
+    mean, std = (0.0,), (1.0,)
+
+    def load(self) -> Sources:
+        images = InMemoryImages(*block_images((1, 12, 12), CLASSES, COUNT))
+        return Sources(train=images, test=images)
 
 
-def test_enough_time_cuts_nothing():
-    inspector, attacks = NeuralCleanse(steps=10, images_per_step=32), AttackEvaluation({"fgsm": FGSM(0.1)})
-    budget = TimeBudget(10)
-    budget._cut_search(BackdoorInspection({"nc": inspector}), measured(1e-6), 100)
-    budget._cut_attacks(attacks, measured(1e-6), 100)
-    assert (inspector.steps, inspector.images_per_step, attacks.max_samples, budget.cuts) == (10, 32, None, [])
+class Ticking(PlainModule):
+    """A backdoored model by which the clock goes: ``cost`` seconds for each image of a forward."""
+
+    def __init__(self, cost: Callable[["Ticking"], float]) -> None:
+        super().__init__()
+        self.net, self.cost, self.now = PatchModel(CLASSES, TARGET), cost, 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.now += self.cost(self) * len(x)
+        return self.net(x)
 
 
-def test_the_dearest_attack_is_left_out_before_the_images_are_too_few_to_count():
-    attacks = AttackEvaluation({"pgd": PGD(0.1, steps=10), "many": PGD(0.1, steps=1000)}, max_samples=5000)
-    budget = TimeBudget(10)
-    budget._cut_attacks(attacks, measured(0.01), 30)
-    assert list(attacks.attacks) == ["pgd"]
-    assert 100 <= attacks.max_samples <= 300
-    assert "many is left out" in budget.cuts[0]
+def searches() -> dict:
+    shared = {"steps": 60, "images_per_step": 32, "batch_size": 16}
+    return {"nc": NeuralCleanse(**shared, init_cost=1e-2), "di": DeepInspect(**shared)}
 
 
-def test_a_net_that_falls_at_once_is_given_the_dear_attack():
-    attacks = AttackEvaluation({"pgd": PGD(0.1, steps=10), "many": PGD(0.1, steps=1000)})
-    TimeBudget(10)._cut_attacks(attacks, measured(0.001, robust=0.01), 30)
-    assert set(attacks.attacks) == {"pgd", "many"}
+def attacks() -> dict:
+    return {"pgd": PGD(0.1, steps=5), "many": PGD(0.1, steps=80)}
 
 
-def test_what_the_first_passes_alone_cost_is_not_the_pace_of_a_model(monkeypatch):
-    class SlowAtFirst(nn.Module):
-        clock, passes = 0.0, 0
+@pytest.fixture
+def audited(monkeypatch, tmp_path):
+    """Tests a model within minutes of its clock: the seconds that it took, the budget, and both evaluations."""
 
-        def forward(self, x):
-            SlowAtFirst.clock += 0.01 * len(x) + (5 if self.passes < 2 else 0)
-            SlowAtFirst.passes += 1
-            return x.flatten(1)[:, :10]
+    def run(minutes, cost, kinds=(BackdoorInspection, AttackEvaluation)):
+        model = Ticking(cost)
+        monkeypatch.setattr(TimeBudget, "clock", lambda self: model.now)
+        monkeypatch.setattr("lightning_adv.evaluation.pace.perf_counter", lambda: model.now)
+        made = {BackdoorInspection: searches, AttackEvaluation: attacks}
+        budget, evaluations = TimeBudget(minutes), [kind(made[kind]()) for kind in kinds]
+        trainer(budget, *evaluations, folder=tmp_path).test(model, Blocks(batch_size=64, val_size=12), verbose=False)
+        return model.now, budget, *evaluations
 
-    monkeypatch.setattr("lightning_adv.evaluation.pace.perf_counter", lambda: SlowAtFirst.clock)
-    pace = measure_pace(SlowAtFirst(), torch.rand(32, 1, 8, 8))
-    assert (pace.forward, pace.both) == (pytest.approx(0.01), pytest.approx(0.01))
+    return run
+
+
+@pytest.mark.parametrize(
+    "cost",
+    [
+        lambda model: 3e-3,
+        lambda model: 1e-2,
+        lambda model: 3e-3 if model.now < 10 else 1e-2,  # a machine that becomes busy
+        lambda model: 1e-2 if model.now < 10 else 3e-3,  # and one that was
+    ],
+    ids=["quick", "slow", "busy later", "busy before"],
+)
+def test_the_time_is_kept_whatever_the_pace_becomes(audited, cost):
+    seconds, budget, inspection, evaluation = audited(1, cost)
+    assert 20 < seconds < 66
+    assert budget.cuts
+    assert inspection.result.reports["nc"].triggers[0].steps >= 10
+    assert sum(evaluation.result.per_class_samples) >= 8
+
+
+def test_a_machine_that_is_fast_enough_changes_nothing(audited):
+    _, budget, *evaluations = audited(60, lambda model: 1e-6)
+    _, _, *whole = audited(None, lambda model: 1e-6)
+    assert budget.cuts == []
+    for name in ("nc", "di"):
+        norms = [each.result.reports[name].norms for each in (evaluations[0], whole[0])]
+        assert norms[0] == norms[1]
+    rows = [each.result.attacks for each in (evaluations[1], whole[1])]
+    assert [row.robust_correct for row in rows[0]] == [row.robust_correct for row in rows[1]]
+    assert evaluations[1].result.samples == COUNT
+
+
+def test_a_model_too_slow_for_any_search_is_attacked_only_and_that_is_said(audited):
+    seconds, budget, inspection, evaluation = audited(1, lambda model: 0.05)
+    assert inspection.result is None
+    assert "nc is left out" in " ".join(budget.cuts)
+    assert evaluation.result.samples >= 8
+    assert [row.name for row in evaluation.result.attacks] == ["pgd"]
+    assert seconds < 1.5 * 60
+
+
+def test_the_dearest_attack_is_left_out_before_the_images_are_too_few_to_count(audited):
+    _, budget, evaluation = audited(0.5, lambda model: 5e-3, [AttackEvaluation])
+    assert [row.name for row in evaluation.result.attacks] == ["pgd"]
+    assert evaluation.result.samples >= 100
+    assert "many is left out" in " ".join(budget.cuts)
 
 
 def test_no_time_is_refused():
     with pytest.raises(InputError, match="above 0"):
         TimeBudget(0)
+
+
+def test_a_trainer_without_a_datamodule_is_refused():
+    data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*block_images((1, 12, 12), CLASSES)))
+    with pytest.raises(InputError, match="a datamodule"):
+        trainer(TimeBudget(1), AttackEvaluation({"fgsm": FGSM(0.1)})).test(Ticking(lambda model: 0), data)

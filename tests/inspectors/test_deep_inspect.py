@@ -152,3 +152,12 @@ def test_inverted_images_are_seen_as_what_they_were_made_for():
 def test_a_number_that_cannot_be_meant_is_refused(options):
     with pytest.raises(InputError, match="DeepInspect"):
         DeepInspect(**options)
+
+
+def test_a_search_that_is_ended_keeps_what_succeeded_in_the_second_half_of_its_time():
+    inspector = DeepInspect(steps=1000, images_per_step=32, draws=8)
+    seen = []
+    inspector.over = lambda done: seen.append(done) or len(seen) / 80  # time for 79 of 1,000 steps
+    report = inspector(PatchModel(7, 4), [block_images((1, 9, 9), 7)])
+    assert {each.steps for each in report.triggers} == {79}
+    assert report.triggers[4].found

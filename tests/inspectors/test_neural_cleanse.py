@@ -214,6 +214,14 @@ def test_classes_whose_images_do_not_fit_are_searched_for_in_groups(patched, mon
     assert groups.launches > 2 * patched.launches
 
 
+def test_a_search_that_is_ended_has_given_every_group_of_classes_as_many_steps():
+    inspector = NeuralCleanse(**SMALL | {"classes_at_once": 3})
+    inspector.over = lambda done: 1.0 if done >= 0.05 else done
+    report = inspector(PatchModel(CLASSES, TARGET), IMAGES)
+    assert {each.steps for each in report.triggers} == {6}
+    assert len(report.exhausted) == CLASSES
+
+
 def test_bf16_forwards_come_to_the_same_verdict():
     assert inspected(bf16=True).flagged == [TARGET]
 
