@@ -23,7 +23,7 @@ CLEAN_IMAGES = 1000
 
 BUDGETS: dict[str, Callable[[], NeuralCleanse]] = {
     "authors": NeuralCleanse,
-    "short": lambda: NeuralCleanse(steps=60, images_per_step=256),
+    "short": lambda: NeuralCleanse(steps=60, images_per_step=128),
 }
 """Searches by name: that of Neural Cleanse's authors, and one of an audit's length."""
 
@@ -32,7 +32,7 @@ EPS = 0.1
 
 ATTACKS: dict[str, tuple[Attack, int]] = {
     "PGD": (PGD(EPS, steps=40, step_size=EPS / 10), 40),
-    "AutoAttack": (AutoAttack(EPS), 4),
+    "AutoAttack": (AutoAttack(EPS), 2),
 }
 """Attacks on it, and how many portions of images each is given."""
 

@@ -69,7 +69,12 @@ def match_keys(found: Mapping[str, Tensor], wanted: Iterable[str]) -> Match:
     tied = [pair for pair, score in scores.items() if score == best]
     tied = [pair for pair in tied if _is_wrapper(pair[0])] or tied
     if len({_matched(found, wanted, prefix, inner) for prefix, inner in tied}) > 1:
-        parts = ", ".join(sorted({prefix for prefix, _ in tied}))
+        if 2 * best < len(wanted):  # "weight" and "bias" alone are the names of many a layer
+            raise UnknownNames(
+                f"hardly a weight has a name that the model knows: the file holds {_few(found)}, the model "
+                f"{_few(wanted)}; is it the weights of another backbone?"
+            )
+        parts = _few(sorted({prefix for prefix, _ in tied}))
         raise InputError(f"several parts of the file fit the model equally well ({parts}): save only one of them")
     # Of two readings of the same weights, the one that expects less around them.
     prefix, inner = max(tied, key=lambda pair: len(pair[1]))

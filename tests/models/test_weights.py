@@ -177,6 +177,17 @@ def test_two_parts_that_fit_equally_well_are_refused(tmp_path):
         load_weights(tmp_path / "weights.pth", small_model(3))
 
 
+def test_parts_that_fit_in_the_last_word_of_their_names_alone_are_of_another_backbone(tmp_path):
+    state = {f"_blocks.{i}._bn.{kind}": torch.zeros(2) for i in range(9) for kind in ("weight", "bias")}
+    torch.save(state, tmp_path / "weights.pth")
+    model = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("stem", "body", "classifier")})
+    with pytest.raises(
+        InputError, match=r"hardly a weight has a name that the model knows.* another backbone\?"
+    ) as told:
+        load_weights(tmp_path / "weights.pth", model)
+    assert len(str(told.value)) < 400
+
+
 class Malice:
     """Its unpickling runs a command that leaves a file behind."""
 
