@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save
 
 from experiments.open_models.hub import torch_file
-from experiments.open_models.libraries import OF_LIBRARIES, small_net
+from experiments.open_models.libraries import OF_LIBRARIES, drawn, small_net
 from experiments.open_models.published import IMAGES, MEAN, NETWORKS, STD, State, published
 from experiments.open_models.trials import Layout
 from lightning_adv.files import replace_atomically
@@ -239,14 +239,14 @@ def _script() -> bytes:
     text = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch would have nobody write TorchScript
-        torch.jit.save(torch.jit.script(small_net()), text)
+        torch.jit.save(torch.jit.script(drawn(small_net)), text)
     return text.getvalue()
 
 
 @cache
 def _program() -> bytes:
     text = io.BytesIO()
-    torch.export.save(torch.export.export(small_net(), (IMAGES[:1],)), text)
+    torch.export.save(torch.export.export(drawn(small_net), (IMAGES[:1],)), text)
     return text.getvalue()
 
 
@@ -254,7 +254,7 @@ ANY = (".pt", ".ckpt", ".bin", ".pt2", ".anything", "")
 PROGRAMS: dict[str, tuple[Callable[[Path], Path], str, tuple[str, ...]]] = {
     "TorchScript": (lambda path: _bytes(path, _script()), r"torch\.jit\.load\(FILE\)\.state_dict\(\)", ANY),
     "torch.export": (lambda path: _bytes(path, _program()), r"torch\.export\.load\(FILE\)\.state_dict", ANY),
-    "pickled module": (lambda path: torch_file(path, small_net()), r"model\.state_dict\(\)", (".pth",)),
+    "pickled module": (lambda path: torch_file(path, drawn(small_net)), r"model\.state_dict\(\)", (".pth",)),
     "weights with code beside them": (
         lambda path: torch_file(path, {"state_dict": {}, "extra": Malice(path.parent / "mark")}),
         "it asks for .*mkdir",

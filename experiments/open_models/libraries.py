@@ -14,7 +14,7 @@ from experiments.open_models.published import CLASSES, IMAGES, MEAN, STD, normal
 from experiments.open_models.trials import Layout
 from lightning_adv.files import replace_atomically
 
-__all__ = ["OF_LIBRARIES", "small_net"]
+__all__ = ["OF_LIBRARIES", "drawn", "small_net"]
 
 
 def small_net() -> nn.Sequential:
@@ -32,7 +32,8 @@ def _moved(net: nn.Module) -> nn.Module:
 
 
 @cache
-def _theirs(make: Callable[[], nn.Module]) -> nn.Module:
+def drawn(make: Callable[[], nn.Module]) -> nn.Module:
+    """The network that ``make`` makes with weights of its own, the same whoever asks."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _moved(make())
@@ -40,7 +41,7 @@ def _theirs(make: Callable[[], nn.Module]) -> nn.Module:
 
 def _answers(make: Callable[[], nn.Module], images: Tensor) -> Tensor:
     with torch.no_grad():
-        return _theirs(make)(normalised(images))
+        return drawn(make)(normalised(images))
 
 
 def _pictures(side: int) -> Tensor:
@@ -79,7 +80,7 @@ def _torchvision() -> Iterator[Layout]:
             "torchvision's weights for timm's network",
             what,
             "asks" if by_order else "loads right",
-            lambda folder, make=make: torch_file(folder / "net.pth", _theirs(make).state_dict()),
+            lambda folder, make=make: torch_file(folder / "net.pth", drawn(make).state_dict()),
             lambda make=make, side=side: _answers(make, _pictures(side)),
             images=_pictures(side),
             backbone=backbone,
@@ -102,7 +103,7 @@ def _transformers_net() -> nn.Module:
 
 
 def _transformers_folder(folder: Path, weights: str, prepares: bool = True, **settings: object) -> Path:
-    net = _theirs(_transformers_net)
+    net = drawn(_transformers_net)
     replace_atomically(folder / "config.json", json.dumps({**json.loads(net.config.to_json_string(False)), **settings}))
     save_weights(folder, net.state_dict(), weights)
     if prepares:
@@ -120,7 +121,7 @@ def _folders() -> Iterator[Layout]:
     theirs = {**shown, "logits": partial(_answers, _transformers_net, images)}
     for kind in ("safetensors", "bin", "sharded safetensors", "sharded bin"):
         write = lambda folder, kind=kind: timm_folder(  # noqa: E731
-            folder, _theirs(_timm_net), "test_resnet", weights=kind, **cfg
+            folder, drawn(_timm_net), "test_resnet", weights=kind, **cfg
         )
         yield Layout("folder of timm", kind, "loads right", write, tells=True, **timms)
         write = lambda folder, kind=kind: _transformers_folder(folder, kind)  # noqa: E731
@@ -144,14 +145,14 @@ def _folders() -> Iterator[Layout]:
         "ONNX",
         "flattening and a linear layer",
         "loads right",
-        lambda folder: exported(_theirs(small_net), folder / "net.onnx", image=tuple(IMAGES.shape[1:])),
-        lambda: _theirs(small_net)(IMAGES).detach(),
+        lambda folder: exported(drawn(small_net), folder / "net.onnx", image=tuple(IMAGES.shape[1:])),
+        lambda: drawn(small_net)(IMAGES).detach(),
         needs="onnxruntime",
     )
 
 
 def _bare_folder(folder: Path) -> Path:
-    save_weights(folder, _theirs(_timm_net).state_dict(), "sharded safetensors")
+    save_weights(folder, drawn(_timm_net).state_dict(), "sharded safetensors")
     return folder
 
 

@@ -19,7 +19,7 @@ from lightning_adv.models import NormalizedModel, Statistics, create_model, load
 
 __all__ = ["NEAR", "Layout", "Outcome", "Trial", "tried"]
 
-Outcome = Literal["loads right", "asks", "refuses", "loads wrong"]
+Outcome = Literal["loads right", "asks", "refuses", "loads wrong", "runs code"]
 
 NEAR = 1e-5
 """Logits may differ by so much from those of an independent forward."""
@@ -76,7 +76,8 @@ class Trial:
     """What became of a layout.
 
     Args:
-        outcome: "loads wrong" if the logits are others than they must be.
+        outcome: "loads wrong" if the logits are others than they must be, "runs code" if there is a file more than was
+            written.
         gap: largest difference of a logit, where it loads, at once or after the answer; else None.
         said: what was asked, or why it was refused.
         notes: what was told when it loaded.
@@ -94,13 +95,14 @@ def tried(layout: Layout) -> Trial:
     """Write the layout, open it as a user does, and compare the logits."""
     with tempfile.TemporaryDirectory() as folder:
         path = layout.write(Path(folder))
-        said = ""
+        written, said = set(Path(folder).rglob("*")), ""
         try:
             model, notes = _opened(layout, path)
         except InputError as error:
             said = str(error)
             if not layout.answer:
-                return Trial("refuses", None, said, (), None)
+                ran = set(Path(folder).rglob("*")) != written
+                return Trial("runs code" if ran else "refuses", None, said, (), None)
             model, notes = _opened(layout, path, **layout.answer)
         with torch.no_grad():
             gap = float((model.eval()(layout.images) - layout.logits()).abs().max())
