@@ -29,10 +29,12 @@ def layouts_table(trials: Sequence[tuple[Layout, Trial]]) -> Table:
     for layout, trial in trials:
         groups.setdefault((layout.kind, trial.outcome), []).append((layout, trial))
     rows: list[list[Cell]] = []
+    before = ""
     for (kind, outcome), members in groups.items():
         gaps = [trial.gap for _, trial in members if trial.gap is not None]
         names = "; ".join(layout.name for layout, _ in members)
-        rows.append([kind, names, len(members), outcome, max(gaps, default=None)])
+        variants, before = "the same" if names == before else names, names
+        rows.append([kind, variants, len(members), outcome, max(gaps, default=None)])
     wanted = sum(trial.outcome == layout.outcome for layout, trial in trials)
     title = "Layouts"
     note = prose(__file__, title, count=len(trials), wanted=wanted)

@@ -8,6 +8,8 @@ import pytest
 from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.trials import Trial, tried
 
+pytestmark = pytest.mark.xdist_group("layouts")  # one worker opens each once
+
 BY_NAME = {str(layout): layout for layout in LAYOUTS if layout.there}
 LOADED = [name for name, layout in BY_NAME.items() if layout.outcome == "loads right" and not layout.tells]
 

@@ -1,11 +1,15 @@
 """What the page of published networks says of searches: whole, broken off, and by both verdicts."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.measure import box_of
 from experiments.open_models.subjects import SUBJECTS
-from experiments.open_models.tables import inspection_table, verdicts_table
+from experiments.open_models.tables import inspection_table, layouts_table, verdicts_table
+from experiments.open_models.trials import Trial
 
 NAME = "mnist_badnet_target1"
 NORMS = [60.0, 5, 64, 75, 62, 70, 66, 61, 68, 71]
@@ -56,3 +60,17 @@ def test_a_backdoor_that_only_the_papers_rule_sees_counts_so():
 def test_there_is_a_control_without_a_backdoor_for_those_with_one():
     assert {each.target is None for each in SUBJECTS.values()} == {True, False}
     assert all((each.target is None) == (each.trigger is None) for each in SUBJECTS.values())
+
+
+def test_a_layout_that_did_not_become_what_it_must_stands_in_a_row_of_its_own_and_is_not_counted_as_wanted():
+    layout = replace(LAYOUTS[0], outcome="loads right")
+    table = layouts_table(
+        [
+            (layout, Trial("loads right", 1e-6, "", (), None)),
+            (layout, Trial("loads wrong", 0.2, "", (), None)),
+            (replace(layout, kind="another"), Trial("loads right", 0.0, "", (), None)),
+        ]
+    )
+    assert [row[2:] for row in table.rows] == [[1, "loads right", 1e-6], [1, "loads wrong", 0.2], [1, "loads right", 0]]
+    assert [row[1] for row in table.rows] == [layout.name, "the same", "the same"]
+    assert "2 of 3 files" in " ".join(table.note.split())
