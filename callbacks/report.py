@@ -17,6 +17,7 @@ from lightning_adv.evaluation.history import stored_history
 from lightning_adv.interruption import Interrupted
 from lightning_adv.models import statistics_of
 from lightning_adv.models.folders import weight_sums
+from lightning_adv.reports.robustbench import Submission
 
 if TYPE_CHECKING:
     from lightning_adv.reports.run import Code, RunInfo
@@ -39,6 +40,7 @@ class Report(Callback):
         baselines: name to the ``results.json`` of another run, set beside this one's figures.
         folder: where to write; default ``report`` in the run's folder.
         audit: ask the file of the weights, too, what it holds; the page begins with three questions and their answers.
+        robustbench: what only you know of the model, for the ``model_info.json`` that AutoAttack leaves.
 
     Raises:
         InputError: a baseline that is not there or not a ``results.json`` of this project.
@@ -50,9 +52,10 @@ class Report(Callback):
         baselines: dict[str, str] | None = None,
         folder: str | None = None,
         audit: bool = False,
+        robustbench: Submission | None = None,
     ) -> None:
         super().__init__()
-        self.audit = audit
+        self.audit, self.robustbench = audit, robustbench
         self.title, self.baselines, self.folder = title, dict(baselines or {}), folder
         self.history: dict[str, list[list[float]]] = {}
         self.started = datetime.now(UTC)
@@ -183,6 +186,7 @@ class Report(Callback):
             run=info,
             config_yaml=record.text if record else "",
             unasked=(ended or "no evaluation of this run asks it") if self.audit else None,
+            submission=self.robustbench,
         )
         print(f"report: {page}", flush=True)
 

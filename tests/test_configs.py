@@ -43,6 +43,7 @@ def alone_and_without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     for label in ("a", "b"):  # class folders are all that ImageFolder reads before setup
         Path("data/imagenet/train", label).mkdir(parents=True)
+    Path("data/robustbench_imagenet.txt").write_text("n01440764/ILSVRC2012_val_00000293.JPEG")
 
 
 def title(path: Path) -> str:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from lightning_adv.data.augmentation import Augmentation
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.checks import check_not_one_class, check_source
+from lightning_adv.data.facts import class_name
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
@@ -125,7 +126,7 @@ class ImageDataModule(LightningDataModule, ABC):
     @property
     def known_as(self) -> str:
         """What the set is called in reports, where figures compare only if this is the same."""
-        return type(self).__name__
+        return class_name(type(self))
 
     @abstractmethod
     def load(self) -> Sources:

@@ -7,7 +7,7 @@ from pytorch_lightning import LightningDataModule
 from lightning_adv.backdoors import Target, Trigger
 from lightning_adv.data.wrapped import WrapsDataModule
 
-__all__ = ["DataFacts"]
+__all__ = ["DataFacts", "class_name"]
 
 
 class DataFacts:
@@ -29,9 +29,9 @@ class DataFacts:
     def name(self) -> str | None:
         """What the image set is called in reports."""
         if isinstance(self._data, WrapsDataModule):
-            return f"{type(self._data).__name__} of {DataFacts(self._data.data).name}"
+            return f"{class_name(type(self._data))} of {DataFacts(self._data.data).name}"
         told = self._told("known_as")
-        return told if isinstance(told, str) or self._data is None else type(self._data).__name__
+        return told if isinstance(told, str) or self._data is None else class_name(type(self._data))
 
     @property
     def num_classes(self) -> int | None:
@@ -72,3 +72,13 @@ class DataFacts:
 
     def _told(self, name: str) -> object | None:
         return getattr(self._data, name, None)
+
+
+def class_name(cls: type) -> str:
+    """Name of a class, behind that of its module where it is a stranger's, who may call it like one of this package.
+
+    Example:
+        >>> class_name(LightningDataModule).endswith("datamodule.LightningDataModule"), class_name(DataFacts)
+        (True, 'DataFacts')
+    """
+    return cls.__qualname__ if cls.__module__.startswith("lightning_adv.") else f"{cls.__module__}.{cls.__qualname__}"

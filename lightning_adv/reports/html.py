@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lightning_adv.files import replace_atomically
 from lightning_adv.reports.answers import answers
 from lightning_adv.reports.comparison import compare
+from lightning_adv.reports.robustbench import Submission, benchmark_entries
 from lightning_adv.reports.run import RunInfo
 from lightning_adv.reports.storage import (
     Histories,
@@ -64,8 +65,9 @@ def write_report(
     run: RunInfo,
     config_yaml: str,
     unasked: str | None = None,
+    submission: Submission | None = None,
 ) -> Path:
-    """Writes the page, its pictures and ``results.json``, replacing an earlier report in the folder.
+    """Writes page, pictures, ``results.json`` and entries of RobustBench, replacing an earlier report in the folder.
 
     Args:
         folder: where to write; made if missing.
@@ -77,6 +79,7 @@ def write_report(
         config_yaml: the resolved configuration.
         unasked: of an audit, why a question of its three was not asked where no section answers it; the page then
             begins with questions and answers.
+        submission: what the user says of the model, for ``model_info.json``, which an evaluation by AutoAttack leaves.
 
     Returns:
         Path of ``index.html``.
@@ -93,6 +96,8 @@ def write_report(
     documents = [section_document(s.result, [picture.file for picture in s.pictures], s.warnings) for s in shown]
     document = results_document(title, run, documents, histories, others)
     compared = compare(documents, {name: other for name, (_, other) in others.items()})
+    entries = benchmark_entries(sections, run, submission)
+    infos = {f"model_info{f'_{n}' if n > 1 else ''}.json": entry for n, entry in enumerate(entries, start=1)}
     page = page_environment().get_template("index.html.j2")
     text = page.render(
         title=title,
@@ -104,10 +109,15 @@ def write_report(
         baseline_documents={name: other for name, (_, other) in others.items()},
         history=_history(folder, histories),
         history_table=_history_table(histories),
+        infos=infos,
         run=run,
         config_yaml=config_yaml,
         long_table=LONG_TABLE,
     )
+    for file, entry in infos.items():
+        replace_atomically(folder / file, as_json(entry.fields))
+    for stale in {each.name for each in folder.glob("model_info*.json")} - infos.keys():
+        (folder / stale).unlink()  # of an earlier report
     replace_atomically(folder / "results.json", as_json(document))
     replace_atomically(folder / "index.html", text.encode())
     return folder / "index.html"

@@ -126,7 +126,7 @@ def _baseline_document(path: Path, document: ResultsDocument) -> BaselineDocumen
     }
 
 
-def as_json(document: ResultsDocument) -> bytes:
+def as_json(document: Mapping) -> bytes:
     """UTF-8 JSON; numbers that are not finite become null, which JSON can hold."""
     return json.dumps(_finite(document), indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 

@@ -32,6 +32,6 @@ def test_no_datamodule_tells_nothing():
 
 def test_a_set_is_called_by_its_class_and_by_what_it_wraps():
     told = DataFacts(PoisonedDataModule(MarkedData(), Patch(size=1), target=1, poisoned=0.5))
-    assert told.name == "PoisonedDataModule of MarkedData"
-    assert DataFacts(Unread()).name == "Unread"
+    assert told.name == "PoisonedDataModule of tests.data.builders.MarkedData"
+    assert DataFacts(Unread()).name == "tests.data.test_facts.Unread"
     assert DataFacts(None).name is None
