@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jsonargparse import Namespace
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
@@ -162,7 +163,7 @@ class Report(Callback):
             process,
             preparation=data.preparation,
             normalisation=statistics_of(model),
-            model=_architecture(model),
+            model=_architecture(model, record),
             weights=self._weights,
             data=data.name,
             cuts=[cut for each in trainer.callbacks if isinstance(each, TimeBudget) for cut in each.cuts],
@@ -195,9 +196,10 @@ def _record(trainer: Trainer) -> RunRecord | None:
     return next((each for each in trainer.callbacks if isinstance(each, RunRecord)), None)
 
 
-def _architecture(model: LightningModule) -> str:
-    """Name of the network, where the model tells it; else the model's class."""
-    told = model.hparams.get("backbone")
+def _architecture(model: LightningModule, record: RunRecord | None) -> str:
+    """Name of the network, or its class, where the model or the command line tells it; else the model's class."""
+    told = model.hparams.get("backbone") or (record and record.config.get("model.init_args.backbone"))
+    told = told.get("class_path") if isinstance(told, Namespace) else told
     return told if isinstance(told, str) else type(model).__name__
 
 
