@@ -5,9 +5,10 @@ import pytest
 from pytorch_lightning import Callback
 from torch.utils.data import DataLoader
 
-from lightning_adv.attacks import FGSM
-from lightning_adv.callbacks import AttackEvaluation, Report
+from lightning_adv.attacks import FGSM, AutoAttack
+from lightning_adv.callbacks import AttackEvaluation, Report, TimeBudget
 from lightning_adv.errors import InputError
+from lightning_adv.reports.robustbench import Submission
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import PlainModule, images, trainer
 
@@ -32,6 +33,21 @@ def test_validate_and_test_write_a_report(model, tmp_path, stage):
     assert section["data"]["samples"] == 40
     assert section["scalars"] == pytest.approx(each.result.scalars())
     assert "Mine" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_autoattack_leaves_an_entry_of_robustbench_that_is_no_claim(model, tmp_path):
+    budget = TimeBudget(minutes=None)
+    budget.cuts.append("attacks: 40 images to 16")
+    told = Submission(name="A paper")
+    by = AttackEvaluation({"aa": AutoAttack(eps=0.6)}, max_samples=16)
+    trainer(Report(robustbench=told), by, budget, folder=tmp_path).test(model, DataLoader(images(40)), verbose=False)
+    info = json.loads((tmp_path / "report" / "model_info.json").read_text())
+    assert (info["name"], info["eps"], info["images"], info["claim"]) == ("A paper", "0.6", 16, False)
+    assert info["autoattack_acc"] == f"{100 * by.result.worst_case_accuracy:.2f}"
+    assert info["clean_acc"] == f"{100 * by.result.clean_accuracy:.2f}"
+    assert "a set that is not told is none of RobustBench's image sets; cut to fit the time." in info["footnote"]
+    run = results(tmp_path)["run"]
+    assert (run["model"], run["data"], run["weights"], run["cuts"]) == ("PlainModule", None, {}, budget.cuts)
 
 
 def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):

@@ -1,5 +1,6 @@
 """Checkpoints of other projects and networks of one's own, through the command line."""
 
+import json
 import re
 import shlex
 import shutil
@@ -175,6 +176,8 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     assert outcome.status == 0, outcome.err
     assert "robust_accuracy" in outcome.out
     assert "Net gets images in [0, 1] as they are" in outcome.err
+    (results,) = Path("runs/evaluate").glob("*/*/report/results.json")
+    assert ("my_nets.Net" in command) == (json.loads(results.read_text())["run"]["model"] == "my_nets.Net")
 
 
 def test_a_run_from_a_file_of_weights_is_evaluated_without_that_file():
