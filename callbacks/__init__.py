@@ -7,6 +7,7 @@ from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_evaluation import BackdoorEvaluation
 from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
 from lightning_adv.callbacks.backdoor_mitigation import BackdoorMitigation
+from lightning_adv.callbacks.bars import Bars
 from lightning_adv.callbacks.calibration_evaluation import CalibrationEvaluation
 from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
@@ -17,6 +18,7 @@ from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGua
 from lightning_adv.callbacks.physical_evaluation import PhysicalEvaluation
 from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
+from lightning_adv.callbacks.result_lines import ResultLines
 from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.stop_on_signal import StopOnSignal
 from lightning_adv.callbacks.time_budget import TimeBudget
@@ -27,6 +29,7 @@ __all__ = [
     "BackdoorEvaluation",
     "BackdoorInspection",
     "BackdoorMitigation",
+    "Bars",
     "CalibrationEvaluation",
     "CatastrophicOverfittingGuard",
     "DetectionEvaluation",
@@ -37,6 +40,7 @@ __all__ = [
     "PhysicalEvaluation",
     "PurificationEvaluation",
     "Report",
+    "ResultLines",
     "RunRecord",
     "StopOnSignal",
     "TimeBudget",

@@ -1,27 +1,37 @@
-"""One line an epoch where there is no terminal to draw a bar in."""
+"""One line an epoch."""
 
 import time
+from datetime import timedelta
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import scalars_of_epoch
+from lightning_adv.callbacks.result_lines import columns
+from lightning_adv.evaluation.progress import Tells
+from lightning_adv.results.lines import fitted
 
 __all__ = ["EpochLine"]
 
 
-class EpochLine(Callback):
-    """Prints the epoch's accuracies, attack success rates, loss and seconds.
+class EpochLine(Tells, Callback):
+    """Prints the epoch's accuracies, attack success rates and loss, its seconds and the time that the run has left.
 
-    The command line adds it when stdout is not a terminal.
+    What is measured on validation images stands under its own name, e.g. ``pgd20 83.4%`` for the robust accuracy under
+    that attack; what belongs to the training says so. The command line adds it, on a terminal too.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._began = time.monotonic()
+        self._began = self._epoch_began = time.monotonic()
+        self._first = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time, and the epoch that a resumed run goes on with."""
+        self._began, self._first = time.monotonic(), trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
-        self._began = time.monotonic()
+        self._epoch_began = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print what was measured in this epoch."""
@@ -29,12 +39,26 @@ class EpochLine(Callback):
         shown = {key: value for key, value in measured.items() if key == "train/loss" or _is_headline(key)}
         if not trainer.is_global_zero or not shown:
             return
-        values = "  ".join(f"{k} {v:.3f}" if k == "train/loss" else f"{k} {v:.1%}" for k, v in shown.items())
-        last = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-        seconds = time.monotonic() - self._began
-        print(f"epoch {trainer.current_epoch + 1}{last}  {values}  {seconds:.1f} s", flush=True)
+        values = [f"{_short(k)} {v:.3f}" if k == "train/loss" else f"{_short(k)} {v:.1%}" for k, v in shown.items()]
+        planned = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else None
+        now, done = time.monotonic(), trainer.current_epoch + 1
+        spent = f"{now - self._epoch_began:.1f} s"
+        if planned and done < planned:
+            left = (planned - done) * (now - self._began) / (done - self._first)
+            spent = f"{spent}, {timedelta(seconds=round(left))} left"
+        head = f"epoch {done}/{planned}" if planned else f"epoch {done}"
+        print("\n".join(fitted([head, *values, spent], columns())).lstrip(), flush=True)
 
 
 def _is_headline(key: str) -> bool:
     """A share of the stage, of an attack or of an evaluation; those of pairs, one level down, would flood the line."""
     return key.endswith(("accuracy", "attack_success_rate")) and key.count("/") <= 2
+
+
+def _short(key: str) -> str:
+    """``pgd20`` for ``val/pgd20/robust_accuracy``, ``clean`` for ``val/clean_accuracy``, ``train robust``, ``loss``."""
+    words = key.removeprefix("val/").replace("/", " ").replace("_", " ")
+    if words == "train loss":
+        return "loss"
+    words = words.removesuffix(" accuracy").removesuffix(" rate")
+    return words if words.startswith("train") else words.removesuffix(" robust")

@@ -293,11 +293,13 @@ def test_a_terminal_shows_one_bar_a_task_and_in_the_end_no_evaluation_bar(folder
     for screen in screens:
         tasks = [line.split()[0] for line in screen if BAR.search(line)]
         assert len(tasks) == len(set(tasks)), screen
-        assert set(tasks) <= {"Epoch", "Validation", "pgd", "eps"}
+        assert set(tasks) <= {"epoch", "Validation", "pgd", "eps"}
     nested = [line for screen in screens for line in screen if line.startswith("pgd") and BAR.search(line)]
     assert any(re.search(r" [1-9]\d*/8 ", line) for line in nested)  # 1,001 images in batches of 128
     last = screens[-1]
-    assert [line.split()[0] for line in last if BAR.search(line)] == ["Epoch"]
+    assert [" ".join(line.split()[:2]) for line in last if BAR.search(line)] == ["epoch 2/2"]
+    told = [line for line in last if re.match(r"epoch \d/2  .*clean \d+\.\d%  .*pgd \d+\.\d%", line)]
+    assert [line[:9] for line in told] == ["epoch 1/2", "epoch 2/2"]
     assert "report: shown/report/index.html" in last
     assert not any("\x1b" in line or "Traceback" in line for line in last)
 

@@ -11,7 +11,7 @@ import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 from pytorch_lightning.accelerators import CPUAccelerator
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar, RichProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
@@ -19,7 +19,16 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 import lightning_adv.attacks
 import lightning_adv.data
 import lightning_adv.objectives  # noqa: F401 - a class is found by its short name only once it is imported
-from lightning_adv.callbacks import EpochLine, LastCheckpoint, Report, RunRecord, StopOnSignal, TimeBudget
+from lightning_adv.callbacks import (
+    Bars,
+    EpochLine,
+    LastCheckpoint,
+    Report,
+    ResultLines,
+    RunRecord,
+    StopOnSignal,
+    TimeBudget,
+)
 from lightning_adv.cli.arguments import may_name_a_class, own_architecture, through_first_config
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
@@ -161,8 +170,8 @@ class CLI(LightningCLI):
         for key in FROM_DATA:
             if config.get(f"model.init_args.{key}") is not None:
                 raise InputError(f"model.{key} is taken from the data; leave it out and set the data instead")
-        evaluations = {find_class(each.class_path) for each in config.trainer.callbacks or []} - ABOUT_OTHERS
-        if self.evaluates and not evaluations:
+        callbacks = {find_class(each.class_path) for each in _as_list(config.trainer.callbacks)}
+        if self.evaluates and callbacks <= ABOUT_OTHERS:
             raise InputError(
                 "there is nothing to evaluate: add an evaluation (--trainer.callbacks+=AttackEvaluation) or a "
                 "configuration that has some (--config evaluate/standard)"
@@ -255,7 +264,16 @@ class CLI(LightningCLI):
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:
+            self._tell_model()
             tell(f"run folder: {self.folder}")
+
+    def _tell_model(self) -> None:
+        """In place of the trainer's table of layers."""
+        weights = sum(each.numel() for each in self.model.parameters())
+        if weights:  # there are none before networks are spread
+            network = self._get(self.config, "model").init_args.get("backbone")
+            name = network if isinstance(network, str) else type(self.model).__name__
+            tell(f"note: model: {name}, {weights:,} parameters")
 
     def _check_that_networks_can_be_spread(self) -> None:
         """Lightning would end in the middle of setting the processes up."""
@@ -272,9 +290,11 @@ class CLI(LightningCLI):
             )
 
     def instantiate_trainer(self, **kwargs: object) -> Trainer:
-        """The trainer with this project's defaults: its folder, CSV and TensorBoard logs, bars on a terminal only."""
+        """The trainer with this project's defaults: its folder, logs, lines of text, and bars on a terminal only."""
         config = self._get(self.config_init, "trainer")
-        callbacks = config.callbacks = [StopOnSignal(), *_as_list(config.callbacks)]
+        # What was found stands above the path of the report.
+        found = [ResultLines()] if self._get(self.config_init, "verbose", default=False) else []
+        callbacks = config.callbacks = [StopOnSignal(), *found, *_as_list(config.callbacks)]
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder / "checkpoints")
@@ -282,15 +302,13 @@ class CLI(LightningCLI):
             callbacks.append(self._get(self.config_init, "last_checkpoint"))
         if config.logger in (None, True) and not config.fast_dev_run:
             config.logger = default_loggers(self.folder)
-        terminal = sys.stdout.isatty()
         if config.enable_progress_bar is None:
-            config.enable_progress_bar = terminal
-        if not config.enable_progress_bar:
+            config.enable_progress_bar = sys.stdout.isatty()
+        if config.enable_progress_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+            callbacks.append(Bars())
+        if self.subcommand == "fit":
             callbacks.append(EpochLine())
-        elif not any(isinstance(callback, ProgressBar) for callback in callbacks):
-            callbacks.append(RichProgressBar())
-        if config.enable_model_summary is None:
-            config.enable_model_summary = terminal
+        config.enable_model_summary = bool(config.enable_model_summary)
         config.default_root_dir = str(self.folder)
         trainer = super().instantiate_trainer(**kwargs)
         keep_ranks(trainer)
@@ -299,7 +317,8 @@ class CLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, object]:
         """The command's arguments; a checkpoint from wherever is loaded without unpickling code."""
         arguments = super()._prepare_subcommand_kwargs(subcommand)
-        return {**arguments, "ckpt_path": self.checkpoint, "weights_only": True}
+        silent = {} if subcommand == "fit" else {"verbose": False}  # the trainer's own table
+        return {**arguments, **silent, "ckpt_path": self.checkpoint, "weights_only": True}
 
 
 def _as_list(callbacks: object) -> list:

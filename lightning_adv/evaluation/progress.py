@@ -1,25 +1,42 @@
-"""A bar for long evaluations, inside the trainer's own progress display."""
+"""How far a long evaluation is: a bar inside the trainer's own display, or a line now and then where there is none."""
 
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
-__all__ = ["track"]
+__all__ = ["Tells", "track"]
 
 Item = TypeVar("Item")
+SECONDS = 30.0
+"""Between two lines."""
 
 
-def track(trainer: Trainer, items: Collection[Item], title: str) -> Iterator[Item]:
-    """Iterate over ``items`` under a bar nested in the trainer's rich display.
+class Tells:
+    """Of callbacks that print what goes on: in their trainer, long evaluations say how far they are."""
+
+
+def track(
+    trainer: Trainer, items: Collection[Item], title: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Item]:
+    """Iterate over ``items`` under a bar nested in the trainer's rich display, or with a line every half minute.
 
     Other displays are left alone: a second bar beneath them would garble the terminal.
+
+    Args:
+        trainer: whose display it is; lines are printed where it has a callback that tells.
+        items: of this rank.
+        title: what is done with them.
+        clock: gives seconds.
     """
     bar = trainer.progress_bar_callback
     progress = bar.progress if isinstance(bar, RichProgressBar) and bar.is_enabled else None
     if progress is None:
-        yield from items
+        tells = trainer.is_global_zero and any(isinstance(each, Tells) for each in trainer.callbacks)
+        yield from _with_lines(items, title, clock) if tells else items
         return
     task = progress.add_task(title, total=len(items))
     try:
@@ -29,3 +46,15 @@ def track(trainer: Trainer, items: Collection[Item], title: str) -> Iterator[Ite
             bar.refresh()
     finally:
         progress.remove_task(task)
+
+
+def _with_lines(items: Collection[Item], title: str, clock: Callable[[], float]) -> Iterator[Item]:
+    began = said = clock()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = clock()
+        if now - said >= SECONDS and done < len(items):
+            left = (len(items) - done) * (now - began) / done
+            spent, left = (timedelta(seconds=round(each)) for each in (now - began, left))
+            print(f"{title}: {done} of {len(items)} batches in {spent}, about {left} left", flush=True)
+            said = now
