@@ -25,8 +25,16 @@ def refused(*args: object) -> str:
     return line.removeprefix("error: ")
 
 
+@pytest.fixture
+def forgetful_wandb() -> Iterator[None]:
+    """It remembers whether an earlier run in this process was offline."""
+    wandb.teardown()
+    yield
+    wandb.teardown()
+
+
+@pytest.mark.usefixtures("forgetful_wandb")
 def test_weights_and_biases_without_an_account_says_how_to_log_in_or_do_without(monkeypatch, tmp_path):
-    wandb.teardown()  # it remembers whether an earlier run in this process was offline
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_API_KEY", "")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
