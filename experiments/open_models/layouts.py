@@ -125,6 +125,25 @@ WRONG = (
 """Weights, the network that they are given to, and what that is told."""
 
 
+UNFIT: dict[str, tuple[Wrapped, str]] = {
+    "student and teacher": (
+        lambda state: _prefixed(state, "student.") | _prefixed(state, "teacher."),
+        r"equally well \(student\., teacher\.\)",
+    ),
+    "a weight too few": (
+        lambda state: {k: v for k, v in state.items() if k != "bn.bias"},
+        "1 weights are missing from the file",
+    ),
+    "a weight too many": (lambda state: state | {"layer5.weight": torch.ones(3, 3)}, "unknown to the model"),
+    "a number that is none": (lambda state: state | {"conv1.weight": state["conv1.weight"] * torch.nan}, "finite"),
+    "more classes": (
+        lambda state: state | {"linear.weight": torch.ones(9, 32), "linear.bias": torch.ones(9)},
+        "the file has 9 classes",
+    ),
+}
+"""Weights that do not fit, and what is said of them."""
+
+
 def _of(name: str, kind: str, what: str, outcome: str, wrap: Wrapped, into: str = "", **more: object) -> Layout:
     """Weights of a published network in a file of torch."""
     network = NETWORKS[into or name]
@@ -146,6 +165,11 @@ def _published() -> Iterator[Layout]:
             # The deepest network in one wrapping: it differs from the next by its depth alone.
             if name != "dm_wide_resnet_70" or what == "bare":
                 yield _of(name, network.title, what, "loads right", wrap, tells=tells)
+    unused = lambda state: state | {f"sub_{k}": v for k, v in state.items() if k.startswith("block1.")}  # noqa: E731
+    title = NETWORKS["wide_resnet_28"].title
+    yield _of("wide_resnet_28", title, "sub_block1, which no image passes", "loads right", unused)
+    for what, (wrap, says) in UNFIT.items():
+        yield _of("preact_rice", "weights that do not fit", what, "refuses", wrap, says=says)
     for name, into, says in WRONG:
         what = f"{NETWORKS[name].title} into {NETWORKS[into].title}"
         yield _of(name, "weights of another network", what, "refuses", lambda state: state, into, says=says)
@@ -199,6 +223,8 @@ def _files() -> Iterator[Layout]:
                 ),
                 **mine,
             )
+    cut = lambda folder: _bytes(folder / "net.pth", _script()[:-200])  # noqa: E731
+    yield Layout("no file of weights", "end cut off", "refuses", cut, backbone=network.backbone, says="damaged")
     for what, (write, says, suffixes) in PROGRAMS.items():
         for suffix in suffixes:
             write_as = lambda folder, write=write, suffix=suffix: write(folder / f"net{suffix}")  # noqa: E731
