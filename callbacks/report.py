@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Report"]
 
+UNASKED = "no evaluation of this run asks it"
+UNAFFORDABLE = "the time did not suffice, as listed below"
 HISTORY_PREFIXES = ("train/", "val/", "test/")
 
 
@@ -139,13 +141,18 @@ class Report(Callback):
 
     def _file(self, trainer: Trainer, model: LightningModule) -> list["FileResult"]:
         """What that file holds."""
-        from lightning_adv.models.contents import inspect_file, left_out
+        from lightning_adv.models.contents import files_in, inspect_file, left_out
         from lightning_adv.results.weights_file import FileResult
 
         path = self._weights_file(trainer)
         if path is None:
             return []
-        return [FileResult(title="The file", contents=inspect_file(path), left_out=left_out(path, model))]
+        return [
+            FileResult(
+                title=f"The file {file.name}", stage="test", contents=inspect_file(file), left_out=left_out(file, model)
+            )
+            for file in files_in(path)
+        ]
 
     def _provenance(self, trainer: Trainer, model: LightningModule, ended: str | None) -> "RunInfo":
         from lightning_adv.reports.run import run_info
@@ -186,7 +193,7 @@ class Report(Callback):
             baselines=self.baselines,
             run=info,
             config_yaml=record.text if record else "",
-            unasked=(ended or "no evaluation of this run asks it") if self.audit else None,
+            unasked=(ended or (UNAFFORDABLE if info.cuts else UNASKED)) if self.audit else None,
             submission=self.robustbench,
         )
         print(f"report: {page}", flush=True)

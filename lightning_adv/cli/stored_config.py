@@ -25,9 +25,10 @@ LONGEST_NUMBER = 40
 OUTPUTS = ("cache", "dirpath", "download", "export", "folder", "log", "save_dir", "verdicts")
 """Arguments that say where something is written, or that it is fetched."""
 
-LISTS = ("class_list", "only")
-"""Arguments that are a list or the path of one: the parser leaves a text a text, and the data reads it as data."""
+LISTS = {"ImageFolder": ("class_list", "only")}
+"""Arguments of a class that are a list or the path of one: the parser leaves a text, and the data reads it as data."""
 
+PACKAGE = "lightning_adv"
 PLAIN = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first where yaml was built with its C library
 
@@ -105,9 +106,15 @@ def check_no_other_files(value: object, origin: str) -> None:
     Raises:
         InputError: a text that is the path of a text file.
     """
-    if isinstance(value, dict | list):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for each in (each for key, each in items if not (key in LISTS and isinstance(each, str))):
+    if isinstance(value, dict):
+        name = str(value.get("class_path"))
+        lists = LISTS.get(name.rpartition(".")[2], ()) if name.partition(".")[0] in (PACKAGE, name) else ()
+        for key, each in value.items():
+            if key == "init_args" and isinstance(each, dict):
+                each = {k: v for k, v in each.items() if not (k in lists and isinstance(v, str))}
+            check_no_other_files(each, origin)
+    elif isinstance(value, list):
+        for each in value:
             check_no_other_files(each, origin)
     elif isinstance(value, str) and _leads_to_a_text(value):
         raise InputError(

@@ -17,11 +17,12 @@ from lightning_adv.models.inert import STAND_INS
 from lightning_adv.models.pickled import names_in_pickles
 from lightning_adv.models.weights import holds_safetensors, read_checkpoint
 
-__all__ = ["FileContents", "inspect_file", "left_out"]
+__all__ = ["FileContents", "files_in", "inspect_file", "left_out"]
 
 _CLASS_PATH = re.compile(r"""class_path["']?\s*:\s*["']?([\w.]+)""")
 _PLAIN = {f"{home}.{name}" for home in ("__builtin__", "builtins") for name in ("set", "frozenset", "complex", "slice")}
 _PICKLES = (".pkl", ".pickle")
+_WEIGHTS = (".bin", ".ckpt", ".model", ".pkl", ".pickle", ".pt", ".pth", ".safetensors")
 _ARCHIVE_BEGINS = b"PK\x03\x04"
 _LARGEST_PICKLE = 1 << 28  # bytes; that of a network of a thousand tensors has 100,000
 _DEEPEST = 8
@@ -63,8 +64,7 @@ def inspect_file(path: str | Path) -> FileContents:
     """
     path = Path(path)
     if not path.is_file():
-        why = "is a folder: its files of weights are audited one by one" if path.is_dir() else "is not there"
-        raise InputError(f"the file {path} {why}")
+        raise InputError(f"the file {path} is {'a folder' if path.is_dir() else 'not there'}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     safetensors = holds_safetensors(path)
@@ -83,6 +83,21 @@ def inspect_file(path: str | Path) -> FileContents:
         {str(key): _said(value) for key, value in content.items()},
         list(dict.fromkeys(name for text in texts for name in _CLASS_PATH.findall(text))),
     )
+
+
+def files_in(path: str | Path) -> list[Path]:
+    """A file, or of a folder every file in it that may be one of weights, whether or not a network is read from it.
+
+    Raises:
+        InputError: a folder without any.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        return [path]
+    found = sorted(each for each in path.rglob("*") if each.suffix.lower() in _WEIGHTS and each.is_file())
+    if not found:
+        raise InputError(f"{path} is a folder without a file of weights: none ends in {', '.join(_WEIGHTS)}")
+    return found
 
 
 def left_out(path: str | Path, model: torch.nn.Module) -> list[str]:

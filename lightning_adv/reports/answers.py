@@ -10,7 +10,7 @@ from lightning_adv.results.weights_file import FileResult
 
 __all__ = ["answers"]
 
-LESS = "The search was cut to fit the time, as listed below: this says less than a whole one."
+LESS = "The run was cut to fit its time, as listed below: this says less than a whole one."
 
 ASKED: tuple[type[EvaluationResult], ...] = (FileResult, InspectionResult, RobustnessResult)
 

@@ -80,14 +80,19 @@ class InspectionResult(EvaluationResult):
         return " ".join(self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
 
     def answer(self) -> Answer:
-        """The strongest verdict of all inspectors, and what none of them can see."""
-        flagged = [each.flagged for each in self.reports.values() if each.flagged is not None]
-        if any(each.significant for each in self.reports.values()):
+        """The strongest verdict of all inspectors, and what none of them can see.
+
+        Masks of searches that had not ended are noise as much as triggers: where most had not, the strongest verdicts
+        are not given.
+        """
+        reports = list(self.reports.values())
+        done = [each for each in reports if 2 * len(each.exhausted) <= len(each.labels)]
+        if any(each.significant for each in done):
             short = "Suspected"
-        elif any(flagged):
+        elif any(each.flagged for each in reports):
             short = "Perhaps"
         else:
-            short = "None found" if flagged else "No verdict"
+            short = "None found" if any(each.flagged is not None for each in done) else "No verdict"
         return Answer(self.question, short, f"{self.summary()} {CANNOT_SEE}")
 
     def _verdict(self, name: str, report: InspectionReport) -> str:

@@ -58,7 +58,7 @@ class FileResult(EvaluationResult):
     def tables(self) -> list[Table]:
         """The file, what its pickles ask for, its entries, what the model does not use."""
         held = self.contents
-        facts = [["kind", held.kind], ["size", f"{held.size:,} bytes"], ["SHA-256", held.sha256]]
+        facts = [["path", held.path], ["kind", held.kind], ["size", f"{held.size:,} bytes"], ["SHA-256", held.sha256]]
         names = [[name, "code" if name in held.code else "rebuilds values"] for name in held.calls]
         names += [[name, "a program in the archive"] for name in held.code if name not in held.calls]
         classes = [
@@ -66,7 +66,7 @@ class FileResult(EvaluationResult):
         ]
         note = "Read from the instructions of the pickle, of which none was carried out."
         tables = [
-            Table("The file", ["", held.path], facts),
+            Table("The file", ["", "what it is"], facts),
             _listed("What its pickles ask for", ["Name", "What it is"], names, note),
             _listed("Entries", ["Name", "Content"], [list(each) for each in held.entries.items()]),
             _listed("Classes that its stored configuration names", ["Class", "What it is"], classes),

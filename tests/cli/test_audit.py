@@ -4,8 +4,10 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import yaml
+from safetensors.torch import save_model
 
 from lightning_adv.cli import audit
 from tests.cli.commands import last_callback, resolved, run
@@ -50,6 +52,25 @@ def test_a_file_with_code_gets_a_page_that_says_which_and_a_status_of_its_own():
     assert not Path("mark").exists()
 
 
+def test_a_folder_that_holds_a_network_is_audited_file_by_file():
+    net = timm.create_model("test_resnet", num_classes=10, in_chans=1)
+    prepared = {"input_size": [1, 28, 28], "mean": [0.1], "std": [0.3]}
+    settings = {"architecture": "test_resnet", "num_classes": 10, "pretrained_cfg": prepared}
+    Path("hub").mkdir()
+    Path("hub/config.json").write_text(json.dumps(settings))
+    save_model(net, "hub/model.safetensors")
+    torch.save({"unused": torch.zeros(2)}, "hub/more.pt")
+    outcome = run(["hub", "--data=MNISTSubset", "--run=here", *QUICK], audit)
+    assert outcome.status == 0, outcome.err
+    text = Path("here/report/index.html").read_text()
+    assert text.count("Does the file hold code?") == 2
+    Path("hub/more.pt").write_bytes(pickle.dumps(Runs()))
+    outcome = run(["hub", "--data=MNISTSubset", "--run=again"], audit)
+    assert outcome.status == 3
+    assert "error: hub/more.pt is a pickle" in outcome.err
+    assert not Path("mark").exists()
+
+
 def test_a_stored_class_that_no_file_may_name_is_reported_like_code(trained):
     content = torch.load(trained / "checkpoints/last.ckpt", weights_only=True)
     config = yaml.safe_load(content["lightning_adv_config"])
@@ -72,7 +93,7 @@ def test_the_budget_and_every_override_reach_the_evaluations(trained):
     [
         ([], "needs a file first"),
         (["missing.pth"], "missing.pth is not there"),
-        (["."], "is a folder"),
+        (["."], "is a folder without a file of weights"),
         (["--data=MNIST"], "needs a file first"),
     ],
 )

@@ -224,7 +224,11 @@ def test_files_of_arrays_pictures_weights_and_lists_are_none_of_settings(tmp_pat
     names = ["images.npz", "weights.safetensors", "picture.png", "other.ckpt"]
     os.mkfifo("pipe")
     Path("classes.txt").write_text("cat\ndog\n")
-    check_no_other_files({"data": {"init_args": {"class_list": "classes.txt", "only": "classes.txt"}}}, "x.ckpt")
+    lists = {"class_list": "classes.txt", "only": "classes.txt"}
+    check_no_other_files({"data": {"class_path": "lightning_adv.data.ImageFolder", "init_args": lists}}, "x.ckpt")
+    for other in ("lightning_adv.data.MNIST", "stranger.ImageFolder"):
+        with pytest.raises(InputError, match="another file"):
+            check_no_other_files({"data": {"class_path": other, "init_args": lists}}, "x.ckpt")
     check_no_other_files([*names, "pipe", {"root": str(tmp_path)}, "no file", "nul\0", "x" * 5000], "x.ckpt")
 
 

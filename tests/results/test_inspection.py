@@ -12,6 +12,7 @@ from lightning_adv.results.inspection import InspectionResult, anomaly_bars, ano
 
 NORMS = [60.0, 75.0, 6.0, 80.0, 66.0, math.inf, 71.0]
 TARGET, FAILED = 2, 5
+ALIKE = [60.0, 75.0, 62.0, 80.0, 66.0, 70.0, 71.0]
 
 
 def report(norms=NORMS, channels=1, **options):
@@ -45,6 +46,17 @@ def test_scalars_have_the_keys_of_the_loggers_and_only_numbers():
     assert scalars["nc/flagged_classes"] == 1
     assert f"nc/norm/class_{FAILED}" not in scalars
     assert all(math.isfinite(value) for value in scalars.values())
+
+
+@pytest.mark.parametrize(
+    ("norms", "ended", "cut_short"), [(NORMS, "Suspected", "Perhaps"), (ALIKE, "None found", "No verdict")]
+)
+def test_searches_most_of_which_had_not_ended_neither_accuse_nor_acquit(norms, ended, cut_short):
+    whole = report(norms)
+    triggers = tuple(replace(each, status="budget exhausted") for each in whole.triggers)
+    for each, short in ((whole, ended), (replace(whole, triggers=triggers), cut_short)):
+        given = InspectionResult(title="Search", reports={"nc": each}, samples=9, class_names=["a"] * 7).answer()
+        assert given.short == short
 
 
 def test_the_summary_names_the_flagged_class_and_the_corrected_verdict():
