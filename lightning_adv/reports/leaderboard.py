@@ -212,7 +212,7 @@ def _heading(run: RunInfo, stage: str) -> str:
 def _columns(images: AttackedImages) -> Iterator[Column]:
     for row in images.attacks:
         kind = row.description.partition("(")[0][:40]
-        ball = "" if row.eps is None else f" {row.norm} {as_text(row.eps)}"
+        ball = "" if row.eps is None else f" {row.norm[:8]} {as_text(row.eps)}"
         yield Column(f"{kind}{ball}", row.description, 1, row.norm, row.eps)
     if len(images.attacks) > 1:
         yield Column(f"Worst of {len(images.attacks)}", _worst(images), len(images.attacks))

@@ -11,7 +11,7 @@ from lightning_adv.attacks import AutoAttack
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.reports.run import RunInfo
 from lightning_adv.results.attack_row import AttackRow
-from lightning_adv.results.result import EvaluationResult
+from lightning_adv.results.result import EvaluationResult, joint_warnings
 from lightning_adv.results.robustness import RobustnessResult
 
 __all__ = ["BenchmarkEntry", "Submission", "benchmark_entries"]
@@ -97,15 +97,17 @@ def benchmark_entries(
         told: what the user says of the model.
     """
     return [
-        _entry(result, row, run, told or Submission())
-        for result in sections
+        _entry(result, row, run, told or Submission(), bool(warnings))
+        for result, warnings in zip(sections, joint_warnings(sections), strict=True)
         if isinstance(result, RobustnessResult)
         for row in result.attacks
         if row.description.startswith("AutoAttack(")
     ]
 
 
-def _entry(result: RobustnessResult, row: AttackRow, run: RunInfo, told: Submission) -> BenchmarkEntry:
+def _entry(
+    result: RobustnessResult, row: AttackRow, run: RunInfo, told: Submission, unreliable: bool
+) -> BenchmarkEntry:
     benchmark = _benchmark(run.data)
     doubts = list(_doubts(result, row, run, benchmark))
     notes = [told.footnote] if told.footnote else []
@@ -118,7 +120,7 @@ def _entry(result: RobustnessResult, row: AttackRow, run: RunInfo, told: Submiss
         "clean_acc": f"{100 * result.clean_accuracy:.2f}",
         "autoattack_acc": f"{100 * row.robust_accuracy:.2f}",
         "footnote": " ".join(notes) or None,
-        "unreliable": bool(result.warnings),
+        "unreliable": unreliable,
         "claim": not doubts,
         "images": row.samples,
         "norm": row.norm,

@@ -84,6 +84,13 @@ def test_the_best_stand_first_under_the_attack_that_most_have_met_and_what_was_n
         boards(runs, sort="cw")
 
 
+def test_of_two_attacks_that_differ_in_nothing_but_their_seed_the_worse_counts(saved, robustness):
+    first, second = attack("pgd", [35, 25]), replace(attack("pgd", [30, 20]), name="again")
+    for pair in ([first, second], [second, first]):
+        (board,) = boards({"a": saved("a", robustness(attacks=pair))})
+        assert shares(board)["a"][1] == 0.5
+
+
 def test_an_interval_is_that_of_the_counts_and_not_of_the_file(saved):
     file = saved("a")
     document = json.loads(file.read_text())

@@ -6,6 +6,7 @@ import pytest
 from lightning_adv.attacks import AutoAttack
 from lightning_adv.reports.html import write_report
 from lightning_adv.reports.robustbench import IMAGENET_LIST, Submission, benchmark_entries
+from lightning_adv.results.robustness import RobustnessResult
 from tests.reports.test_html import Outline
 from tests.results.samples import attack
 
@@ -81,8 +82,18 @@ def test_less_than_the_protocol_is_no_claim_and_says_why(measured, cifar10, resu
     assert entry.fields["footnote"] == f"Mine. No claim: {doubt}."
 
 
+class Beaten(RobustnessResult):
+    """A result that doubts those beside it."""
+
+    def warnings_beside(self, other):
+        return ["An attack that knows less breaks more."]
+
+
 def test_figures_in_doubt_are_unreliable(measured, cifar10):
     (entry,) = benchmark_entries([measured(warnings=["Gradients look masked."])], cifar10)
+    assert entry.fields["unreliable"] is True
+    beside = Beaten(**vars(measured()) | {"attacks": []})
+    (entry,) = benchmark_entries([measured(), beside], cifar10)
     assert entry.fields["unreliable"] is True
 
 
