@@ -21,8 +21,8 @@ def program(args: list[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else args
     if args in ([], ["-h"], ["--help"]):
         _page(PROGRAM, {**COMMANDS, **OTHERS}).print_help()
-    elif args[0] == "configs":
-        _configs(args[1:])
+    elif args[0] in ("configs", "list", "help"):
+        _show(*args)
     elif args[0] == "leaderboard":
         leaderboard(args[1:])
     elif args[0] in OTHERS:
@@ -54,9 +54,14 @@ def train(args: list[str] | None = None) -> None:
     entry.train(args)
 
 
-def _configs(args: list[str]) -> None:
+def _show(what: str, *args: str) -> None:
     try:
-        configs(args)
+        if what == "configs":
+            configs(list(args))
+            return
+        from lightning_adv.cli.catalogue import help_page, list_page
+
+        {"list": list_page, "help": help_page}[what](list(args))
     except InputError as error:
         _refuse(str(error))
 

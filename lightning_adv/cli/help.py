@@ -30,6 +30,8 @@ OTHERS = {
     "evaluate": "attack a trained classifier and write a report",
     "audit": "does a file hold code or a backdoor, and what does its network withstand",
     "leaderboard": "set the results of many runs beside each other, on one page and in a CSV",
+    "list": "list what can be named in a configuration: list, list attacks",
+    "help": "what a class does, its arguments, and how to write it: help PGD",
     "configs": "list the configurations that come with the program; print or copy one: configs NAME [FILE]",
 }
 """Commands of ``lightning-adv`` alone; in a checkout the first ones are scripts of these names."""
@@ -42,6 +44,7 @@ examples:
   lightning-adv fit --config demo
   lightning-adv evaluate --ckpt_path last --config evaluate/autoattack
   lightning-adv audit downloaded.pth --model.backbone=preact_resnet18 --data=CIFAR10
+  lightning-adv help PGD                            what an attack does and how to write it
   lightning-adv configs cifar10_pgd my_own.yaml     a configuration to start from
   lightning-adv fit --help                          every option, with more examples
 """,
@@ -80,6 +83,8 @@ examples:
   python train.py fit --config configs/cifar10_pgd.yaml --trainer.devices=8 --run runs/my_run
   python train.py fit --config configs/cifar10_pgd.yaml --run runs/my_run --ckpt_path last     (resume it)
   python train.py fit --config runs/my_run/config.yaml --seed_everything=1                     (repeat it)
+  python -m lightning_adv list attacks                             (what can be named, kind by kind)
+  python -m lightning_adv help PGD                                 (its arguments, and how to write it)
   torchrun --nproc-per-node=8 -- train.py fit --config configs/cifar10_pgd.yaml --run runs/my_run
 """,
 }
