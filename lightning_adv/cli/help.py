@@ -147,7 +147,7 @@ PAGES = {
 
 
 PROGRAM_NAME = "lightning-adv"
-SCRIPT = re.compile(r"python (train|evaluate|audit)\.py")
+SCRIPT = re.compile(r"python (?:(train|evaluate|audit)\.py|-m lightning_adv)")
 LAUNCHED = re.compile(r"-- train\.py")
 NOTE = " (note the --)"
 """What torchrun needs before a script alone."""
@@ -167,7 +167,7 @@ def as_called(text: str) -> str:
     """A text that speaks of scripts and files of a checkout, in the words of the program if it is that which runs."""
     if not _is_program():
         return text
-    text = SCRIPT.sub(lambda found: PROGRAM_NAME + ("" if found[1] == "train" else f" {found[1]}"), text)
+    text = SCRIPT.sub(lambda found: PROGRAM_NAME + ("" if found[1] in (None, "train") else f" {found[1]}"), text)
     text = LAUNCHED.sub("-m lightning_adv", text).replace(NOTE, "")
     return SHIPPED.sub(r"\1", text)
 
