@@ -6,6 +6,7 @@ The layout is documented in docs/results_schema.md.
 import json
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
@@ -17,7 +18,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.reports.run import RunInfo
 from lightning_adv.results.result import EvaluationResult
 
-__all__ = ["MOST", "SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "check_fields", "read_results"]
+__all__ = ["SCHEMA", "BaselineDocument", "ResultsDocument", "SectionDocument", "check_fields", "read_results"]
 
 SCHEMA = 1
 Histories = Mapping[str, Sequence[tuple[int, float]]]
@@ -75,8 +76,6 @@ RUN |= {"preparation": str | None, "normalisation": dict | None, "model": str | 
 RUN |= {"weights": dict | None, "cuts": list | None}
 MACHINE = {"cpu": str, "gpus": list, "cores": int, "memory_gib": int | float | None, "system": str}
 STATISTICS = {"mean": list, "std": list, "origin": str, "assumed": bool}
-MOST = 10**9
-"""Above any number of images, mean or radius there is; no float can hold what a joker may write."""
 KEY_FIGURE = {"scalar": str, "label": str, "basis": str, "card": bool}
 
 
@@ -188,8 +187,14 @@ def _check_run(run: Mapping, where: str) -> None:
             raise InputError(f"{where}: {moment!r} is no time in ISO 8601 with its zone; the file was damaged")
     if (said := run.get("normalisation")) is not None:
         check_fields(said, STATISTICS, f"{where}, normalisation")
-        if not all(isinstance(each, int | float) and abs(each) < MOST for each in [*said["mean"], *said["std"]]):
+        if not all(map(_is_number, [*said["mean"], *said["std"]])):
             raise InputError(f"{where}: mean and std are not numbers; the file was changed or damaged")
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that a float can hold: JSON knows larger ones, which nobody can print as a share."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max
 
 
 def _is_moment(text: str) -> bool:
@@ -202,14 +207,14 @@ def _is_moment(text: str) -> bool:
 def _check_section(section: object, where: str) -> None:
     check_fields(section, SECTION, where)
     for name, value in section["scalars"].items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if value is not None and not _is_number(value):
             raise InputError(f"{where}: scalar {name!r} is {value!r}, not a number; the file was changed or damaged")
     _check_texts(section["warnings"], f"{where}, warnings")
     for i, figure in enumerate(section["key_figures"]):
         check_fields(figure, KEY_FIGURE, f"{where}, key_figures[{i}]")
         interval = figure.get("interval")
         ends = interval if isinstance(interval, list) else []
-        if interval is not None and (len(ends) != 2 or not all(isinstance(end, int | float) for end in ends)):
+        if interval is not None and (len(ends) != 2 or not all(map(_is_number, ends))):
             raise InputError(f"{where}: interval {interval!r} is not two numbers; the file was changed or damaged")
 
 

@@ -6,13 +6,15 @@ from pathlib import Path
 from lightning_adv.errors import InputError
 from lightning_adv.models import Statistics
 from lightning_adv.reports.run import Machine, RunInfo
-from lightning_adv.reports.storage import MOST, ResultsDocument, SectionDocument, check_fields, read_results
+from lightning_adv.reports.storage import ResultsDocument, SectionDocument, check_fields, read_results
 
 __all__ = ["AttackedImages", "MetAttack", "attacked_images", "finished_run", "run_of"]
 
 IMAGES = {"samples": int, "clean_correct": int, "worst_case_correct": int, "draws": int | None, "attacks": list}
 ATTACK = {"name": str, "description": str, "norm": str, "eps": int | float | None, "robust_correct": int}
 ATTACK |= {"samples": int, "minimal_norm": bool | None}
+MOST = 10**9
+"""Above any number of images and any radius there is."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,14 @@ def test_a_foreign_or_damaged_file_is_one_clear_error(tmp_path, content, says):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("scalars", {"clean_accuracy": "high"}), ("key_figures", [{"scalar": 1}]), ("epoch", None), ("tables", {})],
+    [
+        ("scalars", {"clean_accuracy": "high"}),
+        ("scalars", {"clean_accuracy": 10**400}),
+        ("key_figures", [{"scalar": "a", "label": "a", "basis": "", "card": True, "interval": [0, 10**400]}]),
+        ("key_figures", [{"scalar": 1}]),
+        ("epoch", None),
+        ("tables", {}),
+    ],
 )
 def test_a_damaged_section_is_named(tmp_path, document, key, value):
     document["sections"][0][key] = value
