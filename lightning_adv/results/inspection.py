@@ -31,6 +31,9 @@ BY_THE_RULE_ALONE = (
 )
 """Which of two verdicts that differ to believe; ``docs/results/open_models.md`` counts the models."""
 
+SMALLEST_SEARCH = 75
+"""Steps that make the masks of Neural Cleanse small; after 20 to 40 it flags clean classes of small networks."""
+
 History = Mapping[str, Sequence[Sequence[float]]]
 
 
@@ -82,11 +85,10 @@ class InspectionResult(EvaluationResult):
     def answer(self) -> Answer:
         """The strongest verdict of all inspectors, and what none of them can see.
 
-        Masks of searches that had not ended are noise as much as triggers: where most had not, the strongest verdicts
-        are not given.
+        Where most searches had not ended, the strongest verdicts are not given; where that was early, none is.
         """
-        reports = list(self.reports.values())
-        done = [each for each in reports if 2 * len(each.exhausted) <= len(each.labels)]
+        reports = [each for each in self.reports.values() if not _is_noise(each)]
+        done = [each for each in reports if not _is_cut(each)]
         if any(each.significant for each in done):
             short = "Suspected"
         elif any(each.flagged for each in reports):
@@ -225,9 +227,21 @@ def _reason(report: InspectionReport) -> str:
     return said[0].partition(";")[0] if said else ""
 
 
+def _is_cut(report: InspectionReport) -> bool:
+    """Whether most searches ended with their steps or their time."""
+    return 2 * len(report.exhausted) > len(report.labels)
+
+
+def _is_noise(report: InspectionReport) -> bool:
+    """Whether they ended so early that the masks are those that they began with, more or less."""
+    return _is_cut(report) and max(each.steps for each in report.triggers) < SMALLEST_SEARCH
+
+
 def _unfinished(report: InspectionReport) -> str:
     count = len(report.exhausted)
-    return f" {count} of {len(report.labels)} searches ended with their steps, not by themselves." if count else ""
+    early = f", so early (before step {SMALLEST_SEARCH}) that what they flag means nothing" if _is_noise(report) else ""
+    text = f" {count} of {len(report.labels)} searches ended with their steps or their time, not by themselves"
+    return f"{text}{early}." if count else ""
 
 
 def _finite(value: float) -> float | None:

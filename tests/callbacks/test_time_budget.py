@@ -41,12 +41,12 @@ class Ticking(PlainModule):
 
 
 def searches() -> dict:
-    shared = {"steps": 60, "images_per_step": 32, "batch_size": 16}
+    shared = {"steps": 40, "images_per_step": 32, "batch_size": 16}
     return {"nc": NeuralCleanse(**shared, init_cost=1e-2), "di": DeepInspect(**shared)}
 
 
 def attacks() -> dict:
-    return {"pgd": PGD(0.1, steps=5), "many": PGD(0.1, steps=80)}
+    return {"pgd": PGD(0.1, steps=5), "many": PGD(0.1, steps=50)}
 
 
 @pytest.fixture
@@ -69,9 +69,9 @@ def audited(monkeypatch, tmp_path):
     "cost",
     [
         lambda model: 3e-3,
-        lambda model: 1e-2,
-        lambda model: 3e-3 if model.now < 10 else 1e-2,  # a machine that becomes busy
-        lambda model: 1e-2 if model.now < 10 else 3e-3,  # and one that was
+        lambda model: 6e-3,
+        lambda model: 3e-3 if model.now < 10 else 6e-3,  # a machine that becomes busy
+        lambda model: 6e-3 if model.now < 10 else 3e-3,  # and one that was
     ],
     ids=["quick", "slow", "busy later", "busy before"],
 )

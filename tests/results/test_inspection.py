@@ -49,14 +49,23 @@ def test_scalars_have_the_keys_of_the_loggers_and_only_numbers():
 
 
 @pytest.mark.parametrize(
-    ("norms", "ended", "cut_short"), [(NORMS, "Suspected", "Perhaps"), (ALIKE, "None found", "No verdict")]
+    ("norms", "status", "steps", "short"),
+    [
+        (NORMS, "converged", 30, "Suspected"),
+        (NORMS, "budget exhausted", 100, "Perhaps"),
+        (NORMS, "budget exhausted", 30, "No verdict"),
+        (ALIKE, "converged", 30, "None found"),
+        (ALIKE, "budget exhausted", 100, "No verdict"),
+    ],
 )
-def test_searches_most_of_which_had_not_ended_neither_accuse_nor_acquit(norms, ended, cut_short):
+def test_searches_most_of_which_had_not_ended_neither_accuse_nor_acquit(norms, status, steps, short):
     whole = report(norms)
-    triggers = tuple(replace(each, status="budget exhausted") for each in whole.triggers)
-    for each, short in ((whole, ended), (replace(whole, triggers=triggers), cut_short)):
-        given = InspectionResult(title="Search", reports={"nc": each}, samples=9, class_names=["a"] * 7).answer()
-        assert given.short == short
+    triggers = tuple(replace(each, status=status, steps=steps) for each in whole.triggers)
+    shown = InspectionResult(
+        title="Search", reports={"nc": replace(whole, triggers=triggers)}, samples=9, class_names=["a"] * 7
+    )
+    assert shown.answer().short == short
+    assert ("means nothing" in shown.summary()) == (status != "converged" and steps < 75)
 
 
 def test_the_summary_names_the_flagged_class_and_the_corrected_verdict():
