@@ -42,7 +42,7 @@ class Ticking(PlainModule):
 
 def searches() -> dict:
     shared = {"steps": 40, "images_per_step": 32, "batch_size": 16}
-    return {"nc": NeuralCleanse(**shared, init_cost=1e-2), "di": DeepInspect(**shared)}
+    return {"nc": NeuralCleanse(**shared, init_cost=1e-2), "di": DeepInspect(**shared, draws=8, hidden=16)}
 
 
 def attacks() -> dict:
