@@ -11,7 +11,7 @@ import yaml
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from lightning_adv.callbacks import EpochEndEvaluation, StopOnSignal, TimeBudget
+from lightning_adv.callbacks import EpochEndEvaluation, ResultLines, StopOnSignal, TimeBudget
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
 WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
@@ -132,7 +132,7 @@ def test_a_logger_replaces_the_default_ones_in_the_same_folder(name):
 @pytest.mark.parametrize("name", EVALUATIONS)
 def test_an_evaluation_is_a_report_and_one_evaluation_in_that_order(name):
     callbacks = Built(["test", "--config", DEMO, "--config", CONFIGS / "evaluate" / name]).trainer.callbacks
-    beside = (StopOnSignal, TimeBudget)  # the one that every run has, and the plan of an audit
+    beside = (StopOnSignal, ResultLines, TimeBudget)  # those that every run has, and the plan of an audit
     callbacks = [each for each in callbacks if not isinstance(each, beside)]
     assert type(callbacks[0]).__name__ == "Report"
     assert isinstance(callbacks[1], EpochEndEvaluation)
