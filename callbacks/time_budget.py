@@ -48,7 +48,7 @@ TRYING = 0.1
 FEWEST = 100
 """Images below which a dear attack is left out, for an interval of 20 points says little."""
 FIRST, GROWTH, WORTHWHILE = 8, 4, 0.1
-"""Images of the first stretch of attacks, how many times as many the next may make them, and the least share more."""
+"""Fewest images of a first stretch of attacks, how many times as many the next may make them, the least share more."""
 
 
 class TimeBudget(Callback):
@@ -163,8 +163,8 @@ class _Growth:
     def __call__(self, done: int, images: Share) -> int:
         if not done:
             self.part.begin()
-            self._leave_out(images)
-            more = FIRST
+            # Not too few: their passes may take as long as those of many.
+            more = min(MEASURED, max(FIRST, self._affordable(images) // GROWTH))
         else:
             pace = (self.part.spent - self.spent) / (done - self.done)
             more = done + min((GROWTH - 1) * done, int((self.part.seconds - self.part.spent) / pace))
@@ -175,8 +175,8 @@ class _Growth:
         self.cuts.append(f"{self.evaluation.name}: {images.total:,} images to {done:,}")
         return done
 
-    def _leave_out(self, images: Share) -> None:
-        """Do without the attacks that cost most, where they would leave too few images."""
+    def _affordable(self, images: Share) -> int:
+        """How many images the time seems to allow, without the attacks that cost most where they leave too few."""
         trainer = images.trainer
         fewest = min(FEWEST, images.total)
         seconds = self.part.seconds * trainer.world_size
@@ -187,6 +187,7 @@ class _Growth:
             self.evaluation.leave_out(dearest)
             takes = f"takes {costs.pop(dearest):.2g} s or more for a robust image"
             self.cuts.append(f"{self.evaluation.name}: {dearest} is left out, which {takes}")
+        return int(seconds / _expected(costs, robust))
 
     def _costs(self, images: Share, affordable: float) -> tuple[dict[str, float], float]:
         """Seconds of each attack for an image that withstands it, and the share that withstands the cheapest.
