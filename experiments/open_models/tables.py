@@ -86,10 +86,22 @@ def inspection_table(found: Found, models: Path) -> Table:
             searches = _searches(found, name, budget)
             if searches:
                 rows.append([name, budget, *_inspected(searches, name, models)])
+    missing = [
+        f"{name} ({budget})"
+        for name, subject in SUBJECTS.items()
+        for budget in BUDGETS
+        if len(_searches(found, name, budget)) < subject.classes
+    ]
     title = "Neural Cleanse"
     columns = ["network", "budget", "classes", "flagged", "corrected", "p", "target's norm", "its index", "median norm"]
     places = ["its mask", "the trigger", "weight of the mask in it", "steps", "CPU seconds"]
-    return Table(title, [*columns, *places], rows, percent=("weight of the mask in it",), note=prose(__file__, title))
+    return Table(
+        title,
+        [*columns, *places],
+        rows,
+        percent=("weight of the mask in it",),
+        note=prose(__file__, title, missing=", ".join(missing) or "none"),
+    )
 
 
 def _inspected(searches: list[dict], name: str, models: Path) -> list[Cell]:
