@@ -66,12 +66,18 @@ def answers_table(measured: Iterable[Measured], found: Found) -> Table:
 def robustness_table(found: Found) -> Table:
     """Robust accuracy of the network that is proven robust."""
     rows: list[list[Cell]] = []
-    for attack, published in PUBLISHED_ROBUST.items():
-        start = f"mnist_provable_eps0.1/{attack}_{EPS}_"
-        parts = [each for name, each in found.items() if name.startswith(start)]
-        if parts:
-            whole = {key: sum(part[key] for part in parts) for key in ("samples", "right")}
+    start = f"mnist_provable_eps0.1/{{}}_{EPS}_"
+    parts: dict[str, dict[str, dict]] = {attack: {} for attack in PUBLISHED_ROBUST}
+    for name, each in found.items():
+        for attack in parts:
+            if name.startswith(start.format(attack)):
+                parts[attack][name.removeprefix(start.format(attack))] = each
+    same = {name: each for name, each in parts["PGD"].items() if name in parts["AutoAttack"]}
+    for attack, portions in (*parts.items(), ("PGD on the images of AutoAttack", same)):
+        if portions:
+            whole = {key: sum(each[key] for each in portions.values()) for key in ("samples", "right")}
             interval = percent_interval(wilson_interval(whole["right"], whole["samples"]))
+            published = PUBLISHED_ROBUST.get(attack, "")
             rows.append([attack, whole["samples"], published, _share(whole, "right"), interval])
     title = "The network that is proven robust"
     columns = ["attack", "images", "published, %", "robust accuracy", "95 % interval"]
