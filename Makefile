@@ -33,7 +33,7 @@ demo: ready ## Train a standard and a robust classifier on real images, attack b
 	@rm -rf $(DEMO)
 	@echo "1/2 standard training, the baseline"
 	@$(PY) train.py fit --config configs/demo.yaml --model.objective=CrossEntropy --run=$(DEMO)/standard \
-		--trainer.callbacks.title="Standard training on MNIST"
+		--trainer.callbacks.title="Standard training"
 	@echo "2/2 adversarial training"
 	@$(PY) train.py fit --config configs/demo.yaml --run=$(DEMO)/robust \
 		--trainer.callbacks.baselines.standard=$(DEMO)/standard/report/results.json

@@ -39,7 +39,7 @@ class Report(Callback):
     provenance of the process that trained.
 
     Args:
-        title: heading of the page; default the name of the model's class.
+        title: heading of the page; default the names of model and data.
         baselines: name to the ``results.json`` of another run, set beside this one's figures.
         folder: where to write; default ``report`` in the run's folder.
         audit: ask the file of the weights, too, what it holds; the page begins with three questions and their answers.
@@ -187,7 +187,7 @@ class Report(Callback):
         info = (finished_run(self.path) if repeated else None) or self._provenance(trainer, pl_module, ended)
         page = write_report(
             self.path,
-            title=self.title or type(pl_module).__name__,
+            title=self.title or _title(info),
             sections=[*(self._file(trainer, pl_module) if self.audit else []), *self._results(trainer)],
             histories={key: [(int(epoch), value) for epoch, value in points] for key, points in self.history.items()},
             baselines=self.baselines,
@@ -208,6 +208,15 @@ def _architecture(model: LightningModule, record: RunRecord | None) -> str:
     told = model.hparams.get("backbone") or (record and record.config.get("model.init_args.backbone"))
     told = told.get("class_path") if isinstance(told, Namespace) else told
     return told if isinstance(told, str) else type(model).__name__
+
+
+def _title(info: "RunInfo") -> str:
+    """Model and data; those of a stranger's module without the path to them."""
+    names = (
+        each and (each.rpartition(".")[2] if each.replace(".", "").isidentifier() else each)
+        for each in (info.model, info.data)
+    )
+    return " on ".join(filter(None, names))
 
 
 def _ended(trainer: Trainer, exception: BaseException) -> str:
