@@ -59,7 +59,8 @@ class FileResult(EvaluationResult):
         """The file, what its pickles ask for, its entries, what the model does not use."""
         held = self.contents
         facts = [["path", held.path], ["kind", held.kind], ["size", f"{held.size:,} bytes"], ["SHA-256", held.sha256]]
-        names = [[name, "code" if name in held.code else "rebuilds values"] for name in held.calls]
+        calls = sorted(held.calls, key=lambda name: name not in held.code)
+        names = [[name, "code" if name in held.code else "rebuilds values"] for name in calls]
         names += [[name, "a program in the archive"] for name in held.code if name not in held.calls]
         classes = [
             [name, "no file may name it" if name in self.foreign_classes else "allowed"] for name in held.class_paths

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -41,13 +42,14 @@ def test_a_checkpoint_gets_three_answers_on_one_page(trained):
 
 
 def test_a_file_with_code_gets_a_page_that_says_which_and_a_status_of_its_own():
-    Path("evil.pth").write_bytes(pickle.dumps({"w": [1.0], "<script>": Runs()}))
+    Path("evil.pth").write_bytes(pickle.dumps({"w": OrderedDict(), "<script>": Runs()}))
     outcome = run(["evil.pth", "--data=MNISTSubset", "--run=here"], audit)
     assert outcome.status == 3
     assert outcome.err.startswith("error: evil.pth is a pickle")
     assert outcome.err.count("\n") == 1
     text = Path("here/report/index.html").read_text()
     assert text.count("Not asked.") == 2
+    assert text.index("<td>code") < text.index("<td>rebuilds values"), "what runs comes first"
     assert f"{os.mkdir.__module__}.mkdir" in text
     assert not Path("mark").exists()
 
