@@ -29,8 +29,9 @@ SEARCHES = {NeuralCleanse: 0.4, DeepInspect: 0.2}
 """Shares of inspectors."""
 LEAST = 0.05
 """Share of the time that is given away when none is left, so that what was begun has something to show."""
-QUICKEST_END, SLOWEST_END = 4.0, 30.0
-"""Seconds for pictures and page; between the two, what imports and parsing have taken on this machine."""
+QUICKEST_END, LARGEST_END = 4.0, 0.15
+"""Least seconds, and largest share of the time, for pictures and page; between the two, twice what imports and parsing
+have taken on this machine."""
 SCORING = 0.15
 """Share of a search's time in which its triggers are tried on all images."""
 STEPS = 300
@@ -84,7 +85,7 @@ class TimeBudget(Callback):
         if trainer.datamodule is None:
             raise InputError("TimeBudget times the model on images of a datamodule: give the trainer one")
         whole, opening = 60 * self.minutes, self.clock() - self._begin
-        left = whole - opening - min(SLOWEST_END, max(QUICKEST_END, opening))
+        left = whole - opening - min(LARGEST_END * whole, max(QUICKEST_END, 2 * opening))
         allotment = Allotment(max(LEAST * whole, left), LEAST * whole, self.clock)
         pass_, searches = allotment.part(CLEAN), []
         for each in trainer.callbacks:
