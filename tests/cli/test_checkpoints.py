@@ -158,7 +158,7 @@ def test_the_documents_network_of_a_thousand_classes_is_evaluated_on_the_picture
         Image.new("RGB", (240, 230), "red").save(folder / "a.png")
     outcome = run([*arguments(command), *ONE_ATTACK], evaluate)
     assert outcome.status == 0, outcome.err
-    assert "robust_accuracy" in outcome.out
+    assert "Adversarial attacks (test)" in outcome.out
     assert "normalisation: mean [0.5, 0.5, 0.5], std [0.5, 0.5, 0.5]" in outcome.err
 
 
@@ -174,7 +174,7 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[2:]
     outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], evaluate)
     assert outcome.status == 0, outcome.err
-    assert "robust_accuracy" in outcome.out
+    assert "Adversarial attacks (test)" in outcome.out
     assert "Net gets images in [0, 1] as they are" in outcome.err
     (results,) = Path("runs/evaluate").glob("*/*/report/results.json")
     assert ("my_nets.Net" in command) == (json.loads(results.read_text())["run"]["model"] == "my_nets.Net")
