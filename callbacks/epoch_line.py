@@ -7,7 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import scalars_of_epoch
 from lightning_adv.callbacks.result_lines import columns
-from lightning_adv.evaluation.progress import Tells
+from lightning_adv.evaluation.progress import Tells, say
 from lightning_adv.results.lines import fitted
 
 __all__ = ["EpochLine"]
@@ -47,7 +47,7 @@ class EpochLine(Tells, Callback):
             left = (planned - done) * (now - self._began) / (done - self._first)
             spent = f"{spent}, {timedelta(seconds=round(left))} left"
         head = f"epoch {done}/{planned}" if planned else f"epoch {done}"
-        print("\n".join(fitted([head, *values, spent], columns())).lstrip(), flush=True)
+        say(trainer, "\n".join(fitted([head, *values, spent], columns())).lstrip())
 
 
 def _is_headline(key: str) -> bool:

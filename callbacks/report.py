@@ -15,6 +15,7 @@ from lightning_adv.callbacks.time_budget import TimeBudget
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.history import stored_history
+from lightning_adv.evaluation.progress import say
 from lightning_adv.interruption import Interrupted
 from lightning_adv.models import statistics_of
 from lightning_adv.models.folders import weight_sums
@@ -196,7 +197,7 @@ class Report(Callback):
             unasked=(ended or (UNAFFORDABLE if info.cuts else UNASKED)) if self.audit else None,
             submission=self.robustbench,
         )
-        print(f"report: {page}", flush=True)
+        say(trainer, f"report: {page}")
 
 
 def _record(trainer: Trainer) -> RunRecord | None:

@@ -6,7 +6,7 @@ import sys
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
-from lightning_adv.evaluation.progress import Tells
+from lightning_adv.evaluation.progress import Tells, say
 from lightning_adv.results.lines import fitted, lines
 from lightning_adv.results.result import joint_warnings
 from lightning_adv.results.shares import percent
@@ -34,10 +34,11 @@ class ResultLines(Tells, Callback):
         if not trainer.is_global_zero:
             return
         shown = {key: percent(value) if key.endswith("accuracy") else f"{value:.3f}" for key, value in metrics.items()}
-        print("\n".join(fitted([f"{key} {value}" for key, value in shown.items()], columns())))
+        said = fitted([f"{key} {value}" for key, value in shown.items()], columns())
         results = [each.result for each in trainer.callbacks if isinstance(each, EpochEndEvaluation) and each.result]
         for result, warnings in zip(results, joint_warnings(results), strict=True):
-            print("\n".join(lines(result, warnings, columns())), flush=True)
+            said += lines(result, warnings, columns())
+        say(trainer, "\n".join(said))
 
 
 def columns() -> int | None:

@@ -60,6 +60,7 @@ MAY_REACH = {
     "_SubParsersAction": "argparse names its commands so",
     "_checkpoint_connector": "Lightning has no other way to a checkpoint of this moment",
     "_choices_actions": "argparse keeps the help of its commands there",
+    "_lock": "rich has no other way to keep its thread from drawing in the midst of a print",
     "_exit": "os",
     "_functorch": "torch's compiler",
     "_get_allowed_globals": "torch says nowhere else what a file may ask for",

@@ -20,8 +20,8 @@ class Allotment:
         >>> now = [0.0]
         >>> allotment = Allotment(90.0, 1.0, clock=lambda: now[0])
         >>> first, second = allotment.part(2), allotment.part(1)
-        >>> first.begin(), first.seconds, second.planned
-        (None, 60.0, 30.0)
+        >>> second.planned, first.begin(), first.seconds
+        (30.0, None, 60.0)
         >>> now[0] = 15.0
         >>> first.over, second.begin(), second.seconds
         (0.25, None, 75.0)

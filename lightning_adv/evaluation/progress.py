@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from rich.progress import Progress
 
-__all__ = ["Tells", "track"]
+__all__ = ["Tells", "say", "track"]
 
 Item = TypeVar("Item")
 SECONDS = 30.0
@@ -17,6 +19,16 @@ SECONDS = 30.0
 
 class Tells:
     """Of callbacks that print what goes on: in their trainer, long evaluations say how far they are."""
+
+
+def say(trainer: Trainer, text: str) -> None:
+    """Print lines above the trainer's bars, if it shows some.
+
+    Rich draws them from a thread of its own: a drawing in the midst of a print would leave a bar behind for good.
+    """
+    progress = _display(trainer)
+    with progress.live._lock if progress else nullcontext():
+        print(text, flush=True)
 
 
 def track(
@@ -32,8 +44,7 @@ def track(
         title: what is done with them.
         clock: gives seconds.
     """
-    bar = trainer.progress_bar_callback
-    progress = bar.progress if isinstance(bar, RichProgressBar) and bar.is_enabled else None
+    progress = _display(trainer)
     if progress is None:
         tells = trainer.is_global_zero and any(isinstance(each, Tells) for each in trainer.callbacks)
         yield from _with_lines(items, title, clock) if tells else items
@@ -43,9 +54,14 @@ def track(
         for item in items:
             yield item
             progress.update(task, advance=1)
-            bar.refresh()
+            trainer.progress_bar_callback.refresh()
     finally:
         progress.remove_task(task)
+
+
+def _display(trainer: Trainer) -> Progress | None:
+    bar = trainer.progress_bar_callback
+    return bar.progress if isinstance(bar, RichProgressBar) and bar.is_enabled else None
 
 
 def _with_lines(items: Collection[Item], title: str, clock: Callable[[], float]) -> Iterator[Item]:
