@@ -212,7 +212,7 @@ class _Growth:
 
 
 def _share(inspector: Inspector) -> float:
-    """None for an inspector of which nobody knows what it costs: it takes what it takes."""
+    """Of the time; 0 for an inspector of which nobody knows what it costs: it takes what it takes."""
     return next((share for kind, share in SEARCHES.items() if isinstance(inspector, kind)), 0.0)
 
 

@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.nn.parameter import is_lazy
 
 import lightning_adv.attacks
 import lightning_adv.data
@@ -269,8 +270,8 @@ class CLI(LightningCLI):
 
     def _tell_model(self) -> None:
         """In place of the trainer's table of layers."""
-        weights = sum(each.numel() for each in self.model.parameters())
-        if weights:  # there are none before networks are spread
+        weights = sum(each.numel() for each in self.model.parameters() if not is_lazy(each))
+        if weights:  # there are none before networks are spread, or have seen an image
             network = self._get(self.config, "model").init_args.get("backbone")
             name = network if isinstance(network, str) else type(self.model).__name__
             tell(f"note: model: {name}, {weights:,} parameters")

@@ -15,6 +15,7 @@ from pytorch_lightning import Callback, LightningDataModule, LightningModule
 import lightning_adv.callbacks
 import lightning_adv.modules  # noqa: F401 - a class is found only once it is imported
 from lightning_adv.attacks import Attack
+from lightning_adv.attacks.budget import as_text
 from lightning_adv.backdoors import Trigger
 from lightning_adv.cli.classes import concrete_subclasses, constructor_defaults
 from lightning_adv.cli.messages import closest
@@ -23,6 +24,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.fooling import Fooling
 from lightning_adv.inspectors import Inspector
 from lightning_adv.mitigations import Mitigation
+from lightning_adv.models import list_models
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
 
@@ -54,11 +56,15 @@ KINDS = {
     "modules": _Kind(LightningModule, "--model", "--model"),
     "callbacks": _Kind(Callback, "--trainer.callbacks", "--trainer.callbacks+"),
 }
+MODELS = "models"
+"""The one kind whose names are no classes: those of ``--model.backbone``."""
 OWN = "lightning_adv."
 PAPER = re.compile(r"\(([^()]+\b(?:19|20)\d\d[^()]*)\)")
 AUTHORS = re.compile(r"((?:[A-Z]\w+,? )+(?:and [A-Z]\w+|et al\.)) \(((?:19|20)\d\d)\)")
 BASE = "Base of"
 """How the docstring of a class begins that is to be derived from."""
+LEAST = 20
+"""Columns of what is said of a name, however narrow the terminal."""
 PLAIN = (bool, int, float, str)
 
 
@@ -74,17 +80,20 @@ def list_page(args: list[str]) -> None:
     if not args:
         for kind in KINDS:
             print(f"{kind:12} {', '.join(_classes(kind))}")
-        print("models       lightning_adv.models.list_models(), and every name of timm.list_models()")
+        print(f"{MODELS:12} {', '.join(list_models())}, and every name of timm.list_models()")
+        return
+    if args[0] == MODELS:
+        print("\n".join(list_models()))
         return
     if args[0] not in KINDS:
-        raise InputError(f"there is no kind {args[0]!r}; choose {', '.join(KINDS)}")
+        raise InputError(f"there is no kind {args[0]!r}; choose {', '.join((*KINDS, MODELS))}")
     found = _classes(args[0])
     width = max(map(len, found))
-    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    room = max(LEAST, shutil.get_terminal_size().columns - width - 2) if sys.stdout.isatty() else sys.maxsize
     for name, cls in found.items():
         paper = _paper(cls)
         said = f"{_says(cls)} ({paper})" if paper and paper not in _says(cls) else _says(cls)
-        print(f"{name:{width}}  {textwrap.shorten(_plain(said), columns - width - 2, placeholder=' ...')}")
+        print(f"{name:{width}}  {textwrap.shorten(_plain(said), room, placeholder=' ...')}")
 
 
 def help_page(args: list[str]) -> None:
@@ -174,11 +183,11 @@ def _value(value: object) -> str:
     """As a configuration has it: lengths in pixel units as fractions.
 
     Example:
-        >>> _value(8 / 255), _value(None), _value(0.1), _value(True), _value("a {}")
-        ('8/255', 'null', '0.1', 'true', "'a {}'")
+        >>> _value(8 / 255), _value(None), _value(0.2), _value(True), _value("a {}")
+        ('8/255', 'null', '0.2', 'true', "'a {}'")
     """
-    if isinstance(value, float) and 0 < value < 1 and abs(255 * value - round(255 * value)) < 1e-9:
-        return f"{round(255 * value)}/255"
+    if isinstance(value, float) and as_text(value).endswith("/255"):
+        return as_text(value)
     if value is None or isinstance(value, PLAIN):
         return yaml.safe_dump([value], default_flow_style=True, width=sys.maxsize).strip().strip("[]")
     return "[]" if value == () else str(value)

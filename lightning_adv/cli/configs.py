@@ -12,6 +12,8 @@ __all__ = ["configs", "shipped", "shipped_names", "with_files"]
 
 PACKAGE = Path(__file__).parent.parent
 OPTIONS = ("--config", "-c")
+LEAST = 20
+"""Columns of what is said of a name, however narrow the terminal."""
 SWEEPS = "sweeps/"
 """The folder of what another program reads."""
 
@@ -62,9 +64,9 @@ def configs(args: list[str]) -> None:
     """
     if not args:
         width = max(map(len, shipped_names()))
-        room = shutil.get_terminal_size().columns - width - 2 if sys.stdout.isatty() else sys.maxsize
+        room = max(LEAST, shutil.get_terminal_size().columns - width - 2) if sys.stdout.isatty() else sys.maxsize
         for name in shipped_names():
-            print(f"{name:{width}}  {shorten(_says(name), room, placeholder='…')}")
+            print(f"{name:{width}}  {shorten(_says(name), room, placeholder=' ...')}")
         return
     path = shipped(args[0])
     if path is None:

@@ -55,6 +55,12 @@ def train(args: list[str] | None = None) -> None:
 
 
 def _show(what: str, *args: str) -> None:
+    if args[:1] in (("-h",), ("--help",)):
+        print(f"lightning-adv {what}: {OTHERS[what]}")
+        return
+    if what == "help" and args and args[0] in {**COMMANDS, **OTHERS}:
+        program([args[0], "--help"])
+        return
     try:
         if what == "configs":
             configs(list(args))

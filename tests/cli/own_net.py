@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-__all__ = ["Net", "make_net"]
+__all__ = ["Net", "lazy_net", "make_net"]
 
 
 class Net(nn.Module):
@@ -21,3 +21,8 @@ class Net(nn.Module):
 def make_net(width: int = 4) -> nn.Module:
     """The same by a function."""
     return Net(width)
+
+
+def lazy_net() -> nn.Module:
+    """One whose weights take their shape from the first images."""
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))

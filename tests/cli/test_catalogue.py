@@ -1,3 +1,5 @@
+import contextlib
+import io
 import re
 
 import pytest
@@ -6,6 +8,7 @@ import yaml
 from lightning_adv.cli import program
 from lightning_adv.cli.catalogue import KINDS, _classes
 from lightning_adv.cli.classes import constructor_defaults
+from lightning_adv.models import list_models
 from tests.cli.commands import DEMO, resolved, run
 
 NAMES = [(kind, name) for kind in KINDS for name in _classes(kind)]
@@ -29,6 +32,35 @@ def test_every_name_of_a_kind_stands_with_what_it_does(kind):
     lines = shown("list", kind).splitlines()
     assert [line.split()[0] for line in lines] == list(_classes(kind))
     assert not [line for line in lines if len(line.split()) < 3]
+
+
+def test_models_are_a_kind_too():
+    assert shown("list", "models").splitlines() == list_models()
+
+
+@pytest.mark.parametrize("command", ["list", "help", "configs"])
+def test_asked_for_help_a_command_says_what_it_does(command):
+    assert shown(command, "--help").startswith(f"lightning-adv {command}: ")
+
+
+@pytest.mark.parametrize("command", ["fit", "audit", "leaderboard", "configs"])
+def test_help_knows_the_commands(command):
+    assert shown("help", command) == shown(command, "--help") != ""
+
+
+class Terminal(io.StringIO):
+    """Ten columns wide."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", [["list", "attacks"], ["configs"]])
+def test_a_narrow_terminal_is_no_mistake(command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10")
+    with contextlib.redirect_stdout(Terminal()) as screen:
+        program(command)
+    assert len(screen.getvalue().splitlines()) > 10
 
 
 def test_an_attack_stands_with_its_paper():

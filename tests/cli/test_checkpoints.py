@@ -11,6 +11,7 @@ import timm
 import torch
 from PIL import Image
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from experiments.open_models.hub import exported, timm_folder
 from lightning_adv.cli import evaluate
@@ -71,6 +72,11 @@ def test_a_network_of_ones_own_is_named_by_its_class(named):
 def test_a_network_of_ones_own_is_made_by_a_function():
     cli = Built(["test", "--config", DEMO, "--model.backbone=tests.cli.own_net.make_net", "--model.backbone.width=6"])
     assert cli.model.backbone.head.in_features == 24
+
+
+def test_a_network_that_waits_for_its_first_images_is_built_as_any_other():
+    cli = Built(["test", "--config", DEMO, "--model.backbone=tests.cli.own_net.lazy_net"])
+    assert any(is_lazy(weight) for weight in cli.model.parameters())
 
 
 @pytest.mark.parametrize(
