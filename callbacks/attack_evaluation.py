@@ -17,6 +17,7 @@ from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.attack_log import AttackLog
 from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
@@ -48,6 +49,7 @@ class _Measured:
     tallies: dict[str, AttackTally]
     shown: dict[str, FirstFew]
     journal: VerdictJournal
+    log: AttackLog
     swept: Tensor | None = None
 
 
@@ -146,12 +148,13 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             },
             {name: FirstFew(self.examples) for name in self.attacks},
             self._open_journal(trainer, model),
+            AttackLog(trainer, self.attacks, self._minimal),
         )
         if self._is_weakened(judge):
             warn_of_single_draws()
         self._substitutes.fit(trainer, model, judge.classes)
         for some in self._stretches(trainer, images, first):
-            for batch in self.track(trainer, some.balanced(), " + ".join(self.attacks)):
+            for batch in found.log.over(some.balanced(), " + ".join(self.attacks)):
                 self._attack(model, batch, found)
         for name, tally in found.tallies.items():
             rows = found.journal.stages(name)
@@ -220,11 +223,12 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         checks = found.journal.checks(few.image, few.label)
         for name, attack in self.attacks.items():
             robust, attacked_confidence = correct.clone(), confidence.clone()
-            verdicts = self._verdicts(name, model, batch, attacked, logits, checks, found) if len(attacked) else []
-            restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
+            with found.log.attack(name, correct, robust):
+                verdicts = self._verdicts(name, model, batch, attacked, logits, checks, found) if len(attacked) else []
+                restart = few.label.new_tensor([verdict.restart for verdict in verdicts])
+                robust[attacked] = restart < 0
             zero_gradient = few.label.new_tensor([verdict.zero_gradient for verdict in verdicts]).bool()
             sizes = torch.tensor([v.sizes for v in verdicts], dtype=torch.double, device=model.device).reshape(-1, 3)
-            robust[attacked] = restart < 0
             attacked_confidence[attacked] = confidence.new_tensor([verdict.confidence for verdict in verdicts])
             distance = None
             if name in self._minimal:

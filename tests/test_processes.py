@@ -104,7 +104,8 @@ def test_two_processes_train_with_trades_and_batchnorm(folder, trained_by_two):
 def test_validation_by_two_processes_gives_the_metrics_of_one(folder, trained_by_two):
     checkpoint = "--ckpt_path=two/checkpoints/last.ckpt"
     train(folder, "validate", "by_one", checkpoint)
-    train(folder, "validate", "by_two", checkpoint, *TWO_RANKS)
+    said = train(folder, "validate", "by_two", checkpoint, *TWO_RANKS)
+    assert re.search(r"^pgd: \d+\.\d% of \d+ images of this process \(\d+\.\d s\)$", said, re.MULTILINE)
     for one, two in zip(results(folder, "by_one")["sections"], results(folder, "by_two")["sections"], strict=True):
         assert two["scalars"] == pytest.approx(one["scalars"], abs=1e-6)
         counts = [name for name, value in one["data"].items() if name.endswith("correct") or "per_class" in name]

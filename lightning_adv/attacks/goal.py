@@ -10,6 +10,7 @@ from lightning_adv.attacks.labels import most_likely
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
 from lightning_adv.attacks.trace import uses_batch_statistics
+from lightning_adv.attacks.watching import announce_forward
 from lightning_adv.errors import InputError
 
 __all__ = ["Goal"]
@@ -187,6 +188,7 @@ class Goal:
         watched = self.keep_best and self.randomised is None
         before = random_state(x_adv.device) if watched else []
         logits = logits_of(self.model, repeated)
+        announce_forward()
         if self.labels is not None:
             refuse_labels(*self.labels, logits.shape[1])
             self.labels = None

@@ -19,6 +19,7 @@ from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws
 from lightning_adv.attacks.result import AttackResult, Stage
 from lightning_adv.attacks.trace import leaves_no_trace
+from lightning_adv.attacks.watching import announce_stage, part
 from lightning_adv.errors import InputError
 
 __all__ = ["WorstOf"]
@@ -104,9 +105,8 @@ class WorstOf(Attack):
         """
         y, target = as_labels(y, len(x)), None if target is None else as_labels(target, len(x), "targets")
         (name, first), *others = self.attacks.items()
-        began = time.perf_counter()
-        worst = first.run(model, x, y, target=target, index=index)
-        stages = [Stage(name, len(x), int(worst.success.sum()), time.perf_counter() - began)]
+        worst, stage = _staged(name, first, model, x, y, target, index)
+        stages = [stage]
         with torch.inference_mode(False), torch.no_grad():
             index = self._noise(x, index, restart=0).index
             score = _score(first, worst, y, target)
@@ -115,9 +115,8 @@ class WorstOf(Attack):
                 if not len(left):
                     break
                 aim = None if target is None else target[left]
-                began = time.perf_counter()
-                found = attack.run(model, x[left], y[left], target=aim, index=index[left])
-                stages.append(Stage(name, len(left), int(found.success.sum()), time.perf_counter() - began))
+                found, stage = _staged(name, attack, model, x[left], y[left], aim, index[left])
+                stages.append(stage)
                 reached = _score(attack, found, y[left], aim)
                 worst = _worse(worst, found, left, better=found.success | (reached > score[left]))
                 score[left] = torch.maximum(reached, score[left])
@@ -150,6 +149,18 @@ class WorstOf(Attack):
     @property
     def _budget(self) -> tuple[float | None, Norm | Literal["L0"] | None]:
         return _shared((attack.eps, attack.norm) for attack in self.attacks.values()) or (None, None)
+
+
+def _staged(
+    name: str, attack: Attack, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, index: Tensor | None
+) -> tuple[AttackResult, Stage]:
+    """What one of the attacks finds, and what it takes."""
+    began = time.perf_counter()
+    with part(name):
+        found = attack.run(model, x, y, target=target, index=index)
+    stage = Stage(name, len(x), int(found.success.sum()), time.perf_counter() - began)
+    announce_stage(stage)
+    return found, stage
 
 
 def _shared(values: Iterable[_T]) -> _T | None:

@@ -4,10 +4,14 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
+import torch
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks.progress.rich_progress import CustomProgress
 from rich.console import Console
-from rich.progress import Progress
+from torch import nn
 
+from lightning_adv.attacks import FGSM, WorstOf
+from lightning_adv.attacks.watching import part
 from lightning_adv.callbacks import Bars, EpochLine, ResultLines
 from lightning_adv.evaluation.progress import say, track
 from tests.callbacks.strangers import trainer
@@ -30,6 +34,13 @@ def test_without_a_terminal_a_long_evaluation_says_how_far_it_is(teller, capsys)
     ]
 
 
+def test_without_a_terminal_an_attack_that_takes_long_says_so_in_the_midst_of_a_batch(capsys):
+    attack, clock = FGSM(eps=0.1), count(step=20).__next__
+    for _ in track(trainer(EpochLine()), [0], "fgsm", clock=clock):
+        attack.run(nn.Flatten(), torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
+    assert capsys.readouterr().out.splitlines() == ["fgsm: 2 passes in batch 1 of 1, 0:00:40"]
+
+
 @pytest.mark.parametrize(("callback", "seconds"), [(EpochLine(), 2), (Callback(), 1000)])
 def test_a_short_one_and_one_in_a_trainer_of_ones_own_say_nothing(callback, seconds, capsys):
     assert tracked(callback, seconds) == list(range(10))
@@ -45,14 +56,31 @@ def busy_threads() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+def terminal() -> tuple[Trainer, Bars, io.StringIO]:
+    """A trainer with bars, whose thread draws all the time, and what they write."""
+    written, bars = io.StringIO(), Bars()
+    console = Console(file=written, force_terminal=True, width=60, color_system=None)
+    bars.progress = CustomProgress(console=console, refresh_per_second=10_000)
+    runner = Trainer(accelerator="cpu", devices=1, callbacks=[bars], logger=False, enable_checkpointing=False)
+    return runner, bars, written
+
+
+def test_a_bar_moves_with_the_passes_of_an_attack_and_goes_when_its_batch_is_done(monkeypatch):
+    monkeypatch.setattr("lightning_adv.evaluation.progress.PATIENCE", 0.0)
+    runner, bars, written = terminal()
+    with bars.progress:
+        for _ in track(runner, [0], "evaluation"):
+            with part("worst"):
+                WorstOf([FGSM(eps=0.1)]).run(nn.Flatten(), torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
+            bars.progress.refresh()
+    screens = frames(written.getvalue())
+    assert any(line.startswith("  worst FGSM (passes)") for screen in screens for line in screen)
+    assert not any("passes" in line or "evaluation" in line for line in screens[-1])
+
+
 @pytest.mark.usefixtures("busy_threads")
 def test_what_is_said_above_a_bar_leaves_no_second_one_behind():
-    written = io.StringIO()
-    bars = Bars()
-    # Its thread draws all the time.
-    console = Console(file=written, force_terminal=True, width=60, color_system=None)
-    bars.progress = Progress(console=console, refresh_per_second=10_000)
-    runner = Trainer(accelerator="cpu", devices=1, callbacks=[bars], logger=False, enable_checkpointing=False)
+    runner, bars, written = terminal()
     with bars.progress:
         task = bars.progress.add_task("epoch", total=400)
         for number in range(400):
