@@ -16,13 +16,13 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
 
-CODE := $(wildcard *.py callbacks lightning_adv experiments benchmarks tests)
+CODE := $(wildcard *.py callbacks docs lightning_adv experiments benchmarks tests)
 # One thread a process: two test processes with a pool of threads each would fight over the cores.
 TEST_WORKERS ?= 2
 PIP = $(PY) -m pip -qq --disable-pip-version-check
 PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest
 
-.PHONY: help demo test test-rounding lint format docs-check wheel clean install ready
+.PHONY: help demo test test-rounding lint format docs docs-check wheel clean install ready
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -58,6 +58,10 @@ format: ready ## Rewrite the code in the project's format
 
 docs-check: ready ## Docstrings of public names, examples in docstrings, links of the documents
 	@$(PYTEST) tests/test_public_api.py tests/test_docs.py tests/test_doctests.py
+
+docs: ready ## Build the site into build/site; a broken link or an undocumented name is an error
+	@$(PY) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/site
+	@echo "open $(CURDIR)/build/site/index.html"
 
 wheel: ready ## Build the source distribution and the wheel into dist/
 	@rm -rf dist

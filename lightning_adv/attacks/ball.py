@@ -11,6 +11,7 @@ from lightning_adv.errors import InputError
 __all__ = ["Ball", "Norm", "as_norm", "lengths", "perturbation_norms", "project_onto_l1_ball_and_box"]
 
 Norm = Literal["Linf", "L2", "L1"]
+"""How the length of a perturbation is measured."""
 
 L1_SHARE_OF_PIXELS = 0.01
 """Share of the pixels that one L1 step moves (Tramèr and Boneh, 2019, use the top percent)."""
@@ -96,7 +97,7 @@ class Ball:
         return torch.clamp(self.center + self.eps * offset.view_as(self.center), 0, 1)
 
     def ascent_direction(self, grad: Tensor, x: Tensor) -> Tensor:
-        """The unit step that raises a linear loss most: sign (Linf), grad / |grad| (L2), the largest pixels (L1).
+        """The unit step that raises a linear loss most: sign (Linf), ``grad / |grad|`` (L2), the largest pixels (L1).
 
         Args:
             grad: [N, C, H, W] gradient of the loss at ``x``.

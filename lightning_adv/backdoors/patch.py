@@ -15,6 +15,7 @@ from lightning_adv.errors import InputError
 __all__ = ["Patch", "Place", "placed_square"]
 
 Place = Literal["top_left", "top_right", "bottom_left", "bottom_right", "centre"]
+"""Where a patch sits."""
 
 
 def placed_square(shape: ImageShape, size: int, place: Place, margin: int) -> tuple[slice, slice]:

@@ -46,8 +46,8 @@ class DeepInspect(Inspector):
     rises if its success is above the threshold and falls if not; whenever it succeeded in the second half of the
     search, the smallest of ``draws`` triggers is scored on all images, and the smallest that succeeds is kept.
 
-    A reported mask is max_c |G| and its pattern the direction (0 darkens, 1 brightens): the same trigger on black and
-    on white pixels, and a good picture of it between them. Norm and success are those of x + G.
+    A reported mask is ``max_c |G|`` and its pattern the direction (0 darkens, 1 brightens): the same trigger on black
+    and on white pixels, and a good picture of it between them. Norm and success are those of x + G.
 
     Args:
         steps: of the search; the weights change after each.
@@ -64,7 +64,7 @@ class DeepInspect(Inspector):
         hidden: units of the generator's hidden layer.
         bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
         log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
-            few classes that differ by nature (see :mod:`lightning_adv.inspectors.outliers`).
+            few classes that differ by nature (see :class:`Outliers`).
         **shared: see ``Inspector``.
 
     Raises:

@@ -50,7 +50,7 @@ def create_model(
     small_image_stem: bool | None = None,
     backbone_options: Mapping[str, int | float | bool | str] | None = None,
 ) -> NormalizedModel:
-    """A backbone with its normalisation: images [N, in_channels, *image_size] in [0, 1] -> logits [N, num_classes].
+    """A backbone with its normalisation: images ``[N, in_channels, *image_size]`` in [0, 1] -> logits [N, num_classes].
 
     Before it is returned, the model is run once on a black image, which leaves the global random state alone.
 

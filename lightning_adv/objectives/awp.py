@@ -19,7 +19,7 @@ SMALL = 1e-20
 
 
 class AWP(Objective):
-    """Any objective, taken at the weights that a step of length gamma |w| makes worst.
+    """Any objective, taken at the weights that a step of length ``gamma |w|`` makes worst.
 
     The images are crafted once, at the unperturbed weights. The weights are never written: the loss is evaluated with
     w + v in their place, so its gradient reaches w without anything to restore. Costs one full pass more.
