@@ -19,6 +19,8 @@ from lightning_adv.evaluation.progress import say
 from lightning_adv.interruption import Interrupted
 from lightning_adv.models import statistics_of
 from lightning_adv.models.folders import weight_sums
+from lightning_adv.models.zoo import located
+from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.robustbench import Submission
 
 if TYPE_CHECKING:
@@ -138,7 +140,8 @@ class Report(Callback):
     def _weights_file(self, trainer: Trainer) -> str | None:
         """File or folder that the weights are from, if they are from one."""
         record = _record(trainer)
-        return trainer.ckpt_path or (record.config.get("model.init_args.weights") if record else None)
+        weights = record.config.get("model.init_args.weights") if record else None
+        return trainer.ckpt_path or (str(located(weights)) if weights else None)
 
     def _file(self, trainer: Trainer, model: LightningModule) -> list["FileResult"]:
         """What that file holds."""
@@ -205,10 +208,12 @@ def _record(trainer: Trainer) -> RunRecord | None:
 
 
 def _architecture(model: LightningModule, record: RunRecord | None) -> str:
-    """Name of the network, or its class, where the model or the command line tells it; else the model's class."""
+    """Name of the network, its class or folder, where anybody tells it; else the model's class."""
     told = model.hparams.get("backbone") or (record and record.config.get("model.init_args.backbone"))
     told = told.get("class_path") if isinstance(told, Namespace) else told
-    return told if isinstance(told, str) else type(model).__name__
+    if isinstance(told, str):
+        return told
+    return model.network if isinstance(model, ClassifierModule) else type(model).__name__
 
 
 def _title(info: "RunInfo") -> str:

@@ -47,6 +47,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
 from lightning_adv.models import Normalize
 from lightning_adv.models.folders import check_order_of_classes, is_whole
+from lightning_adv.models.zoo import located
 from lightning_adv.modules import ClassifierModule
 
 __all__ = ["CLI"]
@@ -256,8 +257,8 @@ class CLI(LightningCLI):
             self._get(self.config, "model").init_args.get("weights"),
             DataFacts(self.datamodule).class_names,
         )
-        if weights and names and Path(weights).is_dir():
-            check_order_of_classes(Path(weights), names)
+        if weights and names and (folder := located(weights)).is_dir():
+            check_order_of_classes(folder, names)
         layers = self.model.modules() if isinstance(self.model, ClassifierModule) else ()
         if layers and not any(isinstance(each, Normalize) for each in layers):
             name = type(self.model.backbone).__name__
@@ -272,8 +273,7 @@ class CLI(LightningCLI):
         """In place of the trainer's table of layers."""
         weights = sum(each.numel() for each in self.model.parameters() if not is_lazy(each))
         if weights:  # there are none before networks are spread, or have seen an image
-            network = self._get(self.config, "model").init_args.get("backbone")
-            name = network if isinstance(network, str) else type(self.model).__name__
+            name = self.model.network if isinstance(self.model, ClassifierModule) else type(self.model).__name__
             tell(f"note: model: {name}, {weights:,} parameters")
 
     def _check_that_networks_can_be_spread(self) -> None:

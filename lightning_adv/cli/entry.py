@@ -26,6 +26,7 @@ from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import is_first_rank, leave_run_folder, newest_checkpoint, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
+from lightning_adv.models.zoo import zoo_names
 
 __all__ = ["audit", "evaluate", "quiet", "train"]
 
@@ -108,10 +109,11 @@ def _evaluate(args: list[str], name: str = "evaluate") -> None:
     if _asks_for_help(args):
         CLI(["test", *args], "evaluate", pages)
         return
-    path = option(args, "--ckpt_path")
+    path = option(args, "--ckpt_path") or option(args, "--model.weights")
     if path is None:
         raise InputError(
-            "an evaluation needs --ckpt_path FILE: a checkpoint, or bare weights with --model.backbone=NAME"
+            "an evaluation needs --ckpt_path FILE: a checkpoint, bare weights with --model.backbone=NAME, or a network "
+            f"that comes with the program ({', '.join(zoo_names())})"
         )
     if path == "last":
         path = str(newest_checkpoint())

@@ -16,6 +16,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.models.inert import STAND_INS
 from lightning_adv.models.pickled import names_in_pickles
 from lightning_adv.models.weights import holds_safetensors, read_checkpoint
+from lightning_adv.models.zoo import located
 
 __all__ = ["FileContents", "files_in", "inspect_file", "left_out"]
 
@@ -91,7 +92,7 @@ def files_in(path: str | Path) -> list[Path]:
     Raises:
         InputError: a folder without any.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     if not path.is_dir():
         return [path]
     found = sorted(each for each in path.rglob("*") if each.suffix.lower() in _WEIGHTS and each.is_file())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_adv.errors import InputError
+from lightning_adv.models.zoo import located
 
 __all__ = [
     "TimmFolder",
@@ -56,7 +57,7 @@ class TimmFolder:
 
 def is_whole(path: str | Path) -> bool:
     """Whether a path is of a folder or an ONNX file, which hold a network and not merely its weights."""
-    path = Path(path).expanduser()
+    path = located(path)
     return path.is_dir() or path.suffix == ".onnx"
 
 
@@ -156,7 +157,7 @@ def weight_files(folder: Path) -> dict[Path, list[str] | None]:
 
 def weight_sums(path: str | Path) -> dict[str, str]:
     """Name and SHA-256 of the file that a network is read from, or of each in its folder; empty where none is told."""
-    path = Path(path).expanduser()
+    path = located(path)
     files = [path] if path.is_file() else []
     if path.is_dir():
         with suppress(InputError):  # the shards of a checkpoint, in a format of their own

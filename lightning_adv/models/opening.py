@@ -14,6 +14,7 @@ from lightning_adv.models.normalize import Statistics, normalized, statistics_of
 from lightning_adv.models.onnx import OnnxNet
 from lightning_adv.models.transformers_folder import open_transformers_folder
 from lightning_adv.models.weights import load_weights
+from lightning_adv.models.zoo import located
 
 __all__ = ["open_model"]
 
@@ -50,7 +51,7 @@ def open_model(
     Raises:
         InputError: settings or weights that are missing, damaged, ask for code or do not fit the data.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     if path.suffix == ".onnx":
         net = OnnxNet(path)
         check_forward(str(path), net, num_classes, in_channels, image_size)

@@ -22,6 +22,7 @@ from lightning_adv.models.normalize import Normalize, Statistics
 from lightning_adv.models.refusals import refuse_kind, refuse_pickle
 from lightning_adv.models.soundness import check_archive, check_finite
 from lightning_adv.models.statistics import find_statistics, role_of, settle_statistics, travelling_statistics
+from lightning_adv.models.zoo import located
 
 __all__ = ["check_state", "holds_safetensors", "load_weights", "read_checkpoint", "read_state_dict"]
 
@@ -53,7 +54,7 @@ def load_weights(
             normalises its images and the model does not, or otherwise than it was told to; or if it holds figures of
             which nobody says whether its images are normalised with them.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     content = _content(path)
     state, own = _weights_in(content, path, which), model.state_dict()
     try:
@@ -108,7 +109,7 @@ def read_state_dict(path: str | Path, which: str | None = None) -> dict[str, Ten
         InputError: if the file is missing, damaged, of another kind or would run code, if weights are not finite, or if
             the file holds several sets of weights and ``which`` names none of them.
     """
-    path = Path(path).expanduser()
+    path = located(path)
     return _weights_in(_content(path), path, which)
 
 
@@ -187,7 +188,7 @@ def holds_safetensors(path: Path) -> bool:
 
 
 def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+    path = located(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the file in it")
     if not path.is_file():

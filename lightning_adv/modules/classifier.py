@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -87,6 +88,9 @@ class ClassifierModule(Resumable, LightningModule):
         super().__init__()
         whole = weights if weights is not None and is_whole(weights) and not isinstance(backbone, nn.Module) else None
         backbone = self.USUAL if backbone is None and whole is None else backbone
+        named = backbone or "/".join(Path(whole).parts[-2:])
+        self.network = named if isinstance(named, str) else type(named).__name__
+        """What a person calls it: a backbone by its name, or the folder that holds it."""
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
         left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained", "statistics"]

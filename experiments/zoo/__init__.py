@@ -1,0 +1,1 @@
+"""The small trained networks that come with the package."""
