@@ -10,7 +10,7 @@ import tempfile
 import torch
 
 from benchmarks.bench import Used, bench, in_a_process
-from experiments.command import show
+from experiments.command import arguments, show
 from experiments.page import prose
 from lightning_adv.modules import DiffusionModule
 from lightning_adv.purifiers import Diffusion, denoising
@@ -24,9 +24,9 @@ IMAGES = 32
 
 def main() -> None:
     """Measure and write; with ``--one`` measure one figure and print it."""
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--one", nargs=3, metavar=("FOLDER", "STEPS", "KEEP"), help=argparse.SUPPRESS)
-    given = arguments.parse_args()
+    parser = arguments(__doc__)
+    parser.add_argument("--one", nargs=3, metavar=("FOLDER", "STEPS", "KEEP"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
     if given.one:
         folder, steps, keep = given.one
         print(json.dumps(_measured(folder, int(steps), keep == "keep")))

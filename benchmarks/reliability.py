@@ -3,7 +3,6 @@
 ``python -m benchmarks.reliability``: writes ``docs/results/reliability.md``.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ import yaml
 
 from benchmarks.bench import bench
 from benchmarks.kills import Work, digest, report_figures, withstood
+from experiments.command import arguments
 from experiments.page import prose
 from lightning_adv.asking import predicted
 from lightning_adv.cli.entry import evaluate, train
@@ -42,11 +42,11 @@ EVERY_STEP = "--last_checkpoint.every_n_steps=2"
 
 def main() -> None:
     """Kill, compare, and write the page."""
-    arguments = argparse.ArgumentParser(description=__doc__)
+    parser = arguments(__doc__)
     default = MEMORY if MEMORY.is_dir() else None
-    arguments.add_argument("--folder", type=Path, default=default, help="on another file system than temporary files")
-    arguments.add_argument("--only", nargs="*", help="a trial of some works, kept nowhere")
-    given = arguments.parse_args()
+    parser.add_argument("--folder", type=Path, default=default, help="on another file system than temporary files")
+    parser.add_argument("--only", nargs="*", help="a trial of some works, kept nowhere")
+    given = parser.parse_args()
     page = bench("reliability")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=given.folder) as place:

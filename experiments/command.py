@@ -18,6 +18,9 @@ def arguments(doc: str | None, run: str | None = None, quick: str | None = None)
     """
     parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--root", default="data", help="folder with the data sets")
+    parser.add_argument(
+        "--draft", action="store_true", help="a page from changed code too, written into the run's folder"
+    )
     if run is not None:
         parser.add_argument("--run", default=run, help="folder that keeps what was measured")
     if quick is not None:

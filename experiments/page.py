@@ -3,24 +3,28 @@
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from experiments.origin import ROOT, Origin, code, here, is_draft, noted, refuse_changes, said
 from lightning_adv.files import replace_atomically
-from lightning_adv.reports.run import Code, RunInfo, code_in, run_info
+from lightning_adv.reports.run import RunInfo, run_info
 from lightning_adv.results.figures import png
 from lightning_adv.results.result import Table
 
 __all__ = ["RESULTS", "Page", "markdown", "prose", "write_page"]
 
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+RESULTS = ROOT / "docs" / "results"
 
 
 class Page:
     """The page of a command: begun before anything is measured, since it says how long that took.
+
+    It comes from committed code and from figures that have their origin with them; what ``--draft`` writes, in the
+    run's folder, does not need to.
 
     Args:
         command: dotted name behind ``python -m``.
@@ -28,6 +32,9 @@ class Page:
         run: folder of the run.
         seed: None where the tables have it.
         given: arguments of the command; default those of this process.
+
+    Raises:
+        InputError: the code differs from its commit, and no draft was asked for.
     """
 
     def __init__(
@@ -35,38 +42,58 @@ class Page:
     ) -> None:
         self.stem, self.run, self.seed = stem, run, seed
         self.command = ["python", "-m", command, *(sys.argv[1:] if given is None else given)]
-        self.started, self.code = datetime.now(UTC), _code()
+        self.started, self.code = datetime.now(UTC), code()
+        self.tables: list[tuple[Table, list[Origin]]] = []
+        refuse_changes([])
+        noted()
 
     def picture(self, figure: Figure, name: str = "", dpi: int = 130) -> str:
         """Save a figure beside the page; the name of its file, for a link."""
         file = f"{self.stem}{f'_{name}' if name else ''}.png"
-        replace_atomically(RESULTS / file, png(figure, dpi=dpi))
+        replace_atomically(_folder(self.run) / file, png(figure, dpi=dpi))
         return file
+
+    def add(self, *tables: Table) -> None:
+        """Tables, whose figures are what was read since the last ones; without any, what is measured now."""
+        origins = noted() or [here()]
+        self.tables += [(table, origins) for table in tables]
 
     def write(self, text: str, tables: Sequence[Table], data: str) -> None:
         """Write it, and say where it lies.
 
         Args:
             text: heading, what was done, and what the figures say.
-            tables: the figures.
+            tables: the figures, besides those that were added before.
             data: which images were used.
+
+        Raises:
+            InputError: a figure was measured with local changes, and no draft was asked for.
         """
+        self.add(*tables)
+        refuse_changes([origin for _, origins in self.tables for origin in origins])
         info = run_info(
             self.seed, self.run, self.started, finished=datetime.now(UTC), command=self.command, code=self.code
         )
-        print(write_page(self.stem, text, tables, info, data), flush=True)
+        dated = [replace(table, note=f"{table.note}\n\n{said(origins)}".strip()) for table, origins in self.tables]
+        print(write_page(self.stem, text, dated, info, data), flush=True)
 
 
-@cache
-def _code() -> Code:
-    """What this process runs: pages and pictures that it writes are no changes to it."""
-    return code_in(RESULTS.parent.parent)
+def _folder(run: str) -> Path:
+    """Where a page and its pictures lie."""
+    folder = Path(run) if is_draft() else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data: str) -> Path:
-    """Write ``docs/results/<name>.md`` and return its path; the arguments are those of :meth:`Page.write`."""
+    """Write ``docs/results/<name>.md`` and return its path; the arguments are those of :meth:`Page.write`.
+
+    Raises:
+        InputError: the run was made with local changes, and no draft was asked for.
+    """
+    refuse_changes([Origin(run.commit, run.dirty)])
     machine = f"{run.machine.cpu}, {run.machine.cores} cores" + "".join(f", {gpu}" for gpu in run.machine.gpus)
-    commit = f"{run.commit[:10]}{' with local changes' if run.dirty else ''}" if run.commit else "none"
+    commit = f"{run.commit[:10]}{' with local changes' * bool(run.dirty)}" if run.commit else "none"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = [
         ("data", data),
@@ -78,7 +105,7 @@ def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data
     facts += [("command", f"`{run.command}`"), ("started", run.started), ("finished", run.finished)]
     body = "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in tables)
     listing = "\n".join(f"- {key}: {value}" for key, value in facts)
-    path = RESULTS / f"{name}.md"
+    path = _folder(run.folder) / f"{name}.md"
     replace_atomically(path, f"{text}\n\n{body}\n\n## Provenance\n\n{listing}\n")
     return path
 

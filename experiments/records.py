@@ -11,7 +11,7 @@ from pathlib import Path
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
 
-__all__ = ["claim", "restore_records", "write_records"]
+__all__ = ["claim", "read_records", "restore_records", "write_records"]
 
 SETTING = "setting.txt"
 
@@ -36,6 +36,11 @@ def claim(folder: Path, setting: str) -> None:
             f"{folder} was measured with another setting ({before or 'unknown'}; now {setting}): move it away, or take "
             "another --run"
         )
+
+
+def read_records(run: Path, pattern: str) -> dict[str, dict]:
+    """The records of a run folder as they are kept, by the path of their file in it."""
+    return {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob(pattern))}
 
 
 def restore_records(path: Path, settings: Mapping[str, str], run: Path) -> int:

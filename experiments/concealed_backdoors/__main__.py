@@ -5,7 +5,6 @@ Resumable: a cell's repeat is one JSON file under ``--run``; the page is written
 the repeats themselves, from which a fresh checkout goes on.
 """
 
-import json
 from pathlib import Path
 from typing import get_args
 
@@ -14,8 +13,10 @@ from experiments.concealed_backdoors.measure import authors_budget, in_order, ke
 from experiments.concealed_backdoors.pictures import found_triggers
 from experiments.concealed_backdoors.setup import SETTINGS, WIDE_MNIST, Attack
 from experiments.concealed_backdoors.tables import all_tables, budgets
+from experiments.kept import content
+from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
-from experiments.records import claim, restore_records, write_records
+from experiments.records import claim, read_records, restore_records, write_records
 from lightning_adv.errors import InputError
 
 __all__ = ["main"]
@@ -57,8 +58,10 @@ def main() -> None:
         kept(cell, repeat, settings[cell.data], given.root, run)
         if given.full:
             authors_budget(cell, repeat, settings[cell.data], given.root, run)
-    found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*/*.json"))}
-    write_records(records, words, found)
+    found = read_records(run, "*/*/*.json")
+    if not is_draft():
+        write_records(records, words, found)
+    found = {name: content(record) for name, record in found.items()}
     there = {name: each for name, each in settings.items() if any(key.startswith(f"{name}/") for key in found)}
     pictures = []
     for name, each in there.items():

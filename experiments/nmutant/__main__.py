@@ -4,13 +4,17 @@
 attack and detector is kept under ``--run``.
 """
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from experiments.command import arguments
 from experiments.nmutant.cells import Cells, batches
 from experiments.nmutant.figure import mu_curves
-from experiments.nmutant.plan import PLANS, Plan, quick
-from experiments.nmutant.repeats import CANDIDATES, chosen_operator, seeds_table, victim, white_box_measures
+from experiments.nmutant.plan import OPERATORS, OWN, PAPERS, PLANS, Plan, quick
+from experiments.nmutant.repeats import change_rates, seeds_table, victim, white_box_measures
 from experiments.nmutant.samples import SETTINGS, make_samples
 from experiments.nmutant.strength import strengths
 from experiments.nmutant.tables import (
@@ -18,87 +22,103 @@ from experiments.nmutant.tables import (
     area_table,
     kappa_table,
     over_mu,
-    sprt_tables,
+    sprt_table,
     strength_table,
     theorem_table,
     transfer_table,
     verdict_table,
 )
 from experiments.page import Page
-from lightning_adv.detectors import LabelChangeRate, PaperMutation
+from lightning_adv.data import ImageDataModule
+from lightning_adv.detectors import LabelChangeRate
 from lightning_adv.results.result import Table
 
 __all__ = ["main"]
 
-
-PAPERS_OPERATORS = {f"paper, region {region}": PaperMutation(region) for region in (1, 5, 10)}
 MUS = (1.1, 1.2, 1.5, 2.0)
+Test = tuple[str, str, float]
+"""Operator, mode and mu of a sequential test."""
 
 
 def main() -> None:
     """Measure what is missing, write the page."""
     parser = arguments(__doc__, run="runs/nmutant", quick="MNIST, 100 images an attack, 300 mutations")
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
+    parser.add_argument("--images", type=int, help="of each kind; default 1,000")
+    parser.add_argument("--mutations", type=int, help="of each image for label change rates; default the plan's")
     given = parser.parse_args()
-    count = 100 if given.quick else 1000
     for name in given.data or (["MNIST"] if given.quick else list(SETTINGS)):
         page = Page("experiments.nmutant", f"nmutant_{name}{'_quick' * given.quick}", given.run)
         plan = quick(PLANS[name]) if given.quick else PLANS[name]
-        tables = _measure(name, given.root, Path(given.run) / name, count, plan, page)
-        tables.append(theorem_table(samples=20_000 if given.quick else 1_000_000))
-        page.write(plan.text(name, count), tables, name)
+        fewer = {"count": given.images or plan.count, "mutations": given.mutations or plan.mutations}
+        plan = replace(plan, **fewer)
+        _measure(name, given.root, Path(given.run) / name, plan, page)
+        page.add(theorem_table(samples=20_000 if given.quick else 1_000_000))
+        page.write(plan.text(name), [], name)
 
 
-def _measure(name: str, root: str, run: Path, count: int, plan: Plan, page: Page) -> list[Table]:
-    setting = SETTINGS[name]
-    model = victim(name, root, run)
-    images = setting.data(root)
+def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> None:
+    model, images = victim(name, root, run), SETTINGS[name].data(root)
+    cells = _cells(name, root, run, plan.count)
+    rates = change_rates(cells, model, plan.mutations)
+    page.add(kappa_table(name, rates))
+    measures = {f"LCR, {operator}": each for operator, each in rates.items()}
+    measures |= white_box_measures(cells, model, images, plan.fitted)
+    page.add(area_table(name, measures))
+    if plan.seeds > 1:
+        page.add(_over_seeds(name, root, run, plan))
+    tests = _tests(cells, model, images, plan)
+    page.picture(mu_curves(MUS, *over_mu(MUS, PAPERS, tests)), "mu", dpi=110)
+    calibrated = {f"LCR, {operator}": tests[operator, "calibrated", 0.0] for operator in (PAPERS, OWN)}
+    shown = {label: each for label, each in measures.items() if label in calibrated or not label.startswith("LCR")}
+    page.add(verdict_table(name, shown, calibrated), sprt_table(name, tests))
+    page.add(transfer_table(name, shown))
+    for operator in (PAPERS, OWN):
+        found = strengths(cells, SETTINGS[name], operator, OPERATORS[operator], model)
+        page.add(strength_table(name, operator, found))
+
+
+def _tests(cells: Cells, model: nn.Module, images: ImageDataModule, plan: Plan) -> dict[Test, dict[str, dict]]:
+    """Sequential tests with the paper's operator and this project's own."""
+    judged = Cells(cells.kept.folder, {kind: each.first(plan.judged) for kind, each in cells.samples.items()})
+    few = {"mutations": plan.calibration[1], "max_mutations": plan.longest}
+    calibrated = ("calibrated", 0.0)
+    asked = {
+        PAPERS: [*(("wald", mu) for mu in MUS), ("paper", MUS[0]), calibrated],
+        OWN: [("wald", MUS[0]), calibrated],
+    }
+    tests: dict[Test, dict[str, dict]] = {}
+    for operator, modes in asked.items():
+        mutation = OPERATORS[operator]
+        clean = partial(batches, images, "calibration", plan.calibration[0])
+        kappa_1, own = cells.calibrated(f"calibration {operator}", LabelChangeRate(mutation, **few), model, clean)
+        for mode, mu in modes:
+            sprt = "paper" if mode == "paper" else "wald"
+            detector = LabelChangeRate(mutation, kappa_1=kappa_1, mu=mu or own, sprt=sprt, **few)
+            tests[operator, mode, mu] = judged.verdicts(f"sprt {mode} {mu} {operator}", detector, model)
+    return tests
+
+
+def _cells(name: str, root: str, run: Path, count: int, seed: int = 0) -> Cells:
+    """What is kept of the model of a seed, with its samples."""
+    model, images = victim(name, root, run, seed), SETTINGS[name].data(root)
     folder = run / f"{count}_samples"
-    samples = make_samples(model, images, setting, count, folder / "images")
-    print(name, {kind: len(each.index) for kind, each in samples.items()}, flush=True)
-    best, choice = chosen_operator(name, model, images, folder / "choice", *plan.choice)
-    cells = Cells(folder / "cells", samples)
-    operators, rates = PAPERS_OPERATORS | {each: CANDIDATES[name][each] for each in (*plan.operators, best)}, {}
-    for operator, mutation in operators.items():
-        # A mean rate needs many images more than many mutations; the detector of Tables 4 to 6 needs both.
-        each = plan.mutations[operator != best]
-        rates[operator] = cells.scores(f"lcr {operator} {each}", LabelChangeRate(mutation, mutations=each), model)
-    measures = {"LCR": rates[best]} | white_box_measures(cells, model, images, plan.fitted)
-    clean, mutations = batches(images, "calibration", plan.calibration[0]), plan.calibration[1]
-    judged = Cells(folder / "cells", {kind: each.first(plan.judged) for kind, each in samples.items()})
-    tests = {}
-    for mode, mu in [*(("wald", mu) for mu in MUS), ("paper", MUS[0])]:
-        detector = LabelChangeRate(operators[best], mu=mu, sprt=mode, mutations=mutations, max_mutations=plan.longest)
-        tests[mode, mu] = judged.verdicts(f"sprt {mode} {mu} {best}", detector, model, clean, mu)
-    calibrated = LabelChangeRate(operators[best], mutations=mutations, max_mutations=plan.longest)
-    tests["calibrated", 0.0] = judged.verdicts(f"sprt calibrated {best}", calibrated, model, clean, None)
-    page.picture(mu_curves(MUS, *over_mu(MUS, tests)), "mu", dpi=110)
-    return [
-        kappa_table(name, rates),
-        area_table(name, measures),
-        *_over_seeds(name, root, run, count, plan, best),
-        choice,
-        verdict_table(name, measures, tests["calibrated", 0.0]),
-        transfer_table(name, measures),
-        *sprt_tables(name, MUS, tests),
-        strength_table(name, strengths(cells, setting, best, operators[best], model)),
-    ]
+    samples = make_samples(model, images, SETTINGS[name], count, folder / "images")
+    print(name, seed, {kind: len(each.index) for kind, each in samples.items()}, flush=True)
+    return Cells(folder / "cells", samples)
 
 
-def _over_seeds(name: str, root: str, run: Path, count: int, plan: Plan, best: str) -> list[Table]:
-    """Table 4 of several models, if the plan has several."""
-    done = []
-    for seed in range(plan.seeds if plan.seeds > 1 else 0):
+def _over_seeds(name: str, root: str, run: Path, plan: Plan) -> Table:
+    """Table 4 of several models."""
+    measured, wrong = [], []
+    for seed in range(plan.seeds):
         folder = run / f"seed_{seed}" if seed else run
-        model = victim(name, root, folder, seed)
-        images = SETTINGS[name].data(root)
-        folder /= f"{count}_samples"
-        samples = make_samples(model, images, SETTINGS[name], count, folder / "images")
-        cells = Cells(folder / "cells", samples)
-        detector = LabelChangeRate(CANDIDATES[name][best], mutations=plan.each_seed)
-        rates = cells.scores(f"lcr {best} {plan.each_seed}", detector, model)
-        done.append(({"LCR": rates} | white_box_measures(cells, model, images, plan.fitted), samples[WRONG]))
-    return [seeds_table(name, plan.each_seed, *zip(*done, strict=True))] if done else []
+        model, images = victim(name, root, folder, seed), SETTINGS[name].data(root)
+        cells = _cells(name, root, folder, plan.count, seed)
+        rates = {f"LCR, {key}": each for key, each in change_rates(cells, model, plan.mutations).items()}
+        measured.append(rates | white_box_measures(cells, model, images, plan.fitted))
+        wrong.append(cells.samples[WRONG])
+    return seeds_table(name, plan.mutations, measured, wrong)
 
 
 if __name__ == "__main__":

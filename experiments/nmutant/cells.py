@@ -48,18 +48,25 @@ class Cells:
 
         return {
             kind: torch.cat([self.samples[kind].index[:, None].double(), torch.tensor(cell["values"]).double()], dim=1)
-            for kind, cell in self._of_each_kind(name, measured).items()
+            for kind, cell in self._of_each_kind(name, repr(detector), measured).items()
         }
 
-    def verdicts(
-        self, name: str, detector: LabelChangeRate, model: nn.Module, clean: Iterable, mu: float | None
-    ) -> dict[str, dict]:
-        """Kind to counts and mutations of the sequential test; calibrated on clean images, ``mu`` put back if given."""
+    def calibrated(
+        self, name: str, detector: LabelChangeRate, model: nn.Module, clean: Callable[[], Iterable]
+    ) -> tuple[float, float]:
+        """kappa_1 and mu of a detector that has seen clean images."""
+
+        def measured() -> list[float | None]:
+            detector.calibrate(model, clean())
+            return [detector.kappa_1, detector.mu]
+
+        kappa_1, mu = self.kept.figures(name, measured, repr(detector))
+        return kappa_1, mu
+
+    def verdicts(self, name: str, detector: LabelChangeRate, model: nn.Module) -> dict[str, dict]:
+        """Kind to counts and mutations of the sequential test."""
 
         def judged(each: Samples) -> dict:
-            if detector.kappa_1 is None:
-                detector.calibrate(model, clean)
-                detector.mu = detector.mu if mu is None else mu
             parts = [detector.decide(model, x, index=i) for x, i in split(each)]
             return {
                 "kappa_1": detector.kappa_1,
@@ -70,11 +77,13 @@ class Cells:
                 "mutations": sum(int(part.mutations.sum()) for part in parts) / len(each.index),
             }
 
-        return self._of_each_kind(name, judged)
+        return self._of_each_kind(name, repr(detector), judged)
 
-    def _of_each_kind(self, name: str, make: Callable[[Samples], dict]) -> dict[str, dict]:
-        kinds = ("normal", *KINDS)
-        return {kind: self.kept.figures(f"{name} {kind}", partial(make, self.samples[kind])) for kind in kinds}
+    def _of_each_kind(self, name: str, setting: str, make: Callable[[Samples], dict]) -> dict[str, dict]:
+        return {
+            kind: self.kept.figures(f"{name} {kind}", partial(make, self.samples[kind]), setting)
+            for kind in ("normal", *KINDS)
+        }
 
 
 def white_box() -> dict[str, Detector]:

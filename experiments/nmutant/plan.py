@@ -3,8 +3,18 @@
 from dataclasses import dataclass, replace
 
 from experiments.page import prose
+from lightning_adv.detectors import AffineMutation, Mutation, PaperMutation
 
-__all__ = ["PLANS", "Plan", "quick"]
+__all__ = ["OPERATORS", "OWN", "PAPERS", "PLANS", "Plan", "quick"]
+
+PAPERS, OWN = "paper, region 10", "affine"
+"""The operators of the paper's detector and of this project's own."""
+
+OPERATORS: dict[str, Mutation] = {
+    **{f"paper, region {region}": PaperMutation(region) for region in (1, 5, 10)},
+    "paper, region 10, clipped": PaperMutation(10, clip=True),
+    OWN: AffineMutation(),
+}
 
 
 @dataclass(frozen=True)
@@ -12,59 +22,37 @@ class Plan:
     """How label change rates are measured on a data set.
 
     Args:
-        operators: of ``CANDIDATES``, in Table 3 besides the paper's.
-        choice: samples of each kind and mutations of each that the operator of Tables 4 to 6 is chosen with.
-        mutations: an image, for the chosen operator and for the other operators.
+        mutations: an image, for its label change rate.
         judged: samples of each kind that the sequential tests judge.
         calibration: clean images and mutations of each that a test is calibrated with.
         longest: mutations after which a sequential test gives up.
         fitted: training images that KD, MU and LID are given.
         seeds: models of Table 4.
-        each_seed: mutations an image where there are several models.
+        count: samples of each kind.
     """
 
-    operators: tuple[str, ...]
-    choice: tuple[int, int]
-    mutations: tuple[int, int]
+    mutations: int
     judged: int
     calibration: tuple[int, int]
     longest: int
     fitted: int
     seeds: int = 1
-    each_seed: int = 1000
+    count: int = 1000
 
-    def text(self, name: str, count: int) -> str:
-        """The plan of a data set in words, for ``count`` samples of each kind."""
-        (chosen, others), about = self.mutations, prose(__file__, name)
-        figures = {**vars(self), "chosen": chosen, "others": others}
-        return prose(__file__, name=name, count=count, about=about, **figures)
+    def text(self, name: str) -> str:
+        """The plan of a data set in words."""
+        return prose(__file__, name=name, about=prose(__file__, name), **vars(self))
 
 
 PLANS = {
-    "MNIST": Plan(
-        ("uniform .4", "uniform .5"),
-        choice=(200, 300),
-        mutations=(5000, 500),
-        judged=1000,
-        calibration=(1000, 1000),
-        longest=5000,
-        fitted=50_000,
-        seeds=5,
-    ),
+    "MNIST": Plan(500, judged=200, calibration=(300, 300), longest=2000, fitted=50_000, seeds=3),
     # a forward costs a hundred times as much
-    "CIFAR10": Plan(
-        ("uniform .03", "uniform .045"),
-        choice=(100, 60),
-        mutations=(300, 60),
-        judged=200,
-        calibration=(300, 200),
-        longest=1000,
-        fitted=10_000,
-    ),
+    "CIFAR10": Plan(60, judged=200, calibration=(300, 200), longest=1000, fitted=10_000),
 }
 
 
 def quick(plan: Plan) -> Plan:
     """The plan with few mutations."""
-    few = {"mutations": (300, 300), "judged": 100, "calibration": (100, 300), "longest": 1000, "fitted": 5000}
-    return replace(plan, choice=(50, 100), seeds=1, **few)
+    return replace(
+        plan, mutations=300, judged=100, calibration=(100, 300), longest=1000, fitted=5000, seeds=1, count=100
+    )

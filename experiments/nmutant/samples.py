@@ -131,9 +131,10 @@ def make_samples(
     }
     for name, attack in setting.attacks().items():
         kinds[name] = lambda attack=attack: attacked(model, attack, (image, label, index), normal, count)
-    kept = Kept(folder)
+    kept, words = Kept(folder), repr(setting)
     return {
-        kind: Samples(**kept.tensors(kind, lambda make=make: vars(Samples(*make())))) for kind, make in kinds.items()
+        kind: Samples(**kept.tensors(kind, lambda make=make: vars(Samples(*make())), words))
+        for kind, make in kinds.items()
     }
 
 

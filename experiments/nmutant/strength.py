@@ -38,6 +38,6 @@ def strengths(cells: Cells, setting: Setting, operator: str, mutation: Mutation,
 
     attacks = {"normal": None, **setting.strengths()}
     return {
-        name: cells.kept.figures(f"strength {operator} {name}", partial(measured, attack))
+        name: cells.kept.figures(f"strength {operator} {name}", partial(measured, attack), f"{attack!r}, {detector!r}")
         for name, attack in attacks.items()
     }

@@ -20,7 +20,7 @@ __all__ = [
     "kappa_table",
     "kind_areas",
     "over_mu",
-    "sprt_tables",
+    "sprt_table",
     "strength_table",
     "theorem_table",
     "transfer_table",
@@ -108,9 +108,10 @@ def area_table(name: str, measures: Mapping[str, Mapping[str, Tensor]]) -> Table
             low, high = auroc_interval(area, len(kinds["normal"]), len(kinds[kind]))
             cells.append(f"{area:.4f} ({low:.3f} to {high:.3f})")
         rows.append([detector, *cells, *_means(areas)])
-        printed = PAPER_AREA[name][detector]
-        rows.append([f"{detector}, paper", *(f"{area:.4f}" for area in printed), *_means(printed)])
-    counts = ", ".join(f"{len(measures['LCR'][kind]):,} {kind}" for kind in ("normal", *KINDS))
+    for detector, printed in PAPER_AREA[name].items():
+        rows.append([f"{detector}, the paper's Table 4", *(f"{area:.4f}" for area in printed), *_means(printed)])
+    normal = next(iter(measures.values()))
+    counts = ", ".join(f"{len(normal[kind]):,} {kind}" for kind in ("normal", *KINDS))
     note = prose(__file__, "AUROC", counts=counts, wrong=WRONG)
     return Table(f"{name}: AUROC (Table 4)", ["detector", *KINDS, "mean of attacks", "mean"], rows, note=note)
 
@@ -126,12 +127,14 @@ def _means(areas: Sequence[float]) -> list[Cell]:
     return [fmean(attacks), fmean(areas)]
 
 
-def verdict_table(name: str, measures: Mapping[str, Mapping[str, Tensor]], test: Mapping[str, dict]) -> Table:
-    """Table 5: precision, recall and accuracy over the attacks."""
+def verdict_table(
+    name: str, measures: Mapping[str, Mapping[str, Tensor]], tests: Mapping[str, Mapping[str, dict]]
+) -> Table:
+    """Table 5: precision, recall and accuracy over the attacks; of those that have one, by their sequential test."""
     printed = PAPER_VERDICTS[name]
     rows: list[list[Cell]] = []
     for detector, kinds in measures.items():
-        if detector == "LCR":
+        if test := tests.get(detector):
             recalls = [test[kind]["suspicious"] / test[kind]["samples"] for kind in KINDS]
             alarms = [test["normal"]["suspicious"] / test["normal"]["samples"]] * len(KINDS)
         else:
@@ -140,8 +143,10 @@ def verdict_table(name: str, measures: Mapping[str, Mapping[str, Tensor]], test:
             alarms = [float((normal > 0).double().mean()) for normal, _ in pairs]
         recall, alarm = fmean(recalls), fmean(alarms)
         precision = recall / (recall + alarm) if recall + alarm else None
-        rows.append([detector, precision, recall, (recall + 1 - alarm) / 2, *printed[detector]])
-    note = prose(__file__, "verdicts", kappa_1=test["normal"]["kappa_1"], mu=test["normal"]["mu"])
+        rows.append([detector, precision, recall, (recall + 1 - alarm) / 2, *printed[detector.split(",")[0]]])
+    found = {detector: test["normal"] for detector, test in tests.items()}
+    each = [f"{detector}: kappa_1 {test['kappa_1']:.4g}, mu {test['mu']:.3g}" for detector, test in found.items()]
+    note = prose(__file__, "verdicts", calibrated="; ".join(each))
     shares = ("precision", "recall", "accuracy", "paper's precision", "paper's recall", "paper's accuracy")
     return Table(f"{name}: verdicts (Table 5)", ["detector", *shares], rows, percent=shares, note=note)
 
@@ -164,23 +169,22 @@ def transfer_table(name: str, measures: Mapping[str, Mapping[str, Tensor]]) -> T
     return Table(f"{name}: fitted on one kind, asked about another", columns, rows, percent=KINDS, note=note)
 
 
-def sprt_tables(name: str, mus: Sequence[float], tests: Mapping[tuple[str, float], Mapping[str, dict]]) -> list[Table]:
-    """Mutations and verdicts of the sequential test over mu and in both modes."""
+def sprt_table(name: str, tests: Mapping[tuple[str, str, float], Mapping[str, dict]]) -> Table:
+    """Mutations and verdicts of the sequential test by operator, mode and mu."""
     rows: list[list[Cell]] = []
-    chosen = [("wald", mu) for mu in mus] + [("paper", mus[0]), ("calibrated", 0.0)]
-    for mode, mu in chosen:
-        for kind, cell in tests[mode, mu].items():
+    for (operator, mode, _), test in tests.items():
+        for kind, cell in test.items():
             wrong = cell["suspicious"] if kind == "normal" else cell["samples"] - cell["suspicious"]
-            label = f"{mode}, mu {cell['mu']:.3g}"
+            label = f"{operator}: {mode}, mu {cell['mu']:.3g}"
             counted = 2 * cell["mutations"] if mode == "paper" else None
             right = 1 - wrong / cell["samples"]
             rows.append([label, kind, cell["samples"], right, cell["mutations"], counted, cell["undecided"]])
     columns = ["test", "kind", "images", "judged rightly", "mutations", "as the paper counts", "undecided"]
     note = prose(__file__, "sequential test")
-    return [Table(f"{name}: sequential test (Table 6, Figure 3)", columns, rows, ("judged rightly",), note)]
+    return Table(f"{name}: sequential test (Table 6, Figure 3)", columns, rows, ("judged rightly",), note)
 
 
-def strength_table(name: str, found: Mapping[str, Mapping]) -> Table:
+def strength_table(name: str, operator: str, found: Mapping[str, Mapping]) -> Table:
     """What decides whether a sample is found: how far beyond the decision boundary its attack went."""
     normal = torch.tensor(found["normal"]["rates"])
     rows: list[list[Cell]] = []
@@ -190,17 +194,17 @@ def strength_table(name: str, found: Mapping[str, Mapping]) -> Table:
         rows.append([attack, len(rates), cell["distance"], cell["margin"], rates.mean().item(), area])
     columns = ["samples", "successes", "L2", "margin", "label change rate", "AUROC"]
     note = prose(__file__, "label change rate by strength")
-    return Table(f"{name}: label change rate by strength of the attack", columns, rows, note=note)
+    return Table(f"{name}: label change rate by strength of the attack ({operator})", columns, rows, note=note)
 
 
 def over_mu(
-    mus: Sequence[float], tests: Mapping[tuple[str, float], Mapping[str, dict]]
+    mus: Sequence[float], operator: str, tests: Mapping[tuple[str, str, float], Mapping[str, dict]]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Figure 3: share judged rightly, and mutations, of each kind over mu."""
+    """Figure 3: share judged rightly, and mutations, of each kind over mu, with an operator."""
     rightly: dict[str, list[float]] = {}
     mutations: dict[str, list[float]] = {}
     for mu in mus:
-        for kind, cell in tests["wald", mu].items():
+        for kind, cell in tests[operator, "wald", mu].items():
             share = cell["suspicious"] / cell["samples"]
             rightly.setdefault(kind, []).append(1 - share if kind == "normal" else share)
             mutations.setdefault(kind, []).append(cell["mutations"])

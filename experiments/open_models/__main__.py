@@ -5,11 +5,11 @@ searched and every portion of attacked images is a file under ``--run``; the pag
 beside it the figures, from which a fresh checkout goes on.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command import arguments
+from experiments.kept import content
 from experiments.open_models import photographs
 from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.measure import ATTACKS, Measured
@@ -22,8 +22,9 @@ from experiments.open_models.tables import (
     verdicts_table,
 )
 from experiments.open_models.trials import tried
+from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
-from experiments.records import claim, restore_records, write_records
+from experiments.records import claim, read_records, restore_records, write_records
 from lightning_adv.errors import InputError
 
 __all__ = ["main"]
@@ -69,8 +70,10 @@ def main() -> None:
     restore_records(records, settings, run)
     if not given.page:
         _measure(measured, run)
-    found = {path.relative_to(run).as_posix(): json.loads(path.read_text()) for path in sorted(run.glob("*/*.json"))}
-    write_records(records, settings, found)
+    found = read_records(run, "*/*.json")
+    if not is_draft():
+        write_records(records, settings, found)
+    found = {name: content(record) for name, record in found.items()}
     tables = [
         answers_table(measured.values(), found),
         robustness_table(found),

@@ -16,9 +16,13 @@ __all__ = ["GaussianMutation", "Mutation", "PaperMutation", "UniformMutation", "
 PATCH = 3
 """Largest side of the rectangle that the paper's operator changes."""
 
+DIVISORS = 20
+SPREAD = (sum(1 / r**2 for r in range(1, DIVISORS + 1)) / (12 * DIVISORS)) ** 0.5 / 100
+"""Standard deviation of the noise that the paper's operator draws for a pixel."""
+
 
 class Mutation(Described, ABC):
-    """A random neighbour of each image, in [0, 1].
+    """A random neighbour of each image, in [0, 1] unless the operator says otherwise.
 
     Example:
         >>> noise = mutation_noise(0, torch.arange(2), torch.zeros(2, dtype=torch.int64))
@@ -32,16 +36,21 @@ class Mutation(Described, ABC):
 
 
 class PaperMutation(Mutation):
-    """The operator of nMutant (Wang et al., 2018), one of three kinds at random for each mutation.
+    """The operator of nMutant (Wang et al., 2018): the sampling region times one of three kinds of change, at random.
 
-    With noise g uniform in [-.5, .5] / (100 r) times the sampling region, r from 1 to 20:
+    With noise g, of each pixel uniform in [-.5, .5] / (100 r), r drawn for each from 1 to 20:
 
     - light: the mean of g over the image is added everywhere (drawn from the normal law that such a mean has);
     - occlusion: g is added in a rectangle of 1 to 3 by 1 to 3 pixels;
-    - blackout: the rectangle is set to 0 where g has a negative mean in it, else nothing changes.
+    - blackout: 1 is taken away in the rectangle where g has a negative mean in it, else nothing changes.
+
+    As in the authors' code nothing is cut to [0, 1]: a blackout leaves pixels as far below black as the region is long,
+    which is what the region changes most. ``clip`` cuts, for models that take nothing but images; a blackout is then
+    black, and all regions are nearly the same.
 
     Args:
         region: the sampling region; 1, 5 and 10 in the paper.
+        clip: cut to [0, 1].
 
     Raises:
         InputError: a region that is not positive.
@@ -52,30 +61,30 @@ class PaperMutation(Mutation):
         torch.Size([2, 3, 8, 8])
     """
 
-    def __init__(self, region: float = 1.0) -> None:
+    def __init__(self, region: float = 1.0, clip: bool = False) -> None:
         if region <= 0:
             raise InputError(f"region must be positive, got {region}; the paper samples with 1, 5 and 10")
-        self.region = region
+        self.region, self.clip = region, clip
 
     def __call__(self, x: Tensor, noise: SampleNoise) -> Tensor:
         """One mutation of each image [P, C, H, W]."""
         count, channels, height, width = x.shape
-        choice = noise.uniform(x.new_empty(count, 6)).unbind(dim=1)
+        choice = noise.uniform(x.new_empty(count, 5)).unbind(dim=1)
         kind = (3 * choice[0]).long()[:, None, None, None]
-        scale = self.region / (100 * (1 + (20 * choice[1]).long()))
-        mean = noise.normal(x.new_empty(count, 1))[:, 0] * (12 * channels * height * width) ** -0.5
-        sides = [1 + (min(PATCH, side) * u).long() for side, u in ((height, choice[2]), (width, choice[3]))]
-        corners = [((side - s + 1) * u).long() for side, s, u in zip((height, width), sides, choice[4:], strict=True)]
+        mean = noise.normal(x.new_empty(count, 1))[:, :, None, None] * (SPREAD / (channels * height * width) ** 0.5)
+        sides = [1 + (min(PATCH, side) * u).long() for side, u in ((height, choice[1]), (width, choice[2]))]
+        corners = [((side - s + 1) * u).long() for side, s, u in zip((height, width), sides, choice[3:], strict=True)]
         rows, columns = (
             _places(corner, side, length) for corner, side, length in zip(corners, sides, (height, width), strict=True)
         )
         inside = (rows.sum(1)[:, :, None] * columns.sum(1)[:, None, :])[:, None]  # [P, 1, H, W]
-        patch = noise.uniform(x.new_empty(count, channels, PATCH, PATCH)) - 0.5
+        drawn, divisor = noise.uniform(x.new_empty(count, 2, channels, PATCH, PATCH)).unbind(dim=1)
+        patch = (drawn - 0.5) / (100 * (1 + (DIVISORS * divisor).long()))
         patch = rows.transpose(1, 2)[:, None] @ patch @ columns[:, None]  # [P, C, H, W], zero outside
         darker = (patch.flatten(1).sum(dim=1) < 0)[:, None, None, None]
-        scale, mean = scale[:, None, None, None], mean[:, None, None, None]
-        change = torch.where(kind == 0, mean * scale, torch.where(kind == 1, patch * scale, -1.0 * inside * darker))
-        return (x + change).clamp(0, 1)
+        change = torch.where(kind == 0, mean, torch.where(kind == 1, patch, -1.0 * inside * darker))
+        mutated = x + self.region * change
+        return mutated.clamp(0, 1) if self.clip else mutated
 
 
 class UniformMutation(Mutation):

@@ -10,7 +10,7 @@ from lightning_adv.detectors.mutation import mutation_noise
 from lightning_adv.errors import InputError
 
 OPERATORS = [
-    PaperMutation(5),
+    PaperMutation(5, clip=True),
     UniformMutation(0.1),
     UniformMutation(0.5, "L2"),
     GaussianMutation(0.1),
@@ -62,33 +62,43 @@ def test_a_mutation_is_the_same_to_the_bit_in_a_batch_of_any_size(operator):
         assert torch.equal(alone, whole[part])
 
 
-def test_the_papers_operator_is_light_occlusion_or_blackout_a_third_each():
-    change = mutated(PaperMutation(10), grey(6000)) - 0.5
+def of_each_kind(region: float) -> tuple[Tensor, Tensor, Tensor]:
+    """What the paper's operator changes of grey images: light, occlusion and blackout, in their own thirds."""
+    change = (mutated(PaperMutation(region), grey(6000)) - 0.5)[:, 0]
     touched = (change.abs() > 1e-9).flatten(1).sum(dim=1)
-    light, patch = touched == 64, (touched > 0) & (touched < 64)
-    black = patch & (change.flatten(1).amin(dim=1) < -0.4)
-    assert light.float().mean().item() == pytest.approx(1 / 3, abs=0.02)
-    assert black.float().mean().item() == pytest.approx(1 / 6, abs=0.02)  # the other half of the blackouts does nothing
-    assert (patch & ~black).float().mean().item() == pytest.approx(1 / 3, abs=0.02)
-    assert (touched == 0).float().mean().item() == pytest.approx(1 / 6, abs=0.02)
+    black = change.flatten(1).amin(dim=1) < -0.4 * region
+    return change[touched == 64], change[(touched > 0) & (touched < 64) & ~black], change[black]
+
+
+@pytest.mark.parametrize("region", [1, 5, 10])
+def test_the_papers_operator_is_region_times_light_occlusion_or_blackout_a_third_each(region):
+    light, occlusion, blackout = of_each_kind(region)
+    shares = [len(each) / 6000 for each in (light, occlusion, blackout)]
+    assert shares == pytest.approx([1 / 3, 1 / 3, 1 / 6], abs=0.02)  # the other half of the blackouts does nothing
+    assert blackout.unique().tolist() == pytest.approx([-region, 0], abs=1e-5), "not cut to [0, 1]"
+    assert 0.7 * region * 0.005 < occlusion.abs().max() <= region * 0.005 + 1e-6
+    assert light.flatten(1).std(dim=1).max() < 1e-6, "light is the same everywhere"
+    noise = occlusion[occlusion.abs() > 1e-9] / region
+    assert (light[:, 0, 0] / region).std().item() == pytest.approx(noise.std().item() / 64**0.5, rel=0.1)
+    inner = (occlusion.abs() > 1e-9).flatten(1).sum(dim=1) == 9
+    own = occlusion[inner].flatten(1).abs()
+    assert (own.amax(dim=1) / own.topk(9).values[:, -1]).median() > 20, "every pixel has a divisor of its own"
+
+
+def test_cut_to_images_the_papers_blackout_is_black_whatever_the_region():
+    index = torch.arange(2000)
+    drawn = [PaperMutation(region, clip=True)(grey(2000), mutation_noise(0, index, index)) for region in (1, 10)]
+    black = [each.flatten(1).amin(dim=1) == 0 for each in drawn]
+    assert torch.equal(*black)
+    assert black[0].float().mean().item() == pytest.approx(1 / 6, abs=0.03)
 
 
 def test_the_papers_rectangle_has_sides_of_one_to_three_and_lies_anywhere_inside():
-    change = (mutated(PaperMutation(1), grey(6000)) - 0.5)[:, 0]
-    patch = ((change.abs() > 1e-9).flatten(1).sum(dim=1) > 0) & ((change.abs() > 1e-9).flatten(1).sum(dim=1) < 64)
-    touched = change[patch].abs() > 1e-9
+    touched = of_each_kind(1)[1].abs() > 1e-9
     heights, widths = touched.any(dim=2).sum(dim=1), touched.any(dim=1).sum(dim=1)
     for sides in (heights, widths):
         assert stats.chisquare(torch.bincount(sides, minlength=4)[1:].numpy()).pvalue > 0.001
     assert touched.any(dim=0).all(), "every pixel is reached"
-
-
-@pytest.mark.parametrize("region", [1, 5, 10])
-def test_the_papers_noise_is_bounded_by_its_region(region):
-    change = (mutated(PaperMutation(region), grey(3000)) - 0.5).flatten(1)
-    small = change[change.amin(dim=1) > -0.4]
-    assert small.abs().max().item() <= region * 0.005 + 1e-6
-    assert small.abs().max().item() > 0.7 * region * 0.005
 
 
 def test_the_balls_are_filled_uniformly():

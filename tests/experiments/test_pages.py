@@ -9,8 +9,12 @@ from string import Formatter
 import pytest
 from matplotlib.figure import Figure
 
-import experiments.page
+import experiments.origin
+from experiments.kept import Kept
+from experiments.origin import Origin, code, said
 from experiments.page import Page, markdown, prose
+from lightning_adv.errors import InputError
+from lightning_adv.reports.run import Code
 from lightning_adv.results.result import Table
 from tests.source_tree import ROOT, syntax, workshop_files
 
@@ -76,17 +80,73 @@ def test_a_paragraph_becomes_a_line_with_its_figures(tmp_path):
         prose(document, "Another table")
 
 
-def test_a_page_has_its_tables_and_where_they_come_from(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("experiments.page.RESULTS", tmp_path)
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Where pages lie, of a program that is as its commit has it."""
+    monkeypatch.setattr("experiments.page.RESULTS", tmp_path / "results")
+    state = {"code": Code("a" * 40, False)}
+    monkeypatch.setattr("experiments.origin.code", lambda: state["code"])
+    monkeypatch.setattr("experiments.page.code", lambda: state["code"])
+    monkeypatch.setattr("sys.argv", ["trial"])
+    return state
+
+
+def one(title: str) -> Table:
+    return Table(title, ["what"], [["all"]])
+
+
+def test_a_page_has_its_tables_and_where_they_come_from(results, tmp_path, capsys):
     table = Table("Shares", ["what", "share"], [["all", 1.0], ["none", None]], percent=("share",), note="A note.")
     Page("experiments.fooling", "trial", seed=None, given=["--root", "data"]).write("# Title", [table], "digits")
-    text = (tmp_path / "trial.md").read_text()
-    assert text.startswith(
-        f"# Title\n\n## Shares\n\n{markdown(table)}\n\n## Provenance\n\n- data: digits\n- seed: in the table"
-    )
+    text = (tmp_path / "results" / "trial.md").read_text()
+    assert text.startswith(f"# Title\n\n## Shares\n\n{markdown(table)}\n\nMeasured ")
+    assert "\n\n## Provenance\n\n- data: digits\n- seed: in the table" in text
     assert "| all | 100.00 % |\n| none |  |\n\nA note." in text
     assert "`python -m experiments.fooling --root data`" in text
-    assert capsys.readouterr().out.strip() == str(tmp_path / "trial.md")
+    assert capsys.readouterr().out.strip() == str(tmp_path / "results" / "trial.md")
+
+
+def test_each_table_says_when_and_with_which_commit_its_figures_were_measured(results, tmp_path):
+    kept = Kept(tmp_path / "run")
+    kept.figures("old", lambda: 1)
+    results["code"] = Code("b" * 40, False)
+    page = Page("experiments.fooling", "trial", given=[])
+    kept.figures("old", lambda: 1)
+    page.add(one("First"))
+    kept.figures("new", lambda: 2)
+    page.add(one("Second"))
+    page.write("# Title", [one("Third")], "digits")
+    first, second, third = (tmp_path / "results" / "trial.md").read_text().split("\n## ")[1:4]
+    assert "commit aaaaaaaaaa." in first
+    assert "commit bbbbbbbbbb." in second
+    assert "commit bbbbbbbbbb." in third, "measured by this command, and kept nowhere"
+
+
+def test_what_is_said_of_figures_is_their_span_and_their_commits():
+    known = [Origin("a" * 40, False, "2026-11-21T10:00:05+00:00"), Origin("b" * 40, False, "2026-11-20T09:00:00+00:00")]
+    assert said(known) == "Measured 2026-11-20 09:00 to 2026-11-21 10:00 UTC, commit aaaaaaaaaa, bbbbbbbbbb."
+    assert said([Origin()]) == "Measured at an unknown time, kept without a commit."
+
+
+def test_changed_code_writes_no_page_of_results_and_drafts_lie_in_the_runs_folder(results, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    results["code"] = Code("a" * 40, True)
+    with pytest.raises(InputError, match="commit your changes, or give --draft"):
+        Page("experiments.fooling", "trial", str(run), given=[])
+    monkeypatch.setattr("sys.argv", ["trial", "--draft"])
+    page = Page("experiments.fooling", "trial", str(run), given=[])
+    Kept(run).figures("rate", lambda: 1)
+    page.picture(Figure())
+    page.write("# Title", [one("Drafted")], "digits")
+    assert {each.name for each in run.iterdir()} == {"rate.json", "trial.md", "trial.png"}
+    assert "with local changes" in (run / "trial.md").read_text()
+    assert not (tmp_path / "results").exists()
+    monkeypatch.setattr("sys.argv", ["trial"])
+    results["code"] = Code("a" * 40, False)
+    page = Page("experiments.fooling", "trial", str(run), given=[])
+    Kept(run).figures("rate", lambda: 2)
+    with pytest.raises(InputError, match="1 of 1 kept figures were measured with local changes"):
+        page.write("# Title", [one("Kept")], "digits")
 
 
 def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, monkeypatch):
@@ -96,7 +156,8 @@ def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, mo
     for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "one"]):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
     monkeypatch.setattr("experiments.page.RESULTS", results)
-    experiments.page._code.cache_clear()
+    monkeypatch.setattr(experiments.origin, "ROOT", tmp_path)
+    code.cache_clear()
     try:
         for stem in ("trial", "another"):  # the second page of a command finds the first one changed
             page = Page("experiments.fooling", stem, given=[])
@@ -104,4 +165,29 @@ def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, mo
             page.write("# Title", [], "digits")
             assert re.search("^- commit: [0-9a-f]{10}$", (results / f"{stem}.md").read_text(), re.MULTILINE)
     finally:
-        experiments.page._code.cache_clear()
+        code.cache_clear()
+
+
+NOT_MADE_AGAIN = {
+    "adversarial_objective",
+    "diffusion_purification",
+    "fooling",
+    "image_transformations_CIFAR10",
+    "image_transformations_MNIST",
+    "lgap",
+    "lgap_quick",
+    "nmutant_CIFAR10",
+    "nmutant_MNIST_quick",
+    "physical",
+    "precision",
+    "purifier_memory",
+    "purifiers",
+    "recipes",
+    "transferability",
+}
+"""Pages from before that law; the list only shrinks."""
+
+
+def test_no_page_was_written_with_local_changes():
+    pages = (ROOT / "docs" / "results").glob("*.md")
+    assert {each.stem for each in pages if "with local changes" in each.read_text()} == NOT_MADE_AGAIN

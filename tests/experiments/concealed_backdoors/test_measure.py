@@ -9,6 +9,7 @@ import pytest
 from experiments.concealed_backdoors.measure import authors_budget, kept, measure
 from experiments.concealed_backdoors.pictures import found_triggers
 from experiments.concealed_backdoors.tables import PARTS, all_tables
+from experiments.kept import content
 from lightning_adv.inspectors import NeuralCleanse
 from tests.experiments.concealed_backdoors.measured import RECONSTRUCTED, found_in
 
@@ -27,7 +28,7 @@ def test_a_cell_is_measured_with_the_clean_model_that_it_needs(run):
 def test_what_was_measured_is_not_measured_again(run, setting, tmp_path):
     run = shutil.copytree(run, tmp_path / "run")
     path = run / "MNIST" / RECONSTRUCTED.name / "0.json"
-    marked = json.loads(path.read_text()) | {"clean_accuracy": 0.123}
+    marked = content(json.loads(path.read_text())) | {"clean_accuracy": 0.123}
     path.write_text(json.dumps(marked))
     assert kept(RECONSTRUCTED, 0, setting, "unused", run)["clean_accuracy"] == 0.123
 

@@ -1,15 +1,20 @@
 """How much the nMutant experiment measures."""
 
-from experiments.nmutant.plan import PLANS, quick
-from experiments.nmutant.repeats import CANDIDATES
+from experiments.nmutant.plan import OPERATORS, OWN, PAPERS, PLANS, quick
 from experiments.nmutant.strength import STRENGTH
+from lightning_adv.detectors import PaperMutation
 
 
-def test_plans_name_operators_that_exist_and_quick_asks_for_less():
+def test_quick_asks_for_less_and_the_page_says_how_much():
     for name, plan in PLANS.items():
-        assert set(plan.operators) <= set(CANDIDATES[name])
         assert quick(plan).seeds == 1
         assert quick(plan).longest <= plan.longest
         assert quick(plan).judged < plan.judged
-        assert f"{plan.judged:,}" in plan.text(name, 1000)
+        assert f"{plan.judged:,}" in plan.text(name)
     assert STRENGTH[0] <= 1000
+
+
+def test_the_papers_detector_is_the_authors_operator_which_cuts_nothing_off():
+    assert isinstance(OPERATORS[PAPERS], PaperMutation)
+    assert not OPERATORS[PAPERS].clip
+    assert OWN in OPERATORS

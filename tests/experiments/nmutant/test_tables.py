@@ -13,7 +13,7 @@ def test_the_table_of_strengths_has_the_area_of_each_attack():
         "above": cell | {"rates": [0.2, 0.3]},
         "half": cell | {"rates": [0.0, 0.1]},
     }
-    rows = strength_table("MNIST", found).rows
+    rows = strength_table("MNIST", "affine", found).rows
     assert [row[-1] for row in rows] == [None, 1.0, 0.5]
     assert [row[1] for row in rows] == [2, 2, 2]
 
