@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from experiments.kept import Kept
 from experiments.networks import all_predicted
-from lightning_adv.asking import is_right
+from lightning_adv.asking import is_right, predicted
 from lightning_adv.attacks import Attack
 from lightning_adv.purifiers import VQVAE, PurifiedClassifier, Purifier, ThreatModel
 from lightning_adv.results.strips import Strip, StripRow, image_strip
@@ -79,6 +79,19 @@ class Cells:
 
         fewer = f" {BATCH * len(data)}" if len(data) < len(self.data) else ""
         return self.accuracies(f"{label} {attack} {threat}{fewer}", right)
+
+    def confusion(self, label: str, purifier: Purifier, attack: str, how: Attack | None) -> list[list[int]]:
+        """Images of each label by what is said of them [K, K], attacked blindly, in the first draw of a purifier."""
+        whole = PurifiedClassifier(purifier, self.model)
+
+        def counts() -> list[list[int]]:
+            pairs = zip(self.blind(attack, how), self.data, strict=True)
+            said = torch.cat([predicted(whole.judge(image, index)[0]) for image, (_, _, index) in pairs])
+            labels = torch.cat([y for _, y, _ in self.data])
+            size = 1 + int(max(labels.max(), said.max()))
+            return torch.bincount(labels * size + said, minlength=size**2).view(size, size).tolist()
+
+        return self.kept.figures(f"confusion {label} {attack}", counts)
 
     def blind(self, attack: str, how: Attack | None) -> list[Tensor]:
         """The images, attacked on the classifier alone; made once and kept."""

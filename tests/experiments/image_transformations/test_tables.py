@@ -1,8 +1,16 @@
 """Tables of the image transformations experiment, from figures made up."""
 
 import pytest
+from torch import nn
 
-from experiments.image_transformations.tables import claims_table, main_table, sweep_table
+from experiments.image_transformations.settings import PAPER, SETTINGS
+from experiments.image_transformations.tables import (
+    claims_table,
+    main_table,
+    mistakes_table,
+    networks_table,
+    sweep_table,
+)
 
 ATTACKS = ("none", "fgsm", "pgd", "cw", "deepfool", "fgsm_at_0.3", "pgd_at_0.3", "pgd_at_0.1")
 
@@ -17,11 +25,31 @@ def found():
     return figures | {("kmeans", "deepfool"): {"blind": [0.9], "bpda": [0.9]}}
 
 
-def test_claims_have_the_blind_figure_and_the_least_of_an_attacker_who_knows(found):
-    rows = {row[0]: row for row in claims_table("CIFAR10", found).rows}
-    assert rows["JPEG"][2:] == ["85.0 %", "fgsm 80.0 % (10.0 %), pgd 80.0 % (10.0 %), cw 80.0 % (10.0 %)"]
+def test_claims_stand_beside_searched_budgets_fixed_ones_and_an_attacker_who_knows(found):
+    rows = {row[0]: row for row in claims_table("CIFAR10", 1000, found).rows}
+    interval = "(77.4\N{EN DASH}82.4%)"
+    searched = f"fgsm 80.0 % {interval}, pgd 80.0 % {interval}, cw 80.0 % {interval}"
+    known = "fgsm 10.0 %, pgd 10.0 %, cw 10.0 %"
+    assert rows["JPEG"][2:] == ["85.0 %", searched, "fgsm 80.0 %, pgd 80.0 %", known]
     assert rows["undefended"][2] == "90.0 %"
-    assert rows["DeepFool"][-1] == "largest gain 90.0 % (kmeans)"
+    assert rows["DeepFool"][3] == "largest gain 90.0 % (kmeans)"
+
+
+def test_mistakes_are_counted_by_pair_of_classes():
+    clean, attacked = [[5, 0], [0, 5]], [[1, 4, 0], [0, 5, 0], [1, 0, 4]]
+    table = mistakes_table("MNIST", {"jpeg, none": clean, "jpeg, fgsm": attacked}, ["zero", "one", "two"])
+    assert table.rows == [
+        ["jpeg, none", 10, 0, 0, None, None],
+        ["jpeg, fgsm", 15, 5, 2, "zero as one", 0.8],
+    ]
+
+
+def test_networks_are_named_with_what_the_paper_trains(found):
+    ours, theirs = (networks_table("MNIST", each["MNIST"], nn.Linear(2, 1), {}, found) for each in (SETTINGS, PAPER))
+    claimed = "2 conv + 2 FC, 10 epochs, 99 %"
+    assert ours.rows == [["classifier", "zoo/mnist_standard", 3, "with the package", claimed, 0.9]]
+    network = "mnist_cnn, width 20, hidden 500, kernel_size 5, pooling True"
+    assert theirs.rows == [["classifier", network, 3, "10 epochs", claimed, 0.9]]
 
 
 def test_the_main_table_ends_with_the_strongest_attacker(found):
