@@ -82,7 +82,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         attacks: name to attack.
         eps_sweep: budgets for the accuracy-over-eps curve, drawn after the last epoch, in validate and test.
         sweep_samples: images of the curve, a choice of those evaluated.
-        examples: images a picture shows for each attack.
+        examples: images shown of those that each attack turned, and as many of those that withstood it.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
         **shared: see ``EpochEndEvaluation``.
@@ -103,7 +103,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         attacks: dict[str, Attack],
         eps_sweep: Sequence[Budget] = (),
         sweep_samples: int = 200,
-        examples: int = 8,
+        examples: int = 4,
         verdicts: str | None = None,
         **shared: Shared,
     ) -> None:
@@ -266,11 +266,12 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             result = found.judge.verdict(result, batch, places, attack.reaches)
             before, sure_before = confident(logits[places])
             after, sure_after = confident(result.logits)
-            kept = shown.add(image, result.images, label, before, after, sure_before, sure_after)
+            parts = (image, result.images, label, before, after, sure_before, sure_after)
+            kept = shown.add(*parts, kind=after != label)
             journal.add(name, index, [checks[i] for i in left], confidence[rows], image, result, kept)
             known = journal.find(name, batch.index[attacked], checks, confidence)
         if len(left) < len(known) and (earlier := journal.shown(name, batch.index[attacked])):
-            shown.add(*earlier)
+            shown.add(*earlier, kind=earlier[4] != earlier[2])
         return known
 
     def _is_weakened(self, judge: Judge) -> bool:

@@ -47,7 +47,7 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
     Args:
         trigger: default that of the datamodule, a ``PoisonedDataModule``.
         target: the class that it leads to, or "all_to_all"; default that of the datamodule.
-        examples: images that a picture shows with and without the trigger.
+        examples: images shown of those that the trigger turned, and as many of those that withstood it.
         **shared: see ``EpochEndEvaluation``.
 
     Raises:
@@ -66,7 +66,7 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
         self,
         trigger: Trigger | None = None,
         target: Target | None = None,
-        examples: int = 8,
+        examples: int = 4,
         **shared: Shared,
     ) -> None:
         super().__init__(**shared)
@@ -92,7 +92,10 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
             others = batch.label != backdoor_labels(batch.label, backdoor.target, classes)
             parts = (batch.image.float(), triggered, batch.label)
             said = zip(*(confident(logits) for logits in (before, after)), strict=True)
-            shown.add(*(part[others] for part in (*parts, *chain.from_iterable(said))))
+            shown.add(
+                *(part[others] for part in (*parts, *chain.from_iterable(said))),
+                kind=(predicted(after) != batch.label)[others],
+            )
         return _Measured(backdoor, judge, tally, shown, backdoor.trigger(greys).cpu())
 
     def results(self, trainer: Trainer, measured: _Measured) -> BackdoorResult:

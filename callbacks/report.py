@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.nn.parameter import is_lazy
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, scalars_of_epoch
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
@@ -47,6 +48,7 @@ class Report(Callback):
         folder: where to write; default ``report`` in the run's folder.
         audit: ask the file of the weights, too, what it holds; the page begins with three questions and their answers.
         robustbench: what only you know of the model, for the ``model_info.json`` that AutoAttack leaves.
+        self_contained: put pictures and figures into the page, too, so that it can be sent as one file.
 
     Raises:
         InputError: a baseline that is not there or not a ``results.json`` of this project.
@@ -59,9 +61,10 @@ class Report(Callback):
         folder: str | None = None,
         audit: bool = False,
         robustbench: Submission | None = None,
+        self_contained: bool = False,
     ) -> None:
         super().__init__()
-        self.audit, self.robustbench = audit, robustbench
+        self.audit, self.robustbench, self.self_contained = audit, robustbench, self_contained
         self.title, self.baselines, self.folder = title, dict(baselines or {}), folder
         self.history: dict[str, list[list[float]]] = {}
         self.started = datetime.now(UTC)
@@ -175,6 +178,7 @@ class Report(Callback):
             preparation=data.preparation,
             normalisation=statistics_of(model),
             model=_architecture(model, record),
+            parameters=sum(each.numel() for each in model.parameters() if not is_lazy(each)),
             weights=self._weights,
             data=data.name,
             cuts=[cut for each in trainer.callbacks if isinstance(each, TimeBudget) for cut in each.cuts],
@@ -199,6 +203,7 @@ class Report(Callback):
             config_yaml=record.text if record else "",
             unasked=(ended or (UNAFFORDABLE if info.cuts else UNASKED)) if self.audit else None,
             submission=self.robustbench,
+            self_contained=self.self_contained,
         )
         say(trainer, f"report: {page}")
 

@@ -10,7 +10,7 @@ class FirstFew:
     """The first rows of tensors that come batch by batch, on the CPU.
 
     Args:
-        limit: rows that are kept.
+        limit: rows that are kept, of each of two kinds where there are two.
 
     Example:
         >>> few = FirstFew(3)
@@ -18,23 +18,36 @@ class FirstFew:
         ...     _ = few.add(batch, batch.double() / 2)
         >>> few.joined()
         [tensor([1, 2, 3]), tensor([0.5000, 1.0000, 1.5000], dtype=torch.float64)]
+        >>> few = FirstFew(1)
+        >>> _ = few.add(torch.tensor([1, 2, 3]), kind=torch.tensor([True, True, False]))
+        >>> few.joined()
+        [tensor([1, 3])]
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self._held = {True: 0, False: 0}
         self._batches: list[list[Tensor]] = []
 
     @property
     def wanted(self) -> int:
-        """Rows that are still missing."""
-        return max(0, self.limit - sum(len(batch[0]) for batch in self._batches))
+        """Rows that are still missing where all are of one kind."""
+        return self.limit - self._held[False]
 
-    def add(self, *parts: Tensor) -> list[Tensor] | None:
-        """Keep the rows of a batch that are still wanted: parts [N, ...] that belong together; None where none is."""
-        wanted = self.wanted
-        if not wanted or not len(parts[0]):
+    def add(self, *parts: Tensor, kind: Tensor | None = None) -> list[Tensor] | None:
+        """Keep the rows of a batch that are still wanted; None where none is.
+
+        Args:
+            *parts: [N, ...] that belong together.
+            kind: [N] bool; None for one kind alone.
+        """
+        kinds = torch.zeros(len(parts[0]), dtype=torch.bool) if kind is None else kind.cpu()
+        rows = [(kinds == each).nonzero().flatten()[: self.limit - held] for each, held in self._held.items()]
+        self._held = {each: held + len(new) for (each, held), new in zip(self._held.items(), rows, strict=True)}
+        wanted = torch.cat(rows).sort().values
+        if not len(wanted):
             return None
-        self._batches.append([part[:wanted].detach().cpu() for part in parts])
+        self._batches.append([part.detach()[wanted.to(part.device)].cpu() for part in parts])
         return self._batches[-1]
 
     def joined(self) -> list[Tensor] | None:

@@ -1,7 +1,6 @@
-"""The report: a folder with ``index.html``, ``results.json`` and ``pictures/`` that needs no network and no script."""
+"""The report: a folder with ``index.html``, ``results.json`` and ``pictures/``, or one file, that needs no network."""
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lightning_adv.files import replace_atomically
+from lightning_adv.reports.album import Album, ShownPicture, embedded
 from lightning_adv.reports.answers import answers
 from lightning_adv.reports.comparison import compare
 from lightning_adv.reports.robustbench import Submission, benchmark_entries
@@ -21,27 +21,16 @@ from lightning_adv.reports.storage import (
     results_document,
     section_document,
 )
-from lightning_adv.results.figures import history_curves, png
+from lightning_adv.results.figures import history_curves
 from lightning_adv.results.result import Cell, EvaluationResult, Picture, Table, joint_warnings
 from lightning_adv.results.shares import percent, percent_interval
 
 __all__ = ["page_environment", "write_report"]
 
-LONG_TABLE = 15  # rows; a longer table is folded
+LONG_TABLE = 12  # rows; a longer table is folded
 SHARE_NAMES = ("accuracy", "rate", "share")  # endings of metrics that lie in [0, 1]
 MOST_CURVES = 12
 CURVE_NAMES = ("accuracy", "attack_success_rate")  # endings of those worth a curve
-
-
-@dataclass(frozen=True)
-class PictureFile:
-    """A picture on the page: file name under ``pictures/`` and size in CSS pixels."""
-
-    file: str
-    title: str
-    caption: str
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class Section:
     anchor: str
     result: EvaluationResult
     tables: list[Table]
-    pictures: list[PictureFile]
+    pictures: list[ShownPicture]
     warnings: list[str]
 
 
@@ -66,6 +55,7 @@ def write_report(
     config_yaml: str,
     unasked: str | None = None,
     submission: Submission | None = None,
+    self_contained: bool = False,
 ) -> Path:
     """Writes page, pictures, ``results.json`` and entries of RobustBench, replacing an earlier report in the folder.
 
@@ -80,6 +70,7 @@ def write_report(
         unasked: of an audit, why a question of its three was not asked where no section answers it; the page then
             begins with questions and answers.
         submission: what the user says of the model, for ``model_info.json``, which an evaluation by AutoAttack leaves.
+        self_contained: put pictures and data into the page, too, so that it can be sent as one file.
 
     Returns:
         Path of ``index.html``.
@@ -88,16 +79,19 @@ def write_report(
         InputError: a baseline cannot be read, or the folder cannot be written.
     """
     folder = Path(folder)
+    album = Album(folder, self_contained)
     others = {name: (Path(path), read_results(path)) for name, path in baselines.items()}
     shown = [
-        _section(folder, number, result, warnings)
+        _section(album, number, result, warnings)
         for number, (result, warnings) in enumerate(zip(sections, joint_warnings(sections), strict=True), start=1)
     ]
-    documents = [section_document(s.result, [picture.file for picture in s.pictures], s.warnings) for s in shown]
+    files = [[file for picture in section.pictures for file in picture.files] for section in shown]
+    documents = [section_document(s.result, names, s.warnings) for s, names in zip(shown, files, strict=True)]
     document = results_document(title, run, documents, histories, others)
     compared = compare(documents, {name: other for name, (_, other) in others.items()})
     entries = benchmark_entries(sections, run, submission)
     infos = {f"model_info{f'_{n}' if n > 1 else ''}.json": entry for n, entry in enumerate(entries, start=1)}
+    beside = {name: as_json(entry.fields) for name, entry in infos.items()} | {"results.json": as_json(document)}
     page = page_environment().get_template("index.html.j2")
     text = page.render(
         title=title,
@@ -107,37 +101,30 @@ def write_report(
         comparisons=[(section, figures) for section, figures in zip(shown, compared, strict=True) if figures],
         cards=[figure for figures in compared for figure in figures if figure.card],
         baseline_documents={name: other for name, (_, other) in others.items()},
-        history=_history(folder, histories),
+        history=_history(album, histories),
         history_table=_history_table(histories),
         infos=infos,
+        links={name: embedded(data, "application/json") if self_contained else name for name, data in beside.items()},
         run=run,
         config_yaml=config_yaml,
         long_table=LONG_TABLE,
     )
-    for file, entry in infos.items():
-        replace_atomically(folder / file, as_json(entry.fields))
+    album.write()
+    for file, content in beside.items():
+        replace_atomically(folder / file, content)
     for stale in {each.name for each in folder.glob("model_info*.json")} - infos.keys():
         (folder / stale).unlink()  # of an earlier report
-    replace_atomically(folder / "results.json", as_json(document))
     replace_atomically(folder / "index.html", text.encode())
+    album.remove_old()
     return folder / "index.html"
 
 
-def _section(folder: Path, number: int, result: EvaluationResult, warnings: list[str]) -> Section:
-    # The numbers keep names apart that differ only in characters a file name cannot hold.
-    pictures = [_write_picture(folder, f"{number}-{i}", p) for i, p in enumerate(result.pictures(), start=1)]
+def _section(album: Album, number: int, result: EvaluationResult, warnings: list[str]) -> Section:
+    pictures = [album.add(f"{number}-{i}", each) for i, each in enumerate(result.pictures(), start=1)]
     return Section(f"section-{number}", result, result.tables(), pictures, warnings)
 
 
-def _write_picture(folder: Path, number: str, picture: Picture) -> PictureFile:
-    figure = picture.draw()
-    file = f"{number}_{re.sub(r'[^A-Za-z0-9-]+', '_', picture.name)}.png"
-    replace_atomically(folder / "pictures" / file, png(figure))
-    width, height = (round(100 * inches) for inches in figure.get_size_inches())
-    return PictureFile(file, picture.title, picture.caption, width, height)
-
-
-def _history(folder: Path, histories: Histories) -> PictureFile | None:
+def _history(album: Album, histories: Histories) -> ShownPicture | None:
     """One picture of all accuracies; the other metrics are in the table and in ``results.json``."""
     shares = {name: points for name, points in histories.items() if points and name.endswith(CURVE_NAMES)}
     if not shares:
@@ -145,8 +132,7 @@ def _history(folder: Path, histories: Histories) -> PictureFile | None:
     # Beyond a dozen lines nobody can tell them apart: keep those of the fewest levels, the headlines.
     kept = sorted(shares, key=lambda name: name.count("/"))[:MOST_CURVES]
     shares = {name: points for name, points in shares.items() if name in kept}
-    picture = Picture("history", "Accuracy over epochs", lambda: history_curves(shares))
-    return _write_picture(folder, "0", picture)
+    return album.add("0", Picture("history", "Accuracy over epochs", lambda: history_curves(shares)))
 
 
 def _history_table(histories: Histories) -> Table | None:

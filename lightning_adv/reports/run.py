@@ -58,6 +58,7 @@ class RunInfo:
         normalisation: mean and standard deviation that the model's first layer takes images with, and who says so; None
             where the model has no such layer of this package.
         model: name of the network, or the model's class.
+        parameters: how many the model has; None where it is not told.
         weights: name of every file that an evaluated model was read from to its SHA-256.
         data: name of the image set; two runs compare only where it is the same.
         cuts: what was left out for want of time.
@@ -76,6 +77,7 @@ class RunInfo:
     preparation: str | None = None
     normalisation: Statistics | None = None
     model: str | None = None
+    parameters: int | None = None
     weights: dict[str, str] = field(default_factory=dict)
     data: str | None = None
     cuts: list[str] = field(default_factory=list)

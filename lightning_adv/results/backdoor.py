@@ -1,6 +1,6 @@
 """What a trigger does to a classifier: counts by source class, never averages, so that shards add up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,11 +11,11 @@ from torchmetrics import Metric
 
 from lightning_adv.asking import NO_CLASS
 from lightning_adv.results.examples import Examples
-from lightning_adv.results.figures import adversarial_grid, class_bars, in_house_style
+from lightning_adv.results.figures import adversarial_grid, class_shares, in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
-__all__ = ["BackdoorResult", "BackdoorTally", "source_class_bars", "trigger_panels", "triggered_grid"]
+__all__ = ["BackdoorResult", "BackdoorTally", "trigger_panels", "triggered_grid"]
 
 STAGES = {"val": "validation", "test": "test"}
 
@@ -144,13 +144,21 @@ class BackdoorResult(EvaluationResult):
         pictures = []
         if self.examples is not None:
             draw = partial(triggered_grid, self.examples, self.class_names)
-            caption = "Heading: label; below it the prediction and its confidence, ✓ right, ✗ wrong."
-            pictures.append(Picture("triggered_images", "Images with and without the trigger", draw, caption))
+            caption = (
+                "Clean image, image with the trigger, difference. "
+                "Heading: label; below it the prediction and its confidence, ✓ right, ✗ wrong."
+            )
+            tiles = partial(
+                self.examples.tiles, self.class_names, "with trigger", "Taken for another class", "Withstood"
+            )
+            title = "Images with and without the trigger"
+            pictures.append(Picture("triggered_images", title, draw, caption, tiles))
         if self.shown is not None:
             draw = partial(trigger_panels, self.shown)
-            pictures.append(Picture("trigger", "The trigger", draw, f"{self.trigger} on black, grey and white."))
+            caption = f"{self.trigger} on black, grey and white."
+            pictures.append(Picture("trigger", "The trigger", draw, caption, alt=f"The trigger {caption}"))
         shares = {"attack success": self._shares(self.per_class_led), "clean accuracy": self._class_accuracy()}
-        draw = partial(source_class_bars, self.class_names, shares)
+        draw = partial(class_shares, self.class_names, shares, "share of the images of a class")
         pictures.append(Picture("source_classes", "Attack success by source class", draw))
         return pictures
 
@@ -269,13 +277,4 @@ def trigger_panels(shown: Tensor) -> Figure:
         axes.set(xticks=[], yticks=[])
         axes.grid(visible=False)
         axes.spines[:].set_visible(True)
-    return figure
-
-
-def source_class_bars(class_names: Sequence[str], shares: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Shares by class of the image: bars for up to 20 classes, a heat map for more."""
-    figure = class_bars(class_names, shares)
-    for axes in figure.axes:
-        if axes.get_ylabel() == "accuracy":
-            axes.set(ylabel="share of images", xlabel="class of the image")
     return figure

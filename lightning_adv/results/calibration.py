@@ -8,14 +8,14 @@ from functools import partial
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lightning_adv.results.figures import INK, QUIET, RIGHT, WRONG, in_house_style
+from lightning_adv.results.figures import INK, QUIET, RIGHT, WIDTH, WRONG, in_house_style, legend
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent
 
 __all__ = ["CLEAN", "CalibrationResult", "CalibrationRow", "reliability_diagrams"]
 
 CLEAN = "clean"
-PANELS_IN_A_ROW = 3
+PANELS_IN_A_ROW = 2
 OVERCONFIDENT = 0.1
 """A mean confidence that is so much above the accuracy is worth a warning."""
 
@@ -134,7 +134,7 @@ def reliability_diagrams(rows: Mapping[str, CalibrationRow]) -> Figure:
     """One panel a kind of image: accuracy of every bin beside its mean confidence, over the shares of images."""
     columns = max(1, min(PANELS_IN_A_ROW, len(rows)))
     lines = max(1, -(-len(rows) // columns))
-    figure = Figure(figsize=(2.9 * columns + 0.3, 2.9 * lines + 0.5))
+    figure = Figure(figsize=(WIDTH, 2.5 * lines + 0.5))
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
     for panel, (kind, row) in zip(panels, rows.items(), strict=False):
         width = 1 / len(row.counts)
@@ -154,5 +154,5 @@ def reliability_diagrams(rows: Mapping[str, CalibrationRow]) -> Figure:
     for panel in panels[len(rows) :]:
         panel.set_axis_off()
     if rows:
-        figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=3)
+        legend(figure, drawn)
     return figure

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 from matplotlib.figure import Figure
 
-from lightning_adv.results.figures import COLOURS, in_house_style
+from lightning_adv.results.figures import COLOURS, EDGE, WIDTH, in_house_style, legend
 from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
 
 __all__ = ["DetectionResult", "DetectionRow", "TransferRow", "roc_curves", "score_histograms"]
@@ -239,7 +239,7 @@ def _quantiles(values: Sequence[float]) -> list[float]:
 
 
 STYLES = ("-", "--", ":", "-.")
-PANELS_IN_A_ROW = 3
+PANELS_IN_A_ROW = 2
 
 
 @in_house_style
@@ -247,11 +247,11 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
     """One panel an attack, one line a detector: attack to detector to points (false, true positive rate)."""
     columns = min(PANELS_IN_A_ROW, len(curves))
     rows = -(-len(curves) // columns)
-    figure = Figure(figsize=(2.9 * columns + 0.3, 2.8 * rows + 0.7))
+    figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.6))
     panels = figure.subplots(rows, columns, squeeze=False).flat
     lines = {}
     for (attack, detectors), panel in zip(curves.items(), panels, strict=False):
-        panel.plot([0, 1], [0, 1], color="#9AA5B1", lw=0.8)
+        panel.plot([0, 1], [0, 1], color=EDGE, lw=0.8)
         for i, (name, points) in enumerate(detectors.items()):
             look = {"color": COLOURS[i % len(COLOURS)], "ls": STYLES[i % len(STYLES)]}
             (lines[name],) = panel.plot(*zip(*points, strict=True), **look)
@@ -259,7 +259,7 @@ def roc_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
         panel.set(xlabel="false positive rate", ylabel="true positive rate")
     for panel in list(panels):
         panel.set_axis_off()
-    figure.legend(lines.values(), lines.keys(), loc="outside upper left", ncols=6)
+    legend(figure, lines)
     return figure
 
 
@@ -271,9 +271,9 @@ def score_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         scores: detector to kind of sample to scores; the first kind is the normal one. The axis leaves out the
             outermost percent at either end.
     """
-    columns = min(2, len(scores))
+    columns = min(PANELS_IN_A_ROW, len(scores))
     rows = -(-len(scores) // columns)
-    figure = Figure(figsize=(3.9 * columns + 0.3, 2.3 * rows + 0.7))
+    figure = Figure(figsize=(WIDTH, 2.2 * rows + 0.6))
     panels = figure.subplots(rows, columns, squeeze=False).flat
     drawn = {}
     for (detector, kinds), panel in zip(scores.items(), panels, strict=False):
@@ -290,5 +290,5 @@ def score_histograms(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> Fig
         panel.grid(visible=False, axis="x")
     for panel in list(panels):
         panel.set_axis_off()
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=6)
+    legend(figure, drawn)
     return figure

@@ -5,47 +5,52 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Literal, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from lightning_adv.results.examples import magnification
 from lightning_adv.results.shares import percent, wilson_interval
 
 __all__ = [
     "accuracy_curve",
     "adversarial_grid",
-    "class_bars",
+    "class_shares",
     "confidence_histogram",
     "history_curves",
     "in_house_style",
+    "legend",
     "png",
+    "svg",
 ]
 
 # Okabe and Ito's colours: distinct under every common colour blindness. Series differ in marker as well.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-RIGHT, WRONG, QUIET, INK = "#0072B2", "#D55E00", "#5F6B7A", "#2B3440"
+RIGHT, WRONG, QUIET, INK, PALE, LINE = "#0072B2", "#D55E00", "#5F6B7A", "#2B3440", "#C9D3DC", "#E4E8EC"
+EDGE = "#9AA5B1"
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
     "axes.labelsize": 9,
     "axes.labelcolor": INK,
-    "axes.edgecolor": "#9AA5B1",
+    "axes.edgecolor": EDGE,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
-    "grid.color": "#E4E8EC",
+    "grid.color": LINE,
     "grid.linewidth": 0.8,
-    "xtick.color": "#9AA5B1",
-    "ytick.color": "#9AA5B1",
+    "xtick.color": EDGE,
+    "ytick.color": EDGE,
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5,
@@ -58,11 +63,9 @@ STYLE = {
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
 }
-WIDTH, HEIGHT = 7.2, 3.6  # inches of a chart; 100 CSS pixels each on the page, 200 in the file
+WIDTH, HEIGHT = 4.9, 3.1  # inches of a chart, which can be read on a telephone; 100 CSS pixels each on the page
 GRID_COLUMNS = 8
-BAR_CLASSES = 20  # more classes than this become a heat map
-HEAT_COLUMNS = 50  # classes in one band of the heat map
-NAMED_CLASSES = 200  # beyond this no name is readable: indices stand on the axis
+NAMED_CLASSES = 40  # of more classes a chart shows how their shares are spread, not which is which
 
 Parameters = ParamSpec("Parameters")
 
@@ -80,11 +83,22 @@ def in_house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, F
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
     """The figure as the bytes of a PNG file, two pixels to a CSS pixel at the default resolution."""
+    return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+
+
+def svg(figure: Figure, name: str) -> bytes:
+    """The figure as the bytes of an SVG file without ground, whose texts are text; ``name`` marks its identifiers."""
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        untold = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        return _saved(figure, "svg", transparent=True, metadata=untold)
+
+
+def _saved(figure: Figure, kind: str, **options: float | bool | Mapping[str, None]) -> bytes:
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         # A class name in a script that the font lacks shows as boxes; a warning per letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 
 
@@ -118,7 +132,7 @@ def adversarial_grid(
         shapes = f"{list(clean.shape)} and {list(adversarial.shape)}"
         raise ValueError(f"a grid needs clean and adversarial images of one shape [N, 1 or 3, H, W], got {shapes}")
     before, after = _pixels(clean), _pixels(adversarial)
-    magnify = magnify or _round_magnification(float(np.abs(after - before).max()))
+    magnify = magnify or magnification(adversarial.detach() - clean.detach())
     columns, bands = min(len(before), GRID_COLUMNS), math.ceil(len(before) / GRID_COLUMNS)
     tile_height = 1.12 * min(max(before.shape[1] / before.shape[2], 0.5), 2.0)
     figure = Figure(figsize=(1.0 + 1.12 * columns, bands * (3 * tile_height + 1.0)))
@@ -151,15 +165,6 @@ def adversarial_grid(
 
 def _pixels(images: Tensor) -> np.ndarray:
     return images.detach().float().cpu().permute(0, 2, 3, 1).numpy()  # [N, H, W, C]
-
-
-def _round_magnification(largest: float) -> float:
-    if largest == 0:
-        return 1.0
-    room = 1.0 / largest
-    power = 10 ** math.floor(math.log10(room))
-    # The tolerance lets a difference of float(0.2) be magnified by 5, not 3.
-    return max(1.0, max(step * power for step in (1, 2, 3, 5) if step * power <= room * 1.001))
 
 
 def _show(panel: Axes, image: np.ndarray) -> None:
@@ -206,14 +211,18 @@ def accuracy_curve(
     Args:
         curves: name of the attack to its points (eps in pixel units of [0, 1], accuracy in [0, 1]).
         norm: ``"Linf"``, ``"L2"`` or ``"L1"``; small Linf radii get a second axis in 1/255.
-        samples: name to the number of images behind every point; given, 95 % intervals are shaded.
+        samples: name to the number of images behind every point; given, it is said and 95 % intervals are shaded.
     """
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
+    lines = {}
     for i, (name, points) in enumerate(curves.items()):
         eps, accuracy = zip(*sorted(points), strict=True)
-        axes.plot(eps, accuracy, label=_plain(name), **_line(i))
-        if count := (samples or {}).get(name):
+        count = (samples or {}).get(name)
+        (lines[f"{name} ({count:,} image{'s' * (count > 1)})" if count else name],) = axes.plot(
+            eps, accuracy, **_line(i)
+        )
+        if count:
             bounds = [wilson_interval(round(share * count), count) for share in accuracy]
             axes.fill_between(eps, *zip(*bounds, strict=True), color=COLOURS[i % len(COLOURS)], alpha=0.13, lw=0)
     largest = max(eps for points in curves.values() for eps, _ in points)
@@ -224,7 +233,7 @@ def accuracy_curve(
         levels = axes.secondary_xaxis("top", functions=(lambda eps: 255 * eps, lambda level: level / 255))
         levels.set_xlabel("eps in 1/255")
         levels.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best")
+    legend(figure, lines)
     return figure
 
 
@@ -233,13 +242,13 @@ def history_curves(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Shares over epochs, one line a metric: name to points (epoch, share in [0, 1])."""
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
-    for i, (name, points) in enumerate(series.items()):
+    for i, points in enumerate(series.values()):
         epochs, shares = zip(*sorted(points), strict=True)
-        axes.plot(epochs, shares, label=_plain(name), **_line(i))
+        axes.plot(epochs, shares, **_line(i))
     _percent_axis(axes)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(loc="outside upper left", ncols=2 if len(series) > 1 else 1)
+    legend(figure, dict(zip(series, axes.lines, strict=True)))
     return figure
 
 
@@ -251,70 +260,66 @@ def _line(index: int) -> dict[str, str]:
     }
 
 
-def _percent_axis(axes: Axes) -> None:
-    axes.set_ylim(-0.02, 1.02)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(visible=False, axis="x")
+def _percent_axis(axes: Axes, which: Literal["x", "y"] = "y") -> None:
+    axes.set(**{f"{which}lim": (-0.02, 1.02)})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.grid(visible=False, axis="x" if which == "y" else "y")
+
+
+def legend(figure: Figure, artists: Mapping[str, Artist]) -> None:
+    """Names above a chart, in as many columns as there is room for.
+
+    Args:
+        figure: drawn in the house style.
+        artists: name to the line or bars that show how it is drawn.
+    """
+    names = [_plain(name) for name in artists]
+    for name, artist in zip(names, artists.values(), strict=True):
+        artist.set_label(name)
+    letters = 13 * figure.get_figwidth()
+    columns = min(len(names), int(letters // (max(map(len, names), default=0) + 6)))
+    figure.legend(list(artists.values()), names, loc="outside upper left", ncols=max(1, columns))
 
 
 @in_house_style
-def class_bars(class_names: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]) -> Figure:
-    """Accuracy of every class that has a sample under every attack: bars for up to 20 classes, a heat map for more.
+def class_shares(
+    class_names: Sequence[str],
+    shares: Mapping[str, Sequence[float | None]],
+    label: str = "accuracy",
+) -> Figure:
+    """A share of every class that has images, one mark for each attack; of more than 40 classes, in falling order.
 
     Args:
         class_names: names of the K classes.
-        accuracies: name of the attack to K shares in [0, 1]; None where a class has no sample.
+        shares: name of the attack to K shares in [0, 1]; None where a class has no images.
+        label: what the shares are of.
 
     Raises:
         ValueError: an attack does not have one share a class.
     """
-    for name, shares in accuracies.items():
-        if len(shares) != len(class_names):
-            raise ValueError(f"{name!r} has {len(shares)} accuracies for {len(class_names)} classes")
-    table = np.array([[math.nan if s is None else s for s in shares] for shares in accuracies.values()])  # [A, K]
-    names = [_plain(name, 18) for name in class_names]
+    for name, each in shares.items():
+        if len(each) != len(class_names):
+            raise ValueError(f"{name!r} has {len(each)} shares for {len(class_names)} classes")
+    table = np.array([[math.nan if s is None else s for s in each] for each in shares.values()])  # [A, K]
     sampled = np.flatnonzero(~np.isnan(table).all(axis=0))
-    if 0 < len(sampled) <= NAMED_CLASSES:  # more are not named, but numbered
-        table, names = table[:, sampled], [names[k] for k in sampled]
-    if len(names) > BAR_CLASSES:
-        return _class_heat_map(names, list(accuracies), table)
-    figure = Figure(figsize=(9.6, HEIGHT))
-    axes = figure.add_subplot()
-    width = 0.8 / len(table)
-    for i, (name, shares) in enumerate(zip(accuracies, table, strict=True)):
-        centres = np.arange(len(names)) + (i - (len(table) - 1) / 2) * width
-        axes.bar(centres, shares, 0.92 * width, color=COLOURS[i % len(COLOURS)], label=_plain(name))
-    _percent_axis(axes)
-    axes.set_ylim(0, 1.02)
-    slanted = max(map(len, names)) > 84 // len(names)
-    axes.set_xticks(range(len(names)), names, rotation=35 if slanted else 0, ha="right" if slanted else "center")
-    axes.tick_params(axis="x", length=0)
-    axes.set(ylabel="accuracy")
-    figure.legend(loc="outside upper left", ncols=6)
-    return figure
-
-
-def _class_heat_map(names: list[str], attacks: list[str], table: np.ndarray) -> Figure:
+    table, names = table[:, sampled], [class_name(k, class_names, 18) for k in sampled]
     named = len(names) <= NAMED_CLASSES
-    per_band = HEAT_COLUMNS if named else math.ceil(len(names) / 4)
-    bands = math.ceil(len(names) / per_band)
-    figure = Figure(figsize=(9.6, bands * (0.26 * len(attacks) + (1.25 if named else 0.5)) + 0.3))
-    colours = matplotlib.colormaps["cividis"].with_extremes(bad="#E4E8EC")
-    panels = figure.subplots(bands, 1, squeeze=False)[:, 0]
-    for band, axes in enumerate(panels):
-        start = band * per_band
-        part = table[:, start : start + per_band]
-        image = axes.imshow(part, colours, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        axes.set_xlim(-0.5, min(per_band, len(names)) - 0.5)
-        axes.set_yticks(range(len(attacks)), [_plain(name, 24) for name in attacks])
-        shown = range(part.shape[1]) if named else range(0, part.shape[1], 25)
-        ticks = names[start : start + per_band] if named else [str(start + i) for i in shown]
-        axes.set_xticks(shown, ticks, rotation=90 if named else 0, fontsize=7)
-        axes.tick_params(length=0)
-        axes.grid(visible=False)
-        axes.spines[:].set_visible(False)
-    scale = figure.colorbar(image, ax=panels, format=PercentFormatter(1.0, decimals=0), aspect=12 * bands, pad=0.01)
-    scale.outline.set_visible(False)
+    figure = Figure(figsize=(WIDTH, 0.9 + 0.24 * max(len(names), 4) if named else HEIGHT))
+    axes = figure.add_subplot()
+    if named:
+        rows = np.arange(len(names))
+        for i, each in enumerate(table):
+            axes.plot(each, rows, **_line(i) | {"linestyle": "none"}, markersize=6, clip_on=False)
+        axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=label)
+        axes.set_yticks(rows, names)
+    else:
+        for i, each in enumerate(table):
+            falling = np.sort(each[~np.isnan(each)])[::-1]
+            axes.plot(range(1, len(falling) + 1), falling, **_line(i) | {"marker": ""})
+        axes.set(xlabel="classes, from the highest share to the lowest", ylabel=label)
+    _percent_axis(axes, "x" if named else "y")
+    legend(figure, dict(zip(shares, axes.lines, strict=True)))
     return figure
 
 
@@ -326,9 +331,9 @@ def confidence_histogram(clean_confidences: Sequence[float], adversarial_confide
         clean_confidences, adversarial_confidences: probabilities of the predicted class, one an image, in [0, 1]; NaN,
             of images without a class, is left out.
     """
-    figure = Figure(figsize=(WIDTH, 3.0))
+    figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
-    bins = np.linspace(0, 1, 21)
+    bins, drawn = np.linspace(0, 1, 21), {}
     for i, (name, values) in enumerate({"clean": clean_confidences, "adversarial": adversarial_confidences}.items()):
         values = np.asarray(values, dtype=float)
         values = values[~np.isnan(values)]
@@ -336,11 +341,11 @@ def confidence_histogram(clean_confidences: Sequence[float], adversarial_confide
         label = f"{name}, median {percent(float(np.median(values)))}" if len(values) else f"{name}, no image"
         look = {"color": COLOURS[i], "weights": weights}
         axes.hist(values, bins, histtype="stepfilled", alpha=0.22, **look)
-        axes.hist(values, bins, histtype="step", lw=1.8, ls=("-", "--")[i], label=label, **look)
+        (drawn[label],) = axes.hist(values, bins, histtype="step", lw=1.8, ls=("-", "--")[i], **look)[2]
     axes.set_xlim(0, 1)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.grid(visible=False, axis="x")
     axes.set(xlabel="confidence in the predicted class", ylabel="share of images")
-    figure.legend(loc="outside upper left", ncols=2)
+    legend(figure, drawn)
     return figure

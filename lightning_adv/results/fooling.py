@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from lightning_adv.fooling import FoolingSet
-from lightning_adv.results.figures import COLOURS, in_house_style
+from lightning_adv.results.figures import COLOURS, HEIGHT, WIDTH, in_house_style, legend
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
 
 __all__ = ["FoolingResult", "fooling_curves", "fooling_gallery"]
@@ -76,7 +76,7 @@ class FoolingResult(EvaluationResult):
         """The gallery and the medians on the way."""
         caption = "One image a class; above it the probability that the model gives to that class."
         return [
-            Picture("fooling_gallery", "Fooling images", self._draw_gallery, caption),
+            Picture("fooling_gallery", "Fooling images", self._draw_gallery, caption, alt=self.summary()),
             Picture("fooling_curves", "Median confidence", self._draw_curves, "Over the classes."),
         ]
 
@@ -156,12 +156,12 @@ def fooling_gallery(
 @in_house_style
 def fooling_curves(medians: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
     """Median confidence over the classes against the generation (or step), one line a method."""
-    figure = Figure(figsize=(7.2, 3.2))
+    figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
-    for i, (name, points) in enumerate(medians.items()):
-        axes.plot(*zip(*points, strict=True), label=name, color=COLOURS[i % len(COLOURS)], ls=("-", "--", ":")[i % 3])
+    for i, points in enumerate(medians.values()):
+        axes.plot(*zip(*points, strict=True), color=COLOURS[i % len(COLOURS)], ls=("-", "--", ":")[i % 3])
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set(xlabel="generation or step", ylabel="median confidence")
-    axes.legend(loc="best")
+    legend(figure, dict(zip(medians, axes.lines, strict=True)))
     return figure

@@ -13,7 +13,19 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from lightning_adv.inspectors import InspectionReport
-from lightning_adv.results.figures import COLOURS, HEIGHT, INK, QUIET, RIGHT, WIDTH, WRONG, class_name, in_house_style
+from lightning_adv.results.figures import (
+    COLOURS,
+    HEIGHT,
+    INK,
+    PALE,
+    QUIET,
+    RIGHT,
+    WIDTH,
+    WRONG,
+    class_name,
+    in_house_style,
+    legend,
+)
 from lightning_adv.results.result import Answer, Cell, EvaluationResult, Picture, Table
 
 __all__ = ["InspectionResult", "anomaly_bars", "anomaly_course", "trigger_grid"]
@@ -161,7 +173,10 @@ class InspectionResult(EvaluationResult):
         for name, report in self.reports.items():
             grid = partial(trigger_grid, report, self.class_names)
             caption = "The smallest triggers first. Orange: flagged by the paper's rule. Norm in pixels, anomaly index."
-            pictures.append(Picture(f"{name}_triggers", f"Triggers found by {name}", grid, caption))
+            title = f"Triggers found by {name}"
+            count = min(len(report.triggers), MOST_CLASSES)
+            alt = f"{title}: mask and pattern of the {count} smallest. {self._verdict(name, report)}"
+            pictures.append(Picture(f"{name}_triggers", title, grid, caption, alt=alt))
             if report.outliers.judged:
                 bars = partial(anomaly_bars, report, self.class_names)
                 caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
@@ -248,7 +263,7 @@ def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
 
 
-COLUMNS, MOST_CLASSES, NAMED_BARS = 10, 20, 50
+COLUMNS, MOST_CLASSES, NAMED_BARS = 10, 20, 25
 HIGHLIGHTED = 5
 
 
@@ -287,11 +302,11 @@ def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure
 def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure:
     """Anomaly index of every class; pale above the median, orange where the paper's rule flags it."""
     index = np.nan_to_num(np.asarray(report.outliers.index))
-    figure = Figure(figsize=(max(WIDTH, min(9.6, 0.2 * len(index))), HEIGHT))
+    figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
     small = [norm <= report.outliers.median for norm in report.norms]
     colours = [
-        WRONG if label in (report.flagged or ()) else RIGHT if below else "#C9D3DC"
+        WRONG if label in (report.flagged or ()) else RIGHT if below else PALE
         for label, below in zip(report.labels, small, strict=True)
     ]
     axes.bar(range(len(index)), index, 0.8, color=colours)
@@ -300,8 +315,8 @@ def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure
     axes.tick_params(axis="x", length=0)
     names = [class_name(label, class_names) for label in report.labels]
     if len(names) <= NAMED_BARS:
-        slanted = max(map(len, names)) > 84 // len(names)
-        axes.set_xticks(range(len(names)), names, rotation=90 if slanted else 0, fontsize=7 if len(names) > 20 else 8.5)
+        slanted = max(map(len, names)) > 50 // len(names)
+        axes.set_xticks(range(len(names)), names, rotation=90 if slanted else 0)
     else:
         axes.set_xlabel("class")
     axes.set_ylabel("anomaly index")
@@ -319,16 +334,16 @@ def anomaly_course(
     axes = figure.add_subplot()
     for label, points in courses.items():
         if label not in named:
-            axes.plot(*zip(*points, strict=True), color="#C9D3DC", lw=1, zorder=1)
+            axes.plot(*zip(*points, strict=True), color=PALE, lw=1, zorder=1)
+    lines = {}
     for i, label in enumerate(named):
-        axes.plot(
-            *zip(*courses[label], strict=True), color=COLOURS[i], marker="o", label=class_name(label, class_names)
-        )
+        (line,) = axes.plot(*zip(*courses[label], strict=True), color=COLOURS[i], marker="o")
+        lines[class_name(label, class_names)] = line
     axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set(xlabel="epoch", ylabel="anomaly index")
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside upper left", ncols=HIGHLIGHTED)
+    legend(figure, lines)
     return figure
 
 

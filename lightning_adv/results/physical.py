@@ -14,7 +14,7 @@ from lightning_adv.asking import predicted
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.metrics import Destruction, Outcomes
 from lightning_adv.metrics.outcomes import class_ranks
-from lightning_adv.results.figures import COLOURS, HEIGHT, MARKERS, WIDTH, in_house_style
+from lightning_adv.results.figures import COLOURS, HEIGHT, MARKERS, WIDTH, in_house_style, legend
 from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 from lightning_adv.results.strips import Strip
@@ -268,7 +268,7 @@ def destruction_rates(result: "PhysicalResult") -> Figure:
     """Destruction rate with its interval: over eps, one line an attack, or one point an attack with one budget."""
     swept = [name for name in result.attacks if len(result.of(name)) > 1]
     figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_subplot()
+    axes, lines = figure.add_subplot(), {}
     for number, name in enumerate(result.attacks):
         rows = [row for row in result.of(name) if row.interval is not None]
         rates = [row.destruction.rate for row in rows]
@@ -277,13 +277,14 @@ def destruction_rates(result: "PhysicalResult") -> Figure:
         if not swept:
             axes.errorbar([number] * len(rates), rates, spread, ls="none", **look)
         elif name in swept:
-            axes.errorbar([row.eps for row in rows], rates, spread, label=name, **look)
+            lines[name] = axes.errorbar([row.eps for row in rows], rates, spread, **look)[0]
         else:
-            axes.axhline(rates[0] if rates else 0, color=look["color"], ls=":", label=f"{name}, any distance")
+            level = rates[0] if rates else 0
+            lines[f"{name}, any distance"] = axes.axhline(level, color=look["color"], ls=":")
     if swept:
         axes.set_xlim(left=0)
         axes.set_xlabel("eps in pixel units of [0, 1]")
-        axes.legend(loc="best")
+        legend(figure, lines)
     else:
         axes.set_xticks(range(len(result.attacks)), [result.of(name)[0].label for name in result.attacks])
         axes.set_xlim(-0.6, len(result.attacks) - 0.4)

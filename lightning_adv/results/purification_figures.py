@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lightning_adv.results.figures import COLOURS, QUIET, in_house_style
+from lightning_adv.results.figures import COLOURS, QUIET, WIDTH, in_house_style, legend
 
 __all__ = ["confusions", "threat_bars"]
 
 NAMED_CLASSES = 20
-PANELS = 4
+PANELS = 2
 
 
 @in_house_style
@@ -26,14 +26,10 @@ def threat_bars(
         before: attack to the accuracy without a purifier.
         purifiers: names, from left to right.
     """
-    columns = min(2, len(accuracies))
-    lines = -(-len(accuracies) // columns)
-    figure = Figure(figsize=(4.6 * columns, 0.5 + 2.4 * lines))
-    panels = figure.subplots(lines, columns, squeeze=False)
-    for axes in panels.flat[len(accuracies) :]:
-        axes.set_axis_off()
+    figure = Figure(figsize=(WIDTH, 0.5 + 2.4 * len(accuracies)))
+    panels = figure.subplots(len(accuracies), squeeze=False)
     drawn = {}
-    for axes, (attack, threats) in zip(panels.flat, accuracies.items(), strict=False):
+    for axes, (attack, threats) in zip(panels.flat, accuracies.items(), strict=True):
         if attack in before:
             drawn["no purifier"] = axes.axhline(before[attack], color=QUIET, lw=1, ls="--")
         width = 0.8 / len(threats)
@@ -48,7 +44,7 @@ def threat_bars(
         axes.grid(visible=False, axis="x")
         axes.set_xticks(range(len(purifiers)), purifiers, rotation=25, ha="right")
         axes.tick_params(axis="x", length=0)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside upper left", ncols=6)
+    legend(figure, drawn)
     return figure
 
 
@@ -64,7 +60,7 @@ def confusions(tables: Mapping[str, Sequence[Sequence[int]]], class_names: Seque
     rows = [class_names[k] for k in labels]
     others = len(labels) < len(class_names)
     named = len(rows) <= NAMED_CLASSES
-    figure = Figure(figsize=(0.6 + 2.3 * columns, 2.55 * lines))
+    figure = Figure(figsize=(WIDTH, 2.4 * lines))
     panels = figure.subplots(lines, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_axis_off()

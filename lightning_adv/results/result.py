@@ -1,15 +1,26 @@
 """What an evaluation leaves behind: scalars for loggers, tables and pictures for people, plain data for JSON."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import permutations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
-__all__ = ["Answer", "Cell", "EvaluationResult", "KeyFigure", "Picture", "Table", "joint_warnings", "with_shares"]
+__all__ = [
+    "Answer",
+    "Cell",
+    "EvaluationResult",
+    "KeyFigure",
+    "Picture",
+    "Table",
+    "Tile",
+    "joint_warnings",
+    "with_shares",
+]
 
 Cell = str | int | float | None
 
@@ -39,6 +50,23 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """Images of one sample, side by side, with their text.
+
+    Args:
+        images: [n, 3, H, W] in [0, 1].
+        title: a word or two.
+        lines: of text, each with whether it says that the model is right.
+        alt: what the images show, for who does not see them.
+    """
+
+    images: "Tensor"
+    title: str
+    lines: list[tuple[str, bool]]
+    alt: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure that is drawn only when somebody wants it.
 
@@ -47,12 +75,19 @@ class Picture:
         title: heading above the picture.
         draw: makes the matplotlib figure; the caller closes it.
         caption: one sentence below the picture.
+        tiles: makes headings with images under each, which a page shows in place of the figure.
+        alt: what a figure of images shows, for who does not see it; None for a chart of lines or bars, which a page
+            holds as text.
+        folded: whether a page shows it only to who asks.
     """
 
     name: str
     title: str
     draw: Callable[[], "Figure"]
     caption: str = ""
+    tiles: Callable[[], Mapping[str, Sequence[Tile]]] | None = None
+    alt: str | None = None
+    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,6 +150,10 @@ class EvaluationResult(ABC):
     @abstractmethod
     def tables(self) -> list[Table]:
         """Tables of the section, the most important first."""
+
+    def scope(self) -> str:
+        """On what it was measured, in a few words: images, budgets."""
+        return ""
 
     def summary(self) -> str:
         """One or two sentences with the outcome, for the top of the report."""

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lightning_adv.attacks.budget import as_text
 from lightning_adv.results.attack_row import AttackRow
-from lightning_adv.results.examples import Examples
+from lightning_adv.results.examples import Examples, magnification
 from lightning_adv.results.result import Answer, Cell, EvaluationResult, KeyFigure, Picture, Table
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
@@ -105,18 +106,28 @@ class RobustnessResult(EvaluationResult):
             scalars |= {f"{row.name}/{name}": value for name, value in row.scalars().items()}
         return scalars
 
+    def scope(self) -> str:
+        """Images and budgets of the attacks."""
+        budgets = dict.fromkeys(f"{row.norm} {as_text(row.eps)}" for row in self.budgeted if row.eps is not None)
+        return ", ".join([self._images(), *(["attacks within " + " and ".join(budgets)] if budgets else [])])
+
+    def _images(self) -> str:
+        return f"{self.samples:,} {STAGES.get(self.stage, self.stage)} image{'s' * (self.samples > 1)}"
+
     def summary(self) -> str:
         """Clean accuracy, the strongest single attack and the worst case, in words."""
-        images = f"{self.samples:,} {STAGES.get(self.stage, self.stage)} image" + ("s" if self.samples > 1 else "")
-        clean = f"Of {images}, the model classifies {percent(self.clean_accuracy)} correctly"
+        clean = f"Of {self._images()}, the model classifies {percent(self.clean_accuracy)} correctly"
         if not self.budgeted:
             return f"{clean}."
-        strongest = min(self.budgeted, key=lambda row: row.robust_correct)
-        left = f"{clean}; {percent(strongest.robust_accuracy)} stay correct under {strongest.name}"
+        fewest = min(row.robust_correct for row in self.budgeted)
+        strongest = [row for row in self.budgeted if row.robust_correct == fewest]
+        left = f"{clean}; {percent(strongest[0].robust_accuracy)} stay correct under {_listed(strongest)}"
         if len(self.budgeted) == 1:
-            return f"{left} ({strongest.description})."
+            return f"{left} ({strongest[0].description})."
         worst = f"{percent(self.worst_case_accuracy)} under every one of the {len(self.budgeted)} attacks"
-        return f"{left}, the strongest single attack ({strongest.description}), and {worst}."
+        if len(strongest) > 1:
+            return f"{left} alike, and {worst}."
+        return f"{left}, the strongest single attack ({strongest[0].description}), and {worst}."
 
     def answer(self) -> Answer:
         """What is left under every attack, with its interval, and whether the figures are in doubt."""
@@ -144,7 +155,20 @@ class RobustnessResult(EvaluationResult):
         """Accuracy under attacks, signs of gradient masking where measured, accuracy by class."""
         masking = [self._masking_table()] if any(self._masking_measured(row) for row in self.attacks) else []
         stages = [self._stage_table(row) for row in self.attacks if row.stages]
-        return [self._attack_table(), *stages, *masking, self._class_table()]
+        return [self._attack_table(), *stages, *masking, *self._curve_tables(), self._class_table()]
+
+    def _curve_tables(self) -> list[Table]:
+        images = self._curve_samples()
+        rows: list[list[Cell]] = []
+        for norm, curves in self._curves_by_norm().items():
+            for name, points in curves.items():
+                for eps, share in sorted(points):
+                    count = images[name]
+                    interval = percent_interval(wilson_interval(round(share * count), count))
+                    rows.append([name, norm, eps, count, share, interval])
+        columns = ["Attack", "Norm", "eps", "Images", "Accuracy", "95% interval"]
+        note = "Images: those behind every point of a curve. Wilson intervals."
+        return [Table("Accuracy over eps", columns, rows, percent=("Accuracy",), note=note)] if rows else []
 
     def _stage_table(self, row: AttackRow) -> Table:
         return Table(
@@ -221,14 +245,17 @@ class RobustnessResult(EvaluationResult):
         # matplotlib takes half a second to import, which a run without a report need not pay.
         from lightning_adv.results import figures
 
-        pictures = [self._grid(figures.adversarial_grid, row) for row in self.attacks if row.name in self.examples]
+        shown = sorted((row for row in self.attacks if row.name in self.examples), key=_weakness)
+        pictures = [
+            self._grid(figures.adversarial_grid, row, fold=len(shown) > 2 and row is not shown[0]) for row in shown
+        ]
         for norm, curves in self._curves_by_norm().items():
             draw = partial(figures.accuracy_curve, curves, norm, self._curve_samples())
             caption = "Shaded: 95% intervals. At a large enough eps every model must fall to zero."
             pictures.append(Picture(f"accuracy_curve_{norm.lower()}", f"Accuracy over {norm} eps", draw, caption))
-        draw = partial(figures.class_bars, self.class_names, self._class_accuracies())
+        draw = partial(figures.class_shares, self.class_names, self._class_accuracies())
         pictures.append(Picture("class_accuracy", "Accuracy by class", draw))
-        for row in sorted(self.attacks, key=lambda row: (row.minimal_norm, row.robust_correct)):
+        for row in sorted(self.attacks, key=_weakness):
             if len(self.clean_confidences) and row.name in self.adversarial_confidences:
                 confidences = (self.clean_confidences, self.adversarial_confidences[row.name])
                 draw = partial(figures.confidence_histogram, *confidences)
@@ -236,7 +263,7 @@ class RobustnessResult(EvaluationResult):
                 break
         return pictures
 
-    def _grid(self, draw: Callable[..., "Figure"], row: AttackRow) -> Picture:
+    def _grid(self, draw: Callable[..., "Figure"], row: AttackRow, fold: bool) -> Picture:
         shown = self.examples[row.name]
         grid = partial(
             draw,
@@ -249,8 +276,13 @@ class RobustnessResult(EvaluationResult):
             clean_confidences=shown.clean_confidences,
             adversarial_confidences=shown.adversarial_confidences,
         )
-        caption = f"{row.description}. Heading: label; below it the prediction and its confidence, ✓ right, ✗ wrong."
-        return Picture(f"{row.name}_examples", f"Examples under {row.name}", grid, caption)
+        factor = magnification(shown.adversarial - shown.clean)
+        caption = (
+            f"{row.description}. Clean image, image under attack, difference times {factor:g}. "
+            "Heading: label; below it the prediction and its confidence, ✓ right, ✗ wrong."
+        )
+        tiles = partial(shown.tiles, self.class_names)
+        return Picture(f"{row.name}_examples", f"Images under {row.name}", grid, caption, tiles, folded=fold)
 
     def _curves_by_norm(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
         norms = {row.name: row.norm for row in self.attacks}
@@ -288,6 +320,19 @@ class RobustnessResult(EvaluationResult):
             "clean_confidence_histogram": _histogram(self.clean_confidences),
             "adversarial_confidence_histograms": {n: _histogram(c) for n, c in self.adversarial_confidences.items()},
         }
+
+
+def _weakness(row: AttackRow) -> tuple[bool, int]:
+    """Orders attacks, the one that leaves the fewest images first."""
+    return row.minimal_norm, row.robust_correct
+
+
+def _listed(rows: Sequence[AttackRow]) -> str:
+    """Names in words, of many the first three."""
+    names = [row.name for row in rows]
+    if len(names) > 4:
+        names = [*names[:3], f"{len(names) - 3} more"]
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _histogram(confidences: Sequence[float]) -> list[int]:

@@ -47,7 +47,13 @@ class Strip:
     def picture(self, class_names: Sequence[str]) -> Picture:
         """The strip for a report."""
         caption = "Below each image: what the model says of it, ✓ right, ✗ wrong."
-        return Picture(self.name, self.title, partial(image_strip, self, class_names), caption)
+        return Picture(self.name, self.title, partial(image_strip, self, class_names), caption, alt=self._told())
+
+    def _told(self) -> str:
+        """How many images of each kind are classified correctly, in words."""
+        counts = ((row.name, int((row.predictions == self.labels).sum())) for row in self.rows)
+        right = ", ".join(f"{name} {count}" for name, count in counts)
+        return f"{self.title}: {len(self.labels)} images. Classified correctly: {right}."
 
 
 @in_house_style

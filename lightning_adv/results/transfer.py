@@ -203,7 +203,7 @@ class TransferTally(Metric):
         return self.counts
 
 
-PANELS_IN_A_ROW = 3
+PANELS_IN_A_ROW = 2
 
 
 @in_house_style

@@ -64,7 +64,8 @@ def test_examples_do_not_depend_on_the_batch_size(model):
     two = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, examples=3))
     assert one.scalars() == two.scalars()
     assert torch.equal(one.examples.labels, two.examples.labels)
-    assert len(one.examples) == 3
+    fooled = one.examples.adversarial_predictions != one.examples.labels
+    assert (int(fooled.sum()), int((~fooled).sum())) == (3, 3), "as many that withstood as that did not"
     assert (one.examples.labels != TARGET).all()
 
 

@@ -64,7 +64,8 @@ def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
     assert [value for _, value in history["val/fgsm/robust_accuracy"]] == pytest.approx(measured)
     assert results(tmp_path)["title"] == "mnist_cnn on SmallData"
     page = (tmp_path / "report/index.html").read_text()
-    assert '<p class="origin">mnist_cnn on tests.callbacks.recipes.SmallData</p>' in page
+    weights = sum(each.numel() for each in classifier().parameters())
+    assert f'<p class="origin">mnist_cnn on tests.callbacks.recipes.SmallData · {weights:,} parameters</p>' in page
 
 
 class StopIn(Callback):

@@ -52,14 +52,16 @@ def test_the_page_shows_figures_warnings_provenance_and_configuration(report, ro
         "2.25",
     ):
         assert expected in words, expected
-    assert "script" not in page.tags
 
 
-def test_every_picture_is_a_real_file_beside_the_page_and_nothing_is_fetched(report, robustness):
+def test_every_image_is_a_real_file_beside_the_page_and_nothing_is_fetched(report, robustness):
     index = report(robustness(examples={"pgd": examples()}), histories={"val/accuracy": [(1, 0.5)]})
     files = {r for r in Outline(index.read_text()).references if r.endswith(".png")}
     assert files == {f"pictures/{path.name}" for path in (index.parent / "pictures").iterdir()}
     assert len(files) == 3
+    assert set(json.loads((index.parent / "results.json").read_text())["sections"][0]["pictures"]) == {
+        file.removeprefix("pictures/") for file in files
+    }
     for file in files:
         with Image.open(index.parent / file) as image:
             assert image.convert("L").getextrema()[0] < 128, "something dark is drawn"
@@ -68,10 +70,12 @@ def test_every_picture_is_a_real_file_beside_the_page_and_nothing_is_fetched(rep
 
 def test_hostile_strings_stay_text(report, robustness):
     evil = '<script>alert("x")</script>'
-    result = robustness(title=evil, class_names=[evil, "$x$"], warnings=[evil], attacks=[attack(evil, [30, 20])])
+    shown = {"examples": {evil: examples()}, "curves": {evil: [(0.1, 0.5)]}}
+    attacks = [attack(evil, [30, 20])]
+    result = robustness(title=evil, class_names=[evil, "$x$"], warnings=[evil], attacks=attacks, **shown)
     index = report(result, title=evil, config_yaml=f"name: {evil}</pre>", histories={evil + "accuracy": [(1, 0.5)]})
     outline = Outline(index.read_text())
-    assert "script" not in outline.tags
+    assert outline.tags.count("script") == 1, "that of the tables, and no other"
     assert outline.text.count(evil) >= 6
     assert all("<" not in path.name for path in (index.parent / "pictures").iterdir())
 
@@ -106,7 +110,60 @@ def test_a_corrupt_baseline_stops_the_report_before_anything_is_written(report, 
 def test_names_that_differ_only_in_odd_characters_keep_their_own_pictures(report, robustness):
     attacks = [attack("a b", [30, 20]), attack("a_b", [30, 20])]
     index = report(robustness(attacks=attacks, examples={"a b": examples(), "a_b": examples()}))
-    assert len(list((index.parent / "pictures").iterdir())) == 3
+    assert len(list((index.parent / "pictures").iterdir())) == 6
+
+
+def test_pictures_of_an_earlier_report_go_and_other_files_stay(report, robustness):
+    index = report(robustness(examples={"pgd": examples(5)}))
+    (index.parent / "pictures" / "mine.png").write_bytes(b"a user's own")
+    report(robustness(examples={"pgd": examples(2)}))
+    assert sum(1 for _ in (index.parent / "pictures").iterdir()) == 3
+
+
+def test_a_self_contained_page_refers_to_nothing_but_itself(report, robustness):
+    index = report(robustness(examples={"pgd": examples()}), self_contained=True)
+    outline = Outline(index.read_text())
+    assert {reference.partition(":")[0] for reference in outline.references if reference[0] != "#"} == {"data"}
+    assert sum("image/png" in each for each in outline.references) == 3
+    assert not (index.parent / "pictures").exists()
+
+
+def test_a_page_says_in_words_what_its_pictures_show(report, robustness):
+    shown = {"examples": {"pgd": examples()}, "curves": {"pgd": [(0.1, 0.7), (0.2, 0.5)]}}
+    page = report(robustness(**shown), histories={"val/accuracy": [(1, 0.5), (2, 0.75)]}).read_text()
+    assert 'alt="cat, clean, under attack and the difference of at most 0.2: ' in page
+    assert "taken for cat 90%, then for dog 45%" in page
+    assert "pgd (100 images): 90.0% to 50.0%." in page
+    assert "val/accuracy: 50.0% to 75.0%." in page
+    assert "<img" not in re.sub(r'<img [^>]*alt="\w[^"]*"[^>]*>', "", page)
+
+
+def test_charts_are_drawn_in_the_colours_of_the_page_under_names_of_their_own(report, robustness):
+    curves = {"curves": {"pgd": [(0.1, 0.7), (0.2, 0.5)]}}
+    page = report(robustness(**curves), robustness(**curves), histories={"val/accuracy": [(1, 0.5)]}).read_text()
+    charts = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    names = re.findall(r'\bid="([^"]+)"', page)
+    assert len(charts) == 5
+    assert not any(re.search(r"#[0-9a-f]{6}", chart) for chart in charts)
+    assert len(names) == len(set(names))
+    referred = [name for chart in charts for name in re.findall(r'(?:href="|url\()#([^")]+)', chart)]
+    assert referred
+    assert set(referred) <= set(names)
+
+
+def test_cells_of_tables_tell_what_they_sort_and_are_saved_by(report, robustness):
+    page = report(robustness()).read_text()
+    assert '<table data-name="Accuracy under attack">' in page
+    assert '<td class="number" data-value="0.45"><span class="share" style="--share: 45.0%">45.0%</span></td>' in page
+    assert '<td class="number" data-value="">\N{EN DASH}</td>' in page
+    assert page.count("<table data-name=") == page.count("<table")
+
+
+def test_of_many_attacks_the_pictures_of_the_strongest_stand_open(report, robustness):
+    attacks = [attack("weak", [35, 25]), attack("strong", [30, 18]), attack("middle", [30, 20])]
+    page = report(robustness(attacks=attacks, examples={each.name: examples() for each in attacks})).read_text()
+    folded = re.findall(r"<details>\s*<summary>Images under (\w+)", page)
+    assert (re.findall(r"<h3>Images under (\w+)", page), folded) == (["strong"], ["middle", "weak"])
 
 
 def test_a_second_report_replaces_the_first_and_leaves_nothing_behind(report, robustness):

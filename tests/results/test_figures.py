@@ -9,7 +9,7 @@ from PIL import Image
 from lightning_adv.results.figures import (
     accuracy_curve,
     adversarial_grid,
-    class_bars,
+    class_shares,
     confidence_histogram,
     history_curves,
     png,
@@ -61,6 +61,11 @@ def test_a_grid_of_images_that_do_not_match_is_refused():
         adversarial_grid(torch.rand(2, 1, 4, 4), torch.rand(2, 1, 5, 5), labels, labels, labels)
 
 
+def test_a_curve_says_how_many_images_are_behind_it():
+    figure = accuracy_curve({"pgd": [(0.0, 1.0), (0.1, 0.5)], "one": [(0.1, 1.0)]}, "L2", {"pgd": 1200, "one": 1})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pgd (1,200 images)", "one (1 image)"]
+
+
 @pytest.mark.parametrize(("norm", "eps", "extra_axes"), [("Linf", 8 / 255, 1), ("Linf", 0.3, 0), ("L2", 0.1, 0)])
 def test_small_linf_radii_are_also_given_in_grey_levels(norm, eps, extra_axes):
     axes = accuracy_curve({"pgd": [(0.0, 1.0), (eps, 0.5)]}, norm, samples={"pgd": 50}).axes[0]
@@ -68,11 +73,12 @@ def test_small_linf_radii_are_also_given_in_grey_levels(norm, eps, extra_axes):
     assert axes.lines[0].get_xydata().tolist() == [[0.0, 1.0], [eps, 0.5]]
 
 
-def test_few_classes_become_bars_and_many_a_heat_map():
-    few = class_bars(["a", "b"], {"clean": [1.0, None], "pgd": [0.5, 0.25]}).axes[0]
-    assert sorted(bar.get_height() for bar in few.patches if bar.get_height() == bar.get_height()) == [0.25, 0.5, 1.0]
-    many = class_bars([str(i) for i in range(100)], {"clean": [0.5] * 100})
-    assert sum(panel.images[0].get_array().size for panel in many.axes if panel.images) == 100
+def test_few_classes_are_named_and_many_stand_in_falling_order():
+    few = class_shares(["a", "b"], {"clean": [1.0, None], "pgd": [0.5, 0.25]}).axes[0]
+    assert [label.get_text() for label in few.get_yticklabels()] == ["a", "b"]
+    np.testing.assert_equal([line.get_xdata() for line in few.lines], [[1.0, np.nan], [0.5, 0.25]])
+    many = class_shares([str(i) for i in range(100)], {"clean": [0.01 * i for i in range(100)]}).axes[0]
+    assert many.lines[0].get_xydata()[[0, -1]].tolist() == [[1, 0.99], [100, 0]]
 
 
 def test_histograms_are_shares_of_images():
@@ -85,16 +91,16 @@ def test_a_picture_by_class_shows_the_classes_that_have_images():
     names = [f"class {k}" for k in range(1000)]
     shares = [None] * 1000
     shares[7], shares[500] = 0.5, 1.0
-    axes = class_bars(names, {"clean": shares}).axes[0]
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["class 7", "class 500"]
-    assert [bar.get_height() for bar in axes.patches] == [0.5, 1.0]
+    axes = class_shares(names, {"clean": shares}).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["class 7", "class 500"]
+    assert axes.lines[0].get_xdata().tolist() == [0.5, 1.0]
 
 
 def test_hostile_class_names_are_drawn_as_text():
     names = ["$\\frac{", "$a$\n<b>"]
     figure = grid(class_names=names)
     assert Image.open(io.BytesIO(png(figure))).size[0] > 400
-    png(class_bars(["漢字", *names], {"$x": [0.1, 0.2, 0.3]}), dpi=40)
+    png(class_shares(["漢字", *names], {"$x": [0.1, 0.2, 0.3]}), dpi=40)
 
 
 def test_drawing_leaves_the_global_style_alone():

@@ -102,3 +102,20 @@ def test_examples_of_unequal_length_are_refused():
     shown = examples()
     with pytest.raises(ValueError, match="labels"):
         type(shown)(**(vars(shown) | {"labels": shown.labels[:2]}))
+
+
+def test_of_attacks_that_leave_as_much_the_summary_calls_none_the_strongest(robustness):
+    summary = robustness(attacks=[attack(name, [30, 20]) for name in ("pgd", "apgd", "fab")]).summary()
+    assert "50.0% stay correct under pgd, apgd and fab alike" in summary
+    assert "strongest" not in summary
+
+
+def test_the_table_of_a_curve_says_how_many_images_are_behind_each_point(robustness):
+    result = robustness(curves={"pgd": [(0.1, 0.7)]}, curve_samples={"pgd": 10})
+    table = next(table for table in result.tables() if table.title == "Accuracy over eps")
+    assert table.rows == [["pgd", "Linf", 0.1, 10, 0.7, "39.7\N{EN DASH}89.2%"]]
+
+
+def test_the_scope_is_images_and_budgets(robustness):
+    attacks = [attack("fgsm", [35, 25], eps=8 / 255), attack("pgd", [30, 20], eps=8 / 255)]
+    assert robustness(attacks=attacks).scope() == "100 validation images, attacks within Linf 8/255"
