@@ -73,14 +73,22 @@ def _paper_table(table: PaperTable, found: Found) -> Table:
                 f"{_spread(done, 'clean_accuracy')} ({percent(row.normal)})",
                 baseline,
                 f"{_count(done, lambda each, t=target: t not in each['neural_cleanse']['flagged'])} ({paper})",
+                _count(done, lambda each, t=target: _evades_at_most(each, t)),
                 _count(done, lambda each: not each["neural_cleanse"]["flagged"]),
                 _count(done, lambda each, t=target: t not in each["deep_inspect"]["flagged"]),
                 f"{fmean(each['mask_pixels'] for each in done):.0f}",
             ]
         )
     columns = ["cell", "repeats", "attack accuracy", "normal accuracy", "baseline", "evades Neural Cleanse"]
-    columns += ["nothing flagged", "evades DeepInspect", "mask"]
+    columns += ["ceiling: at the hidden norm", "nothing flagged", "evades DeepInspect", "mask"]
     return Table(f"Table {table.number}: {table.title}", columns, [list(row) for row in rows])
+
+
+def _evades_at_most(each: dict, target: int) -> bool:
+    """Whether the target would evade if the inspector had to find all of the hidden trigger: a mask of its norm."""
+    norms = [*each["neural_cleanse"]["norms"]]
+    norms[target] = each["mask_pixels"]
+    return target not in (find_outliers(norms).flagged or ())
 
 
 def _controls(found: Found) -> Table:

@@ -24,18 +24,22 @@ def test_the_tables_say_how_many_repeats_there_are_beside_the_papers_figures(run
 
 
 def test_evasion_counts_the_repeats_in_which_the_target_is_not_flagged():
-    def repeat(flagged):
-        verdict = {"flagged": flagged, "significant": [], "norm": 1.0, "median": 2.0}
+    def repeat(flagged, mask):
+        norms = [58.0, 60.0, 5.0, 61.0, 59.0, 62.0, 57.0, 63.0, 60.5, 59.5]  # of the target, 2, a sixth of the mask
+        verdict = {"flagged": flagged, "significant": [], "norm": 5.0, "median": 60.0, "norms": norms}
         repaired = {"clean_accuracy": 1.0, "attack_success_rate": 0.0}
-        shares = {"clean_accuracy": 0.9, "attack_success_rate": 1.0, "strip_auroc": 0.5, "mask_pixels": 36.0}
+        shares = {"clean_accuracy": 0.9, "attack_success_rate": 1.0, "strip_auroc": 0.5, "mask_pixels": mask}
         defences = {"fine_pruning": repaired, "unlearning": repaired}
         return {"neural_cleanse": verdict, "deep_inspect": verdict, **shares, **defences}
 
-    flags = [[2], [], [5], [2, 7], []]
-    found = {f"MNIST/random_rate0.6_z36/{number}.json": repeat(each) for number, each in enumerate(flags)}
-    (row,) = all_tables(found)[0].rows
-    assert row[5].startswith("3 of 5")  # nothing flagged, or another class
-    assert row[6].startswith("2 of 5")
+    flags, masks = [[2], [], [5], [2, 7], []], [58.0, 36.0, 36.0, 58.0, 36.0]
+    cells = [repeat(*each) for each in zip(flags, masks, strict=True)]
+    table, *_ = all_tables({f"MNIST/random_rate0.6_z36/{number}.json": each for number, each in enumerate(cells)})
+    (row,) = table.rows
+    at = dict(zip(table.columns, row, strict=True))
+    assert at["evades Neural Cleanse"].startswith("3 of 5")  # nothing flagged, or another class
+    assert at["nothing flagged"].startswith("2 of 5")
+    assert at["ceiling: at the hidden norm"].startswith("2 of 5")  # a mask as large as other classes' triggers
 
 
 def test_the_controls_judge_deep_inspects_norms_on_both_scales():
