@@ -47,8 +47,8 @@ class Origin:
 
 @cache
 def code() -> Code:
-    """What this process runs, as it was when first asked: pages and pictures that it writes are no changes to it."""
-    return code_in(ROOT)
+    """What this process runs, as it was when first asked; pages and pictures are no changes to it."""
+    return code_in(ROOT, besides="docs/results")
 
 
 def here(setting: str = "") -> Origin:

@@ -101,10 +101,11 @@ class Code(NamedTuple):
     dirty: bool | None
 
 
-def code_in(repository: str | os.PathLike[str]) -> Code:
-    """The state of a folder's repository now."""
+def code_in(repository: str | os.PathLike[str], besides: str | None = None) -> Code:
+    """The state of a folder's repository now; what lies in the folder ``besides`` of it is no code."""
     commit = _git(repository, "rev-parse", "HEAD")
-    changes = None if commit is None else _git(repository, "status", "--porcelain", "--untracked-files=no")
+    asked = ["--", ".", f":(exclude){besides}"] if besides else []
+    changes = None if commit is None else _git(repository, "status", "--porcelain", "--untracked-files=no", *asked)
     return Code(commit, None if changes is None else changes != "")
 
 

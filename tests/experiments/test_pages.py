@@ -153,17 +153,21 @@ def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, mo
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
     (results / "trial.png").write_text("a picture of before")
+    (tmp_path / "code.py").write_text("as committed")
     for arguments in (["init"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-m", "one"]):
         subprocess.run(["git", *arguments], cwd=tmp_path, check=True, capture_output=True)
     monkeypatch.setattr("experiments.page.RESULTS", results)
     monkeypatch.setattr(experiments.origin, "ROOT", tmp_path)
-    code.cache_clear()
     try:
-        for stem in ("trial", "another"):  # the second page of a command finds the first one changed
+        for stem in ("trial", "another"):
+            code.cache_clear()  # a command after the other: the second one finds the pages of the first
             page = Page("experiments.fooling", stem, given=[])
             page.picture(Figure())
             page.write("# Title", [], "digits")
             assert re.search("^- commit: [0-9a-f]{10}$", (results / f"{stem}.md").read_text(), re.MULTILINE)
+        (tmp_path / "code.py").write_text("changed")
+        code.cache_clear()
+        assert code().dirty
     finally:
         code.cache_clear()
 
