@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from experiments.kept import Kept
-from experiments.networks import all_predicted
+from experiments.networks import all_predicted, attacked
 from lightning_adv.asking import is_right, predicted
 from lightning_adv.attacks import Attack
 from lightning_adv.purifiers import VQVAE, PurifiedClassifier, Purifier, ThreatModel
@@ -18,6 +18,9 @@ __all__ = ["BATCH", "DRAWS", "Cells", "mean", "strip"]
 
 DRAWS, BATCH = 5, 50
 """Draws of a purifier that judge an image, and images of a batch."""
+
+CROWD = 300
+"""Images that are attacked blindly at a time: a small classifier alone is quicker with many."""
 
 
 class Cells:
@@ -49,7 +52,7 @@ class Cells:
 
         def right() -> list[Tensor]:
             pairs = zip(self.blind(attack, how), self.data, strict=True)
-            return [(all_predicted(self.model, attacked) == y)[None] for attacked, (_, y, _) in pairs]
+            return [(all_predicted(self.model, made) == y)[None] for made, (_, y, _) in pairs]
 
         return self.accuracies(f"none {attack}", right)
 
@@ -71,10 +74,10 @@ class Cells:
 
         def right() -> list[Tensor]:
             if threat is ThreatModel.BLIND:
-                attacked = self.blind(attack, how)
+                made = self.blind(attack, how)
             else:
-                attacked = [whole.attacked(how, threat, *part, draws=self.attack_draws) for part in data]
-            pairs = zip(attacked, data, strict=True)
+                made = [whole.attacked(how, threat, *part, draws=self.attack_draws) for part in data]
+            pairs = zip(made, data, strict=True)
             return [is_right(whole.judge(image, index, DRAWS), y) for image, (_, y, index) in pairs]
 
         fewer = f" {BATCH * len(data)}" if len(data) < len(self.data) else ""
@@ -96,7 +99,7 @@ class Cells:
     def blind(self, attack: str, how: Attack | None) -> list[Tensor]:
         """The images, attacked on the classifier alone; made once and kept."""
         if attack not in self._blind:
-            made = self.kept.tensors(attack, lambda: torch.cat([self._made(how, *part) for part in self.data]))
+            made = self.kept.tensors(attack, lambda: self._made(how))
             self._blind[attack] = list(made.split([len(y) for _, y, _ in self.data]))
         return self._blind[attack]
 
@@ -108,8 +111,9 @@ class Cells:
 
         return self.kept.figures(name, shares)["accuracies"]
 
-    def _made(self, how: Attack | None, x: Tensor, y: Tensor, index: Tensor) -> Tensor:
-        return x if how is None else how(self.model, x, y, index=index)
+    def _made(self, how: Attack | None) -> Tensor:
+        x, y, index = (torch.cat(parts) for parts in zip(*self.data, strict=True))
+        return x if how is None else attacked(how, self.model, x, y, CROWD, index)
 
 
 def strip(rows: Mapping[str, Tensor], labels: Tensor, model: nn.Module, title: str) -> Figure:
