@@ -8,9 +8,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.command import arguments
+from experiments.networks import all_predicted
 from experiments.nmutant.cells import Cells, batches
 from experiments.nmutant.figure import mu_curves
 from experiments.nmutant.plan import OPERATORS, OWN, PAPERS, PLANS, Plan, quick
@@ -29,7 +30,7 @@ from experiments.nmutant.tables import (
     verdict_table,
 )
 from experiments.page import Page
-from lightning_adv.data import ImageDataModule
+from lightning_adv.data import ImageDataModule, float_images
 from lightning_adv.detectors import LabelChangeRate
 from lightning_adv.results.result import Table
 
@@ -46,20 +47,22 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
     parser.add_argument("--images", type=int, help="of each kind; default 1,000")
     parser.add_argument("--mutations", type=int, help="of each image for label change rates; default the plan's")
+    parser.add_argument("--epochs", type=int, help="of the models' training; default the plan's")
     given = parser.parse_args()
     for name in given.data or (["MNIST"] if given.quick else list(SETTINGS)):
         page = Page("experiments.nmutant", f"nmutant_{name}{'_quick' * given.quick}", given.run)
         plan = quick(PLANS[name]) if given.quick else PLANS[name]
-        fewer = {"count": given.images or plan.count, "mutations": given.mutations or plan.mutations}
-        plan = replace(plan, **fewer)
-        _measure(name, given.root, Path(given.run) / name, plan, page)
+        asked = {"count": given.images, "mutations": given.mutations, "epochs": given.epochs}
+        plan = replace(plan, **{key: value for key, value in asked.items() if value})
+        accuracy = _measure(name, given.root, Path(given.run) / name, plan, page)
         page.add(theorem_table(samples=20_000 if given.quick else 1_000_000))
-        page.write(plan.text(name), [], name)
+        page.write(plan.text(name, accuracy), [], name)
 
 
-def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> None:
-    model, images = victim(name, root, run), SETTINGS[name].data(root)
-    cells = _cells(name, root, run, plan.count)
+def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> float:
+    model, images, cells = _measured_model(name, root, run, plan)
+    test = images.datasets["test"]
+    accuracy = cells.kept.figures("accuracy", lambda: _share(model, float_images(test.images), test.labels))
     rates = change_rates(cells, model, plan.mutations)
     page.add(kappa_table(name, rates))
     measures = {f"LCR, {operator}": each for operator, each in rates.items()}
@@ -76,6 +79,11 @@ def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> None:
     for operator in (PAPERS, OWN):
         found = strengths(cells, SETTINGS[name], operator, OPERATORS[operator], model)
         page.add(strength_table(name, operator, found))
+    return accuracy
+
+
+def _share(model: nn.Module, image: Tensor, label: Tensor) -> float:
+    return int((all_predicted(model, image) == label).sum()) / len(label)
 
 
 def _tests(cells: Cells, model: nn.Module, images: ImageDataModule, plan: Plan) -> dict[Test, dict[str, dict]]:
@@ -99,13 +107,15 @@ def _tests(cells: Cells, model: nn.Module, images: ImageDataModule, plan: Plan) 
     return tests
 
 
-def _cells(name: str, root: str, run: Path, count: int, seed: int = 0) -> Cells:
-    """What is kept of the model of a seed, with its samples."""
-    model, images = victim(name, root, run, seed), SETTINGS[name].data(root)
-    folder = run / f"{count}_samples"
-    samples = make_samples(model, images, SETTINGS[name], count, folder / "images")
+def _measured_model(
+    name: str, root: str, run: Path, plan: Plan, seed: int = 0
+) -> tuple[nn.Module, ImageDataModule, Cells]:
+    """The model of a seed, the data, and what is kept of the model's samples."""
+    model, images = victim(name, root, run, plan.epochs, seed), SETTINGS[name].data(root)
+    folder = run / f"{plan.count}_samples"
+    samples = make_samples(model, images, SETTINGS[name], plan.count, folder / "images")
     print(name, seed, {kind: len(each.index) for kind, each in samples.items()}, flush=True)
-    return Cells(folder / "cells", samples)
+    return model, images, Cells(folder / "cells", samples)
 
 
 def _over_seeds(name: str, root: str, run: Path, plan: Plan) -> Table:
@@ -113,8 +123,7 @@ def _over_seeds(name: str, root: str, run: Path, plan: Plan) -> Table:
     measured, wrong = [], []
     for seed in range(plan.seeds):
         folder = run / f"seed_{seed}" if seed else run
-        model, images = victim(name, root, folder, seed), SETTINGS[name].data(root)
-        cells = _cells(name, root, folder, plan.count, seed)
+        model, images, cells = _measured_model(name, root, folder, plan, seed)
         rates = {f"LCR, {key}": each for key, each in change_rates(cells, model, plan.mutations).items()}
         measured.append(rates | white_box_measures(cells, model, images, plan.fitted))
         wrong.append(cells.samples[WRONG])

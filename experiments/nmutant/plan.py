@@ -29,6 +29,7 @@ class Plan:
         fitted: training images that KD, MU and LID are given.
         seeds: models of Table 4.
         count: samples of each kind.
+        epochs: of the training of the models.
     """
 
     mutations: int
@@ -38,16 +39,17 @@ class Plan:
     fitted: int
     seeds: int = 1
     count: int = 1000
+    epochs: int = 8
 
-    def text(self, name: str) -> str:
-        """The plan of a data set in words."""
-        return prose(__file__, name=name, about=prose(__file__, name), **vars(self))
+    def text(self, name: str, accuracy: float) -> str:
+        """The plan of a data set in words, with the first model's accuracy on the test images."""
+        return prose(__file__, name=name, accuracy=accuracy, about=prose(__file__, name), **vars(self))
 
 
 PLANS = {
     "MNIST": Plan(500, judged=200, calibration=(300, 300), longest=2000, fitted=50_000, seeds=3),
     # a forward costs a hundred times as much
-    "CIFAR10": Plan(60, judged=200, calibration=(300, 200), longest=1000, fitted=10_000),
+    "CIFAR10": Plan(60, judged=200, calibration=(300, 200), longest=1000, fitted=10_000, epochs=30),
 }
 
 

@@ -19,11 +19,11 @@ from lightning_adv.results.result import Cell, Table
 __all__ = ["change_rates", "seeds_table", "victim", "white_box_measures"]
 
 
-def victim(name: str, root: str, run: Path, seed: int = 0) -> nn.Module:
+def victim(name: str, root: str, run: Path, epochs: int, seed: int = 0) -> nn.Module:
     """The classifier of a data set in evaluation mode, trained with a seed if it was not kept."""
     setting = SETTINGS[name]
     folder = CIFAR10_RUN if name == "CIFAR10" and not seed else run / "training"
-    model = trained(name, root, folder, setting.training, seed)
+    model = trained(name, root, folder, (*setting.training, f"--trainer.max_epochs={epochs}"), seed)
     return InBfloat16(model).eval() if setting.bf16 else model
 
 

@@ -117,10 +117,10 @@ class Samples:
 
 
 def make_samples(
-    model: nn.Module, images: ImageDataModule, setting: Setting, count: int, folder: Path, split: str = "test"
+    model: nn.Module, images: ImageDataModule, setting: Setting, count: int, folder: Path
 ) -> dict[str, Samples]:
     """Normal and adversarial samples, ``count`` of each kind where there are so many; crafted once, kept in files."""
-    test = images.datasets[split]
+    test = images.datasets["test"]
     image, label, index = float_images(test.images), test.labels, test.index
     right = all_predicted(model, image) == label
     normal = right.nonzero().flatten()

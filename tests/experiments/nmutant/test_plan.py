@@ -10,7 +10,7 @@ def test_quick_asks_for_less_and_the_page_says_how_much():
         assert quick(plan).seeds == 1
         assert quick(plan).longest <= plan.longest
         assert quick(plan).judged < plan.judged
-        assert f"{plan.judged:,}" in plan.text(name)
+        assert f"{plan.judged:,}" in plan.text(name, 0.98)
     assert STRENGTH[0] <= 1000
 
 
