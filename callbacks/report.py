@@ -19,7 +19,7 @@ from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.progress import say
 from lightning_adv.interruption import Interrupted
 from lightning_adv.models import statistics_of
-from lightning_adv.models.folders import weight_sums
+from lightning_adv.models.folders import is_onnx, weight_sums
 from lightning_adv.models.zoo import located
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.robustbench import Submission
@@ -32,6 +32,7 @@ __all__ = ["Report"]
 
 UNASKED = "no evaluation of this run asks it"
 UNAFFORDABLE = "the time did not suffice, as listed below"
+NO_GRADIENT = "the searches for a trigger need gradients, which an ONNX file does not give"
 HISTORY_PREFIXES = ("train/", "val/", "test/")
 
 
@@ -161,6 +162,10 @@ class Report(Callback):
             for file in files_in(path)
         ]
 
+    def _unasked(self, trainer: Trainer, info: "RunInfo") -> str:
+        path = self._weights_file(trainer)
+        return NO_GRADIENT if path and is_onnx(path) else UNAFFORDABLE if info.cuts else UNASKED
+
     def _provenance(self, trainer: Trainer, model: LightningModule, ended: str | None) -> "RunInfo":
         from lightning_adv.reports.run import run_info
 
@@ -201,7 +206,7 @@ class Report(Callback):
             baselines=self.baselines,
             run=info,
             config_yaml=record.text if record else "",
-            unasked=(ended or (UNAFFORDABLE if info.cuts else UNASKED)) if self.audit else None,
+            unasked=(ended or self._unasked(trainer, info)) if self.audit else None,
             submission=self.robustbench,
             self_contained=self.self_contained,
         )

@@ -55,6 +55,8 @@ __all__ = ["CLI"]
 FEWEST_PROCESSES = 8
 """So many may share a core or two, to try things out."""
 
+OWN = "lightning_adv."
+"""How the paths of this package's classes begin."""
 FROM_DATA = ("num_classes", "in_channels", "image_size", "class_names")
 """Arguments of a module that describe the data and are taken from the datamodule."""
 
@@ -165,6 +167,15 @@ class CLI(LightningCLI):
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the base class lets a checkpoint override what the user typed; here it gives the defaults."""
+
+    def _add_instantiators(self) -> None:
+        """Lightning's, which dump the whole configuration, keep objects out of a stranger's hyperparameters.
+
+        Those of this package are plain data as they are.
+        """
+        config = self.config[self.subcommand]
+        if not all(each is None or each.class_path.startswith(OWN) for each in (config.model, config.data)):
+            super()._add_instantiators()
 
     def before_instantiate_classes(self) -> None:
         """Settle checkpoint and folder of the run, and refuse what would be ignored silently."""

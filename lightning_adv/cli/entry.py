@@ -26,6 +26,7 @@ from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import is_first_rank, leave_run_folder, newest_checkpoint, tell
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
+from lightning_adv.models.folders import is_onnx
 from lightning_adv.models.zoo import zoo_names
 
 __all__ = ["audit", "evaluate", "quiet", "train"]
@@ -36,6 +37,8 @@ KEYWORDS = (None, "last", "null")
 REPORT = {"class_path": "Report"}
 USUAL = {"evaluate": "evaluate/standard", "audit": "evaluate/audit"}
 """Names of the configurations that the commands use where nothing else is said."""
+SCORES = "evaluate/audit_scores"
+"""That of an audit of a network that gives answers and no gradients."""
 
 
 def train(args: list[str]) -> None:
@@ -123,7 +126,8 @@ def _evaluate(args: list[str], name: str = "evaluate") -> None:
     described = _described(path, trusted)
     args = ["test", *(args if described.is_checkpoint else without_option(args, "--ckpt_path"))]
     of_training = described.evaluations and name == "evaluate"
-    evaluations = [REPORT, *described.evaluations] if of_training else _callbacks(USUAL[name])
+    usual = SCORES if name == "audit" and is_onnx(path) else USUAL[name]
+    evaluations = [REPORT, *described.evaluations] if of_training else _callbacks(usual)
     base = {**described.config, "trainer": {"callbacks": evaluations}}
     files = config_files(args)
     with imports_limited_to(trusted, args, files) if described.is_checkpoint else nullcontext():

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.attacks import Attack
+from lightning_adv.errors import InputError
 
 __all__ = ["Pace", "Passes", "measure_pace", "passes_of"]
 
@@ -20,7 +21,7 @@ MORE = 32
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a model takes for one image of a batch: forward alone, and forward with the way back."""
+    """Seconds that a model takes for one image of a batch: forward alone, and with the way back, if it has one."""
 
     forward: float
     both: float
@@ -44,11 +45,11 @@ def measure_pace(model: Classifier, image: Tensor) -> Pace:
     The first pass of a size pays for what is done once, such as memory and the choice of algorithms: it does not count.
     The mean of those that do is what the next ones take on a busy machine, too; the fastest is not.
     """
-    count = 1
-    both = _mean(model, image[:count], backward=True)
+    count, backward = 1, _gives_gradient(model, image[:1])
+    both = _mean(model, image[:count], backward)
     while both < ENOUGH and count < len(image):
         count = min(len(image), MORE * count)
-        both = _mean(model, image[:count], backward=True)
+        both = _mean(model, image[:count], backward)
     return Pace(_mean(model, image[:count], backward=False) / count, both / count)
 
 
@@ -86,6 +87,15 @@ class _Firm(nn.Module):
 
     def _count(self, grad: Tensor) -> None:
         self.backwards += len(grad)
+
+
+def _gives_gradient(model: Classifier, image: Tensor) -> bool:
+    """Whether there is a way back; whatever else is wrong with the model, the next forward says."""
+    try:
+        _seconds(model, image, backward=True)
+    except InputError:
+        return False
+    return True
 
 
 def _mean(model: Classifier, image: Tensor, backward: bool) -> float:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lightning_adv.errors import InputError
+from lightning_adv.models.folders import is_onnx
 from lightning_adv.models.inert import STAND_INS
+from lightning_adv.models.onnx import shapes_in
 from lightning_adv.models.pickled import names_in_pickles
 from lightning_adv.models.weights import holds_safetensors, read_checkpoint
 from lightning_adv.models.zoo import located
@@ -23,12 +25,13 @@ __all__ = ["FileContents", "files_in", "inspect_file", "left_out"]
 _CLASS_PATH = re.compile(r"""class_path["']?\s*:\s*["']?([\w.]+)""")
 _PLAIN = {f"{home}.{name}" for home in ("__builtin__", "builtins") for name in ("set", "frozenset", "complex", "slice")}
 _PICKLES = (".pkl", ".pickle")
-_WEIGHTS = (".bin", ".ckpt", ".model", ".pkl", ".pickle", ".pt", ".pth", ".safetensors")
+_WEIGHTS = (".bin", ".ckpt", ".model", ".onnx", ".pkl", ".pickle", ".pt", ".pth", ".safetensors")
 _ARCHIVE_BEGINS = b"PK\x03\x04"
 _LARGEST_PICKLE = 1 << 28  # bytes; that of a network of a thousand tensors has 100,000
 _DEEPEST = 8
 _LONGEST_TEXT = 60
-SAFETENSORS, ARCHIVE, SCRIPT = "a safetensors file", "a torch archive", "a TorchScript archive, a program"
+SAFETENSORS, ONNX, ARCHIVE = "a safetensors file", "an ONNX file", "a torch archive"
+SCRIPT = "a TorchScript archive, a program"
 OLD, OTHER = "a pickle", "no file of weights"
 
 
@@ -68,11 +71,11 @@ def inspect_file(path: str | Path) -> FileContents:
         raise InputError(f"the file {path} is {'a folder' if path.is_dir() else 'not there'}")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    safetensors = holds_safetensors(path)
-    kind, calls, programs = (SAFETENSORS, [], []) if safetensors else _look(path)
+    safe = SAFETENSORS if holds_safetensors(path) else ONNX if is_onnx(path) else None
+    kind, calls, programs = (safe, [], []) if safe else _look(path)
     known = _inert()
     code = [*(name for name in calls if name not in known), *programs]
-    content = {} if code else load_file(path) if safetensors else read_checkpoint(path)
+    content = {} if code or safe == ONNX else _content(path)
     texts = [value for value in content.values() if isinstance(value, str)]
     return FileContents(
         str(path),
@@ -81,7 +84,7 @@ def inspect_file(path: str | Path) -> FileContents:
         sha256,
         calls,
         code,
-        {str(key): _said(value) for key, value in content.items()},
+        {str(key): _said(value) for key, value in content.items()} if safe != ONNX else _shapes(path),
         list(dict.fromkeys(name for text in texts for name in _CLASS_PATH.findall(text))),
     )
 
@@ -109,9 +112,15 @@ def left_out(path: str | Path, model: torch.nn.Module) -> list[str]:
         model: as it is used, whatever its names.
     """
     path = Path(path)
-    content = load_file(path) if holds_safetensors(path) else read_checkpoint(path)
+    if is_onnx(path):
+        return []  # the file itself is what answers
+    content = _content(path)
     held = {_sum(tensor) for tensor in model.state_dict().values() if isinstance(tensor, Tensor)}
     return [name for name, tensor in _tensors(content) if _sum(tensor) not in held]
+
+
+def _content(path: Path) -> Mapping[str, object]:
+    return load_file(path) if holds_safetensors(path) else read_checkpoint(path)
 
 
 def _look(path: Path) -> tuple[str, list[str], list[str]]:
@@ -152,12 +161,20 @@ def _inert() -> set[str]:
 
 def _said(value: object) -> str:
     if isinstance(value, Tensor):
-        return f"tensor of {' x '.join(map(str, value.shape)) or 'one number'}"
+        return _shaped(value.shape)
     if isinstance(value, Mapping | list | tuple):
         sizes = [tensor.numel() for _, tensor in _tensors(value)]
         return f"{len(sizes):,} tensors, {sum(sizes):,} numbers" if sizes else f"{type(value).__name__} of {len(value)}"
     text = f"{value!r}"
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}... ({type(value).__name__})"
+
+
+def _shapes(path: Path) -> dict[str, str]:
+    return {name: _shaped(shape) for name, shape in shapes_in(path).items()}
+
+
+def _shaped(shape: Sequence[int]) -> str:
+    return f"tensor of {' x '.join(map(str, shape)) or 'one number'}"
 
 
 def _tensors(value: object, name: str = "", depth: int = 0) -> Iterator[tuple[str, Tensor]]:

@@ -17,6 +17,7 @@ from lightning_adv.models.zoo import located
 __all__ = [
     "TimmFolder",
     "check_order_of_classes",
+    "is_onnx",
     "is_whole",
     "read_settings",
     "read_timm_folder",
@@ -57,8 +58,12 @@ class TimmFolder:
 
 def is_whole(path: str | Path) -> bool:
     """Whether a path is of a folder or an ONNX file, which hold a network and not merely its weights."""
-    path = located(path)
-    return path.is_dir() or path.suffix == ".onnx"
+    return located(path).is_dir() or is_onnx(path)
+
+
+def is_onnx(path: str | Path) -> bool:
+    """Whether a path is of an ONNX file, by its name."""
+    return Path(path).suffix == ".onnx"
 
 
 def read_settings(path: Path) -> dict[str, object]:

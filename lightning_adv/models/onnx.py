@@ -11,9 +11,10 @@ from lightning_adv.errors import InputError
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
+    from onnx import ModelProto
     from onnxruntime import InferenceSession
 
-__all__ = ["OnnxNet"]
+__all__ = ["OnnxNet", "shapes_in"]
 
 _EXTERNAL = 1  # onnx.TensorProto.EXTERNAL
 
@@ -74,8 +75,24 @@ class OnnxNet(nn.Module):
         return f"sha256={bytes(self.digest.tolist()).hex()[:16]}"
 
 
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors that an ONNX file holds, by name or else by number.
+
+    Raises:
+        InputError: onnx is not installed, or a file that is damaged or leads out of its folder.
+    """
+    model, _ = _read(path)
+    return {each.name or f"tensor {place}": tuple(each.dims) for place, each in enumerate(_tensors(model))}
+
+
 def _checked(path: Path) -> bytes:
     """The check sum of a file and of what it keeps outside, after a look at where that is."""
+    _, parts = _read(path)
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+
+def _read(path: Path) -> tuple["ModelProto", list[bytes]]:
+    """What a file says, and all bytes of it and of the files beside it that it names."""
     try:
         import onnx
     except ImportError as error:
@@ -85,12 +102,11 @@ def _checked(path: Path) -> bytes:
     content = path.read_bytes()
     try:
         model = onnx.load_from_string(content)
-        parts = [content, *(file.read_bytes() for file in _outside(model, path))]
+        return model, [content, *(file.read_bytes() for file in _outside(model, path))]
     except InputError:
         raise
     except Exception as error:  # damaged bytes surface as almost any exception
         raise InputError(f"{path} is no ONNX file, or it is damaged; fetch or export it again") from error
-    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
 
 def _session(path: Path) -> "InferenceSession":

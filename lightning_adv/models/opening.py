@@ -9,7 +9,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.models.factory import check_forward, create_model
-from lightning_adv.models.folders import TimmFolder, read_timm_folder
+from lightning_adv.models.folders import TimmFolder, is_onnx, read_timm_folder
 from lightning_adv.models.normalize import Statistics, normalized, statistics_of
 from lightning_adv.models.onnx import OnnxNet
 from lightning_adv.models.transformers_folder import open_transformers_folder
@@ -52,7 +52,7 @@ def open_model(
         InputError: settings or weights that are missing, damaged, ask for code or do not fit the data.
     """
     path = located(path)
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         net = OnnxNet(path)
         check_forward(str(path), net, num_classes, in_channels, image_size)
         return _told(path, normalized(net, mean, std))

@@ -9,7 +9,9 @@ import timm
 import torch
 import yaml
 from safetensors.torch import save_model
+from torch import nn
 
+from experiments.open_models.hub import exported
 from lightning_adv.cli import audit
 from tests.cli.commands import last_callback, resolved, run
 
@@ -71,6 +73,21 @@ def test_a_folder_that_holds_a_network_is_audited_file_by_file():
     assert outcome.status == 3
     assert "error: hub/more.pt is a pickle" in outcome.err
     assert not Path("mark").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
+def test_a_file_that_gives_no_gradients_is_attacked_by_its_scores_alone():
+    pytest.importorskip("onnxruntime")
+    exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
+    square = "--trainer.callbacks.attacks={square: {class_path: Square, init_args: {eps: 0.1, queries: 2}}}"
+    outcome = run(["net.onnx", "--data=MNISTSubset", "--run=here", square, QUICK[1]], audit)
+    assert outcome.status == 0, outcome.err
+    text = Path("here/report/index.html").read_text()
+    assert "net.onnx is an ONNX file" in text
+    assert "searches for a trigger need gradients" in text
+    results = json.loads(Path("here/report/results.json").read_text())
+    assert [each["kind"] for each in results["sections"]] == ["FileResult", "RobustnessResult"]
+    assert results["sections"][0]["data"]["entries"]["weight"].startswith("tensor of ")
 
 
 def test_a_stored_class_that_no_file_may_name_is_reported_like_code(trained):

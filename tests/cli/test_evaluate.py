@@ -61,6 +61,17 @@ def test_a_checkpoint_is_attacked_as_it_was_in_training_on_its_own_data(checkpoi
     assert config["ckpt_path"] == checkpoint.partition("=")[2]
 
 
+def test_a_network_that_comes_with_the_program_is_evaluated_by_its_name():
+    attacks = "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 0.3}}}"
+    few = ("--data=MNISTSubset", "--data.max_test_samples=100", "--trainer.callbacks.max_samples=20")
+    outcome = run(["--model.weights=zoo/mnist_standard", *few, attacks, "--run=here"], evaluate)
+    assert outcome.status == 0, outcome.err
+    assert "note: model: zoo/mnist_standard, 166,406 parameters" in outcome.err
+    results = json.loads(Path("here/report/results.json").read_text())
+    assert results["run"]["model"] == "zoo/mnist_standard"
+    assert results["sections"][0]["scalars"]["clean_accuracy"] > 0.9
+
+
 def test_a_configuration_replaces_the_attacks_of_training(checkpoint):
     results, _ = evaluated([checkpoint, "--config", str(STANDARD), *FEW, *WEAK])
     assert attacks_of(results) == ["fgsm"]

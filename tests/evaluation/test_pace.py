@@ -16,6 +16,11 @@ def test_the_passes_of_an_attack_are_counted_as_far_as_anybody_asks(attack, most
     assert passes_of(attack, IMAGE, 10, most) == Passes(*passes)
 
 
+def test_a_model_without_a_gradient_has_the_pace_of_its_answers():
+    pace = measure_pace(lambda x: x.detach().flatten(1)[:, :10], torch.rand(2, 1, 8, 8))
+    assert min(pace.forward, pace.both) > 0
+
+
 def test_what_the_first_passes_alone_cost_is_not_the_pace_of_a_model(monkeypatch):
     class SlowAtFirst(nn.Module):
         clock, seen = 0.0, set()
