@@ -6,9 +6,9 @@ from datetime import timedelta
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import scalars_of_epoch
-from lightning_adv.callbacks.result_lines import columns
 from lightning_adv.evaluation.progress import Tells, say
 from lightning_adv.results.lines import fitted
+from lightning_adv.screen import columns
 
 __all__ = ["EpochLine"]
 

@@ -1,8 +1,5 @@
 """What a pass over validation or test images found, as text."""
 
-import shutil
-import sys
-
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
@@ -10,8 +7,9 @@ from lightning_adv.evaluation.progress import Tells, say
 from lightning_adv.results.lines import fitted, lines
 from lightning_adv.results.result import joint_warnings
 from lightning_adv.results.shares import percent
+from lightning_adv.screen import columns
 
-__all__ = ["ResultLines", "columns"]
+__all__ = ["ResultLines"]
 
 
 class ResultLines(Tells, Callback):
@@ -39,8 +37,3 @@ class ResultLines(Tells, Callback):
         for result, warnings in zip(results, joint_warnings(results), strict=True):
             said += lines(result, warnings, columns())
         say(trainer, "\n".join(said))
-
-
-def columns() -> int | None:
-    """Width of the terminal; None where stdout is none."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -35,7 +35,7 @@ FLOORS = (
     ("attacks",),
     ("models", "metrics"),
     ("asking", "files", "pictures", "pixels"),
-    ("errors", "interruption", "names"),
+    ("errors", "interruption", "names", "screen"),
 )
 """Packages from top to bottom. A package imports from lower floors, never from its own neighbours or from above."""
 
@@ -57,6 +57,7 @@ FREE_OF_THE_TRAINER = (
     "pixels",
     "purifiers",
     "results",
+    "screen",
     "victims",
 )
 TRAINER_AND_LOGGERS = ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "tensorboard", "jsonargparse")

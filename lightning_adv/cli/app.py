@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from argparse import SUPPRESS
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,10 +32,12 @@ from lightning_adv.callbacks import (
     TimeBudget,
 )
 from lightning_adv.cli.arguments import may_name_a_class, own_architecture, through_first_config
+from lightning_adv.cli.budgets import unfollowed_budget
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
 from lightning_adv.cli.class_changes import class_changes
 from lightning_adv.cli.classes import find_class
+from lightning_adv.cli.document import JSON
 from lightning_adv.cli.help import COMMANDS, HelpFormatter, as_called
 from lightning_adv.cli.lock import lock_folder
 from lightning_adv.cli.loggers import default_loggers, loggers_in
@@ -105,6 +108,13 @@ class CLI(LightningCLI):
             args=args,
         )
 
+    @property
+    def reports(self) -> list[Path]:
+        """Folder of the report, if one was written."""
+        if self.trainer.fast_dev_run or not self.trainer.is_global_zero:
+            return []
+        return [each.path for each in self.trainer.callbacks if isinstance(each, Report) and each.path is not None]
+
     def subcommands(self) -> dict[str, set[str]]:
         """The commands; ``ckpt_path`` is this class's own, and nothing may switch safe loading off."""
         loaders = {"dataloaders", "train_dataloaders", "val_dataloaders"}
@@ -126,6 +136,9 @@ class CLI(LightningCLI):
             type=bool | int,
             default=self.seed_everything_default,
             help="Seed of the run; true draws one, false sets none.",
+        )
+        parser.add_argument(
+            JSON, action="store_true", default=SUPPRESS, help="Print the results as JSON, and all else to stderr."
         )
 
     def add_arguments_to_parser(self, parser: Parser) -> None:
@@ -180,6 +193,7 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Settle checkpoint and folder of the run, and refuse what would be ignored silently."""
         config = self.config[self.subcommand]
+        self.json = bool(config.pop("json", False))
         for key in FROM_DATA:
             if config.get(f"model.init_args.{key}") is not None:
                 raise InputError(f"model.{key} is taken from the data; leave it out and set the data instead")
@@ -274,6 +288,9 @@ class CLI(LightningCLI):
         if layers and not any(isinstance(each, Normalize) for each in layers):
             name = type(self.model.backbone).__name__
             tell(f"note: {name} gets images in [0, 1] as they are: nothing but the network itself normalises them")
+        if self.subcommand == "fit" and isinstance(self.model, ClassifierModule):
+            unfollowed = unfollowed_budget(self.model.objective, self.trainer.callbacks)
+            tell(f"note: {unfollowed}") if unfollowed else None
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
         if not self.trainer.fast_dev_run:
@@ -307,6 +324,8 @@ class CLI(LightningCLI):
         # What was found stands above the path of the report.
         found = [ResultLines()] if self._get(self.config_init, "verbose", default=False) else []
         callbacks = config.callbacks = [StopOnSignal(), *found, *_as_list(config.callbacks)]
+        if self.json and not any(isinstance(callback, Report) for callback in callbacks):
+            callbacks.append(Report())
         for callback in callbacks:
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.folder / "checkpoints")

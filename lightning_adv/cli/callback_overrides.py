@@ -3,11 +3,13 @@
 A list of callbacks takes the place of the one before it; the parser alone would merge the two wherever the same class
 stands at the same place of both. ``--trainer.callbacks.NAME=VALUE`` reaches the last callback that has an argument of
 that name; the parser alone would hand it to the last callback of the list whether it has such an argument or not.
+``--trainer.callbacks.WHO.NAME=VALUE`` reaches the callback that goes by the name of ``WHO`` in keys and reports.
 """
 
 import contextlib
 import io
 import json
+import re
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +18,9 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from pytorch_lightning import Callback
 
+from lightning_adv.callbacks import EpochEndEvaluation
 from lightning_adv.cli.arguments import config_files
-from lightning_adv.cli.classes import constructor_defaults
+from lightning_adv.cli.classes import constructor_defaults, find_class
 
 __all__ = ["parse_quietly", "replacing_callbacks", "route_callback_overrides"]
 
@@ -38,18 +41,19 @@ def replacing_callbacks(args: list[str]) -> list[str]:
 def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[str]:
     """``args`` in which an override that is not meant for the last callback is replaced by the list it results in."""
     routed: list[str] = []
-    classes: list[str] | None = None  # of the callbacks at this point of the command line
+    callbacks: list[dict] | None = None  # at this point of the command line
     rest = list(args)
     while rest:
         arg = rest.pop(0)
         if arg.startswith(f"{LIST}.") and not arg.startswith(f"{LIST}.help"):
             override = [arg] if "=" in arg or not rest else [arg, rest.pop(0)]
-            classes = _classes(parser, routed) if classes is None else classes
-            taker = _taker(classes, override[0])
+            callbacks = _callbacks(parser, routed) if callbacks is None else callbacks
+            taker, override[0] = _taker(callbacks, override[0])
             routed += override if taker is None else _moved(parser, routed, taker, override)
+            callbacks = None if "{" in override[-1] else callbacks  # it may bring names
         else:
             routed.append(arg)
-            classes = None if arg.startswith((LIST, "--config", "-c")) else classes
+            callbacks = None if arg.startswith((LIST, "--config", "-c")) else callbacks
     return routed
 
 
@@ -83,11 +87,29 @@ def _of_trainer(file: str) -> dict[str, object]:
     return trainer if isinstance(trainer, dict) else {}
 
 
-def _taker(classes: list[str], override: str) -> int | None:
-    """Place of the callback that an override is meant for; None where the parser will find it: at the end."""
-    name = override.removeprefix(f"{LIST}.").removeprefix("init_args.").split("=")[0].split(".")[0]
-    takers = [place for place, each in enumerate(classes) if name in constructor_defaults(each)]
-    return takers[-1] if takers and takers[-1] < len(classes) - 1 else None
+def _taker(callbacks: list[dict], override: str) -> tuple[int | None, str]:
+    """Place of the callback that an override is meant for, None for the end, where the parser looks; and its words."""
+    name, _, argument = override.removeprefix(f"{LIST}.").removeprefix("init_args.").partition(".")
+    first = re.split(r"[.=]", argument)[0]
+    takers = [place for place, each in enumerate(callbacks) if _goes_by(each, name) and _takes(each, first, name)]
+    if takers:
+        override = f"{LIST}.{argument}"
+    else:
+        name = name.split("=")[0]
+        takers = [place for place, each in enumerate(callbacks) if name in constructor_defaults(each["class_path"])]
+    return (takers[-1] if takers and takers[-1] < len(callbacks) - 1 else None), override
+
+
+def _goes_by(callback: dict, name: str) -> bool:
+    cls = find_class(callback["class_path"])
+    default = cls.default_name if cls is not None and issubclass(cls, EpochEndEvaluation) else None
+    return name == ((callback.get("init_args") or {}).get("name") or default)
+
+
+def _takes(callback: dict, argument: str, name: str) -> bool:
+    """Whether a callback takes an argument, and has no item of that name in one that is called as it is."""
+    items = (callback.get("init_args") or {}).get(name)
+    return argument in constructor_defaults(callback["class_path"]) and argument not in (items or {})
 
 
 def _moved(parser: ArgumentParser, before: list[str], taker: int, override: list[str]) -> list[str]:
@@ -101,10 +123,6 @@ def _moved(parser: ArgumentParser, before: list[str], taker: int, override: list
         return at_the_end
     others.insert(taker, changed[-1])
     return [_as_argument(others)]
-
-
-def _classes(parser: ArgumentParser, args: list[str]) -> list[str]:
-    return [each["class_path"] for each in _callbacks(parser, args)]
 
 
 def _callbacks(parser: ArgumentParser, args: list[str]) -> list[dict]:

@@ -2,7 +2,6 @@
 
 import inspect
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -27,8 +26,9 @@ from lightning_adv.mitigations import Mitigation
 from lightning_adv.models import list_models
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
+from lightning_adv.screen import print_document, print_names
 
-__all__ = ["help_page", "list_page"]
+__all__ = ["KINDS", "MODELS", "help_page", "list_page", "names_of"]
 
 
 @dataclass(frozen=True)
@@ -63,37 +63,37 @@ PAPER = re.compile(r"\(([^()]+\b(?:19|20)\d\d[^()]*)\)")
 AUTHORS = re.compile(r"((?:[A-Z]\w+,? )+(?:and [A-Z]\w+|et al\.)) \(((?:19|20)\d\d)\)")
 BASE = "Base of"
 """How the docstring of a class begins that is to be derived from."""
-LEAST = 20
-"""Columns of what is said of a name, however narrow the terminal."""
 PLAIN = (bool, int, float, str)
 
 
-def list_page(args: list[str]) -> None:
+def list_page(args: list[str], as_json: bool = False) -> None:
     """Print the kinds, or the names of one kind with their papers: ``list``, ``list attacks``.
 
     Args:
         args: the command line without the program's name and the command.
+        as_json: as JSON: kinds to names, or names to what is said of them.
 
     Raises:
         InputError: there is no such kind.
     """
     if not args:
-        for kind in KINDS:
-            print(f"{kind:12} {', '.join(_classes(kind))}")
-        print(f"{MODELS:12} {', '.join(list_models())}, and every name of timm.list_models()")
+        names = {kind: names_of(kind) for kind in (*KINDS, MODELS)}
+        if as_json:
+            print_document(names)
+            return
+        for kind, each in names.items():
+            print(f"{kind:12} {', '.join(each)}{', and every name of timm.list_models()' if kind == MODELS else ''}")
         return
-    if args[0] == MODELS:
-        print("\n".join(list_models()))
-        return
-    if args[0] not in KINDS:
+    if args[0] not in (*KINDS, MODELS):
         raise InputError(f"there is no kind {args[0]!r}; choose {', '.join((*KINDS, MODELS))}")
-    found = _classes(args[0])
-    width = max(map(len, found))
-    room = max(LEAST, shutil.get_terminal_size().columns - width - 2) if sys.stdout.isatty() else sys.maxsize
-    for name, cls in found.items():
-        paper = _paper(cls)
-        said = f"{_says(cls)} ({paper})" if paper and paper not in _says(cls) else _says(cls)
-        print(f"{name:{width}}  {textwrap.shorten(_plain(said), room, placeholder=' ...')}")
+    if args[0] == MODELS:
+        print_document(list_models()) if as_json else print("\n".join(list_models()))
+        return
+    said = {}
+    for name, cls in _classes(args[0]).items():
+        paper, says = _paper(cls), _says(cls)
+        said[name] = _plain(f"{says} ({paper})" if paper and paper not in says else says)
+    (print_document if as_json else print_names)(said)
 
 
 def help_page(args: list[str]) -> None:
@@ -114,6 +114,11 @@ def help_page(args: list[str]) -> None:
         raise InputError(f"nothing is called {args[0]!r}; {hint}")
     kind, cls = everything[args[0]]
     print("\n".join(_page(cls, KINDS[kind])))
+
+
+def names_of(kind: str) -> list[str]:
+    """What there is of a kind, by name."""
+    return list_models() if kind == MODELS else list(_classes(kind))
 
 
 def _classes(kind: str) -> dict[str, type]:

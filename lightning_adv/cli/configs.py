@@ -1,19 +1,15 @@
 """The configurations that come with the program, and have names."""
 
-import shutil
-import sys
 from pathlib import Path
-from textwrap import shorten
 
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
+from lightning_adv.screen import print_document, print_names
 
 __all__ = ["configs", "shipped", "shipped_names", "with_files"]
 
 PACKAGE = Path(__file__).parent.parent
 OPTIONS = ("--config", "-c")
-LEAST = 20
-"""Columns of what is said of a name, however narrow the terminal."""
 SWEEPS = "sweeps/"
 """The folder of what another program reads."""
 
@@ -53,20 +49,19 @@ def _with_file(arg: str, before: str) -> str:
     return arg
 
 
-def configs(args: list[str]) -> None:
+def configs(args: list[str], as_json: bool = False) -> None:
     """List the configurations, print one, or copy it: ``configs``, ``configs NAME``, ``configs NAME FILE``.
 
     Args:
         args: the command line without the program's name and the command.
+        as_json: the list as JSON.
 
     Raises:
         InputError: no such configuration, or a file that is there already.
     """
     if not args:
-        width = max(map(len, shipped_names()))
-        room = max(LEAST, shutil.get_terminal_size().columns - width - 2) if sys.stdout.isatty() else sys.maxsize
-        for name in shipped_names():
-            print(f"{name:{width}}  {shorten(_says(name), room, placeholder=' ...')}")
+        said = {name: _says(name) for name in shipped_names()}
+        (print_document if as_json else print_names)(said)
         return
     path = shipped(args[0])
     if path is None:

@@ -16,6 +16,7 @@ from lightning_adv.cli.app import CLI
 from lightning_adv.cli.arguments import check_config_files, config_files, option, options, without_option
 from lightning_adv.cli.checkpoints import Described, describe_checkpoint
 from lightning_adv.cli.configs import shipped, with_files
+from lightning_adv.cli.document import JSON, document_alone
 from lightning_adv.cli.foreseen import foreseen
 from lightning_adv.cli.help import AUDIT, EVALUATE, PAGES, TRAIN, as_called
 from lightning_adv.cli.interrupted import tell_interrupted
@@ -23,8 +24,8 @@ from lightning_adv.cli.loggers import finish_wandb
 from lightning_adv.cli.ranks import GRACE, RankLost
 from lightning_adv.cli.refused import refuse_code
 from lightning_adv.cli.restoring import from_restoring
-from lightning_adv.cli.runs import is_first_rank, leave_run_folder, newest_checkpoint, tell
-from lightning_adv.errors import InputError
+from lightning_adv.cli.runs import VARIABLE, is_first_rank, leave_run_folder, newest_checkpoint, tell
+from lightning_adv.errors import HoldsCode, InputError
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
 from lightning_adv.models.folders import is_onnx
 from lightning_adv.models.zoo import zoo_names
@@ -50,47 +51,44 @@ def train(args: list[str]) -> None:
     _run(args, _train)
 
 
-def evaluate(args: list[str] | None = None) -> None:
-    """Entry point of ``evaluate.py``: the evaluation callbacks on a checkpoint or on bare weights.
-
-    Where the user does not say otherwise, the evaluations are those that the model was trained with; where there are
-    none, those of the configuration ``evaluate/standard``.
+def evaluate(args: list[str]) -> None:
+    """Evaluate; ``front.evaluate`` is the program's entry point.
 
     Args:
-        args: the command line without the program's name; default ``sys.argv``.
+        args: the command line without the program's name.
     """
-    _run(sys.argv[1:] if args is None else args, _evaluate)
+    _run(args, _evaluate)
 
 
-def audit(args: list[str] | None = None) -> None:
-    """Entry point of ``audit.py``: three questions to a stranger's file, on one page.
-
-    The evaluations are those of the configuration ``evaluate/audit``, whatever a checkpoint says of its training.
+def audit(args: list[str]) -> None:
+    """Audit; ``front.audit`` is the program's entry point.
 
     Args:
-        args: the command line without the program's name; default ``sys.argv``.
+        args: the command line without the program's name.
     """
-    _run(sys.argv[1:] if args is None else args, _audit)
+    _run(args, _audit)
 
 
-def _train(args: list[str]) -> None:
+def _train(args: list[str]) -> CLI:
     command, path = next(iter(args), "fit"), option(args, "--ckpt_path")
     name = Path(next(iter(config_files(args)), "run")).stem
     pages = {"program": TRAIN, **PAGES}
+    if command == "fit" and path == "last" and not config_files(args) and option(args, "--model") is None:
+        run = option(args, "--run") or newest_checkpoint().parent.parent
+        again = as_called(f"python train.py fit --config {run}/config.yaml --run {run} --ckpt_path last")
+        raise InputError(f"a run goes on with the configuration that it has: {again}")
     if command == "fit" or path in KEYWORDS:
-        CLI(args, name if command == "fit" else f"{command}/{name}", pages)
-        return
+        return CLI(args, name if command == "fit" else f"{command}/{name}", pages)
     trusted, args = _trusted(args)
     described = _described(path, trusted)
     name = name if config_files(args) else _origin(Path(path))
     with imports_limited_to(trusted, args, config_files(args)):
-        CLI(args, f"{command}/{name}", pages, described.config)
+        return CLI(args, f"{command}/{name}", pages, described.config)
 
 
-def _audit(args: list[str]) -> None:
+def _audit(args: list[str]) -> CLI:
     if _asks_for_help(args):
-        CLI(["test", *args], "audit", {"program": AUDIT, **PAGES, "test": AUDIT})
-        return
+        return CLI(["test", *args], "audit", {"program": AUDIT, **PAGES, "test": AUDIT})
     if not args or args[0].startswith("-"):
         example = as_called("python audit.py FILE --model.backbone=NAME --data=DATA")
         raise InputError(f"an audit needs a file first: {example}")
@@ -100,18 +98,17 @@ def _audit(args: list[str]) -> None:
     minutes = option(args, "--budget")
     args = without_option(args, "--budget")
     chosen = [] if minutes is None else [f"--trainer.callbacks.minutes={minutes}"]
-    _evaluate([f"--ckpt_path={path}", *args, *chosen], "audit")
+    return _evaluate([f"--ckpt_path={path}", *args, *chosen], "audit")
 
 
 def _asks_for_help(args: list[str]) -> bool:
     return any(arg in ("-h", "--help") or ".help" in arg for arg in args)
 
 
-def _evaluate(args: list[str], name: str = "evaluate") -> None:
+def _evaluate(args: list[str], name: str = "evaluate") -> CLI:
     pages = {"program": EVALUATE, **PAGES, "test": EVALUATE}
     if _asks_for_help(args):
-        CLI(["test", *args], "evaluate", pages)
-        return
+        return CLI(["test", *args], "evaluate", pages)
     path = option(args, "--ckpt_path") or option(args, "--model.weights")
     if path is None:
         raise InputError(
@@ -131,7 +128,7 @@ def _evaluate(args: list[str], name: str = "evaluate") -> None:
     base = {**described.config, "trainer": {"callbacks": evaluations}}
     files = config_files(args)
     with imports_limited_to(trusted, args, files) if described.is_checkpoint else nullcontext():
-        CLI(args, f"{name}/{_origin(Path(path))}", pages, base, evaluates=True)
+        return CLI(args, f"{name}/{_origin(Path(path))}", pages, base, evaluates=True)
 
 
 def _trusted(args: list[str]) -> tuple[list[str], list[str]]:
@@ -157,18 +154,25 @@ def _origin(path: Path) -> str:
     return path.parent.parent.name if path.parent.name == "checkpoints" else path.stem
 
 
-def _run(args: list[str], command: Callable[[list[str]], None]) -> None:
+def _run(args: list[str], command: Callable[[list[str]], CLI]) -> None:
     """Run a command; print a user's mistake, or how to go on after a signal, as one line; exit with its status."""
     quiet()
+    with document_alone(JSON in args and is_first_rank()) as reports:
+        _run_aloud(args, command, reports)
+
+
+def _run_aloud(args: list[str], command: Callable[[list[str]], CLI], reports: list[Path]) -> None:
     try:
         with heeding(leads=is_first_rank()):
             read = with_files(args)
             check_config_files(read)
-            command(read)
+            reports += command(read).reports
     except Interrupted as interruption:
         sys.exit(tell_interrupted(interruption, args))
     except InputError as error:
         _wait_for_the_first_rank()
+        if isinstance(error, HoldsCode) and VARIABLE in os.environ:
+            reports.append(Path(os.environ[VARIABLE]) / "report")
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.status)
     except RankLost as error:

@@ -14,6 +14,7 @@ __all__ = [
     "OTHERS",
     "PAGES",
     "PROGRAM",
+    "PROGRAM_NAME",
     "TRAIN",
     "HelpFormatter",
     "as_called",
@@ -33,6 +34,7 @@ OTHERS = {
     "list": "list what can be named in a configuration: list, list attacks",
     "help": "what a class does, its arguments, and how to write it: help PGD",
     "configs": "list the configurations that come with the program; print or copy one: configs NAME [FILE]",
+    "completion": 'a script that completes what you type: eval "$(lightning-adv completion bash)"; zsh and tcsh, too',
 }
 """Commands of ``lightning-adv`` alone; in a checkout the first ones are scripts of these names."""
 

@@ -12,6 +12,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.names import key_path
 
 __all__ = [
+    "VARIABLE",
     "choose_run_folder",
     "find_last_checkpoint",
     "is_first_rank",

@@ -14,8 +14,8 @@ def test_a_pass_prints_what_it_found_with_intervals_and_attacks(command, stage, 
     runner = trainer(ResultLines(), evaluation)
     getattr(runner, command)(classifier(), datamodule=SmallData(), verbose=False)
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(rf"  {stage}/loss \d\.\d{{3}}  {stage}/clean_accuracy \d+\.\d%", lines[0])
-    assert lines[1] == f"Adversarial attacks ({stage})"
+    assert re.fullmatch(rf"  {stage}/loss \d\.\d{{3}}  {stage}/clean_accuracy \d+\.\d%", lines[1])
+    assert lines[2] == f"Adversarial attacks ({stage})"
     (row,) = (line for line in lines if line.startswith("  Robust accuracy, fgsm"))
     left = 100 * float(runner.callback_metrics[f"{stage}/fgsm/robust_accuracy"])
     assert re.search(rf"  {left:.1f}%  +[\d.]+\N{{EN DASH}}[\d.]+%  FGSM\(eps=0.06, norm=Linf\)$", row)

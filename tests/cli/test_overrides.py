@@ -65,6 +65,29 @@ def test_an_override_reaches_the_last_callback_that_has_the_argument(override):
     assert last_callback(config, "AttackEvaluation")["max_samples"] == 7
 
 
+def test_a_callback_is_reached_by_the_name_that_its_figures_have():
+    second = "{class_path: AttackEvaluation, init_args: {name: few, attacks: {fgsm: {class_path: FGSM}}}}"
+    added = [*FIT, f"--trainer.callbacks+={second}", "--trainer.callbacks+=Report"]
+    config = resolved([*added, "--trainer.callbacks.attacks.max_samples=8", "--trainer.callbacks.few.max_samples", "9"])
+    first, other = (each["init_args"] for each in config["trainer"]["callbacks"] if "Attack" in each["class_path"])
+    assert (first["max_samples"], list(first["attacks"])) == (8, ["fgsm", "pgd20"])
+    assert (other["max_samples"], list(other["attacks"])) == (9, ["fgsm"])
+
+
+def test_an_attack_may_be_called_as_an_argument_is():
+    attacks = "--trainer.callbacks.attacks={seed: {class_path: FGSM}}"
+    config = resolved([*FIT, attacks, "--trainer.callbacks.attacks.seed.eps=0.5"])
+    evaluation = last_callback(config, "AttackEvaluation")
+    assert (evaluation["attacks"]["seed"]["init_args"]["eps"], evaluation["seed"]) == (0.5, 0)
+
+
+def test_a_training_whose_budget_no_evaluation_follows_says_so():
+    typed = [*FIT, *QUICK, "--trainer.fast_dev_run=1", "--model.objective.attack.eps=0.1"]
+    note = "note: training meets eps=0.1 (Linf), no evaluation does (fgsm 0.2, pgd20 0.2): "
+    assert f"{note}--trainer.callbacks.attacks.pgd20.eps=0.1 follows it\n" in run(typed).err
+    assert "note" not in run([*typed, "--trainer.callbacks.attacks.pgd20.eps=0.1"]).err
+
+
 def test_overrides_of_several_callbacks_add_up_whatever_their_order():
     config = resolved(
         [

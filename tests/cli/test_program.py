@@ -1,9 +1,10 @@
+import io
 import os
 import sys
 
 import pytest
 
-from lightning_adv.cli import program
+from lightning_adv.cli import entry, program
 from lightning_adv.cli.help import as_called, called
 from lightning_adv.cli.interrupted import resuming_command
 from tests.cli.commands import TINY, run
@@ -21,6 +22,50 @@ def test_its_page_names_every_command(args):
         assert f"    {command}  " in page
     assert page.startswith("usage: lightning-adv COMMAND")
     assert max(map(len, page.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["--config", "demo", "fit", "--print_config"], ["fit", "--config", "demo", "--print_config"]),
+        (["--config=demo", "--print_config", "fit"], ["fit", "--config=demo", "--print_config"]),
+        (["--run", "test", "fit", "--config=demo", "--print_config"], None),
+    ],
+)
+def test_options_may_stand_before_the_command(typed, meant):
+    meant = meant or ["fit", "--run", "test", *typed[3:]]
+    outcome = run(typed, program)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out == run(meant, program).out
+
+
+def test_the_words_that_started_the_process_begin_with_the_command(monkeypatch):
+    """Other ranks are started by them, and a run is gone on with."""
+    monkeypatch.setattr(sys, "argv", [PROGRAM, "--ckpt_path=none", "evaluate", "--json"])
+    assert run_as_typed(program) == 2
+    assert sys.argv == [PROGRAM, "evaluate", "--ckpt_path=none", "--json"]
+    assert called() == ["lightning-adv", "evaluate"]
+
+
+def run_as_typed(command) -> int:
+    with pytest.raises(SystemExit) as end:
+        command()
+    return end.value.code
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "audit"])
+def test_a_terminal_shows_something_before_imports_that_take_seconds(command, monkeypatch):
+    screen, shown = Terminal(), []
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.delitem(sys.modules, "pytorch_lightning")
+    monkeypatch.setattr(entry, "train" if command == "fit" else command, lambda args: shown.append(screen.getvalue()))
+    program([command])
+    assert shown == ["loading torch and Lightning\n"]
 
 
 def test_an_unknown_command_is_answered_with_all_there_are():

@@ -1,4 +1,5 @@
 import os
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -79,6 +80,17 @@ def test_last_starts_from_the_beginning_where_nothing_was_run():
     assert "no checkpoint in fresh yet: starting from the beginning\n" in outcome.err
     assert "epoch 1/1" in outcome.out
     assert Path("fresh/checkpoints/last.ckpt").is_file()
+
+
+def test_last_without_a_configuration_is_answered_with_that_of_the_newest_run():
+    assert run(FIT).status == 0
+    outcome = run(["fit", "--ckpt_path=last"])
+    assert outcome.status == 2
+    hint = outcome.err.removeprefix("error: a run goes on with the configuration that it has: python train.py ")
+    resumed = run([*shlex.split(hint), "--trainer.max_epochs=2"])
+    assert resumed.status == 0, resumed.err
+    assert "epoch 2/2" in resumed.out
+    assert "epoch 1/2" not in resumed.out
 
 
 def test_testing_the_last_checkpoint_of_a_run_leaves_its_report_alone(trained):
