@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
@@ -23,6 +24,7 @@ from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
 from lightning_adv.evaluation.masking import masking_warnings, yardsticks
+from lightning_adv.evaluation.saved_images import SavedImages, write_images
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
@@ -50,6 +52,7 @@ class _Measured:
     shown: dict[str, FirstFew]
     journal: VerdictJournal
     log: AttackLog
+    saved: SavedImages
     swept: Tensor | None = None
 
 
@@ -83,6 +86,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         eps_sweep: budgets for the accuracy-over-eps curve, drawn after the last epoch, in validate and test.
         sweep_samples: images of the curve, a choice of those evaluated.
         examples: images shown of those that each attack turned, and as many of those that withstood it.
+        save_images: images that are saved with what each attack made of them, in ``adversarial/<name>/<attack>`` of the
+            run's folder: ``images.npz`` (float32 x and x_adv, y, index, clean_predicted, predicted), ``labels.csv`` and
+            PNG files. An image that is wrong without an attack is its own adversarial image.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
         **shared: see ``EpochEndEvaluation``.
@@ -104,6 +110,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         eps_sweep: Sequence[Budget] = (),
         sweep_samples: int = 200,
         examples: int = 4,
+        save_images: int = 0,
         verdicts: str | None = None,
         **shared: Shared,
     ) -> None:
@@ -112,8 +119,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             raise InputError("attacks is empty: name at least one, e.g. attacks: {pgd: {class_path: PGD}}")
         if "worst_case" in attacks:
             raise InputError("an attack cannot be named worst_case: that is the worst of all attacks for every image")
-        self.require(0, examples=examples)
-        self.attacks, self.examples = dict(attacks), examples
+        self.require(0, examples=examples, save_images=save_images)
+        self.attacks, self.examples, self.save_images = dict(attacks), examples, save_images
+        self._saved: dict[str, dict[str, np.ndarray]] = {}
         self.verdicts = verdicts
         self.grow: Callable[[int, Share], int] = _to_all
         """How many of the images to go on to after the first so many; no more ends the evaluation."""
@@ -149,6 +157,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             {name: FirstFew(self.examples) for name in self.attacks},
             self._open_journal(trainer, model),
             AttackLog(trainer, self.attacks, self._minimal),
+            SavedImages(images.fewer(self.save_images).on_every_rank().index),
         )
         if self._is_weakened(judge):
             warn_of_single_draws()
@@ -180,6 +189,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         for name in self._minimal:
             curves[name] = distance_curve(tallies[name]["distance"])
         shown = {name: few.joined() for name, few in measured.shown.items()}
+        self._saved = measured.saved.on_every_rank(trainer)
         return RobustnessResult(
             title="Adversarial attacks",
             warnings=[
@@ -204,6 +214,11 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             clean_confidences=clean_confidence.tolist(),
             adversarial_confidences={name: tally["confidence"].tolist() for name, tally in tallies.items()},
         )
+
+    def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
+        """Write the images that are to be saved."""
+        for name, arrays in self._saved.items():
+            write_images(folder / "adversarial" / file_name(self.name) / file_name(name), arrays)
 
     def _stretches(self, trainer: Trainer, images: Share, more: int) -> Iterator[Share]:
         """All images, in the stretches in which their number grows."""
@@ -240,7 +255,19 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             )
             if name not in self._minimal:
                 worst &= robust
+            self._save(name, batch, said, correct, found)
         found.clean.update(logits, batch.label, worst)
+
+    def _save(self, name: str, batch: EvaluationBatch, said: Tensor, correct: Tensor, found: _Measured) -> None:
+        rows = found.saved.wants(batch.index).nonzero().flatten()
+        if not len(rows):
+            return
+        images, predictions, kept = batch.image[rows].float().clone(), said[rows].clone(), found.journal.kept(name)
+        for place, number in enumerate(batch.index[rows].tolist()):
+            if correct[rows[place]]:
+                images[place], predictions[place] = (each.to(images.device) for each in kept[number])
+        numbered = (batch.label[rows], batch.index[rows], said[rows])
+        found.saved.add(name, batch.image[rows].float(), images, *numbered, predictions)
 
     def _verdicts(
         self,
@@ -256,7 +283,11 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         journal, shown = found.journal, found.shown[name]
         confidence = confident(logits[attacked])[1]
         known = journal.find(name, batch.index[attacked], checks, confidence)
-        left = [i for i, verdict in enumerate(known) if verdict is None]
+        saved, kept = found.saved.wants(batch.index[attacked]).tolist(), journal.kept(name)
+        missing = [
+            wanted and number not in kept for wanted, number in zip(saved, batch.index[attacked].tolist(), strict=True)
+        ]
+        left = [i for i, verdict in enumerate(known) if verdict is None or missing[i]]
         if left:
             rows = torch.tensor(left, device=batch.image.device)
             places = attacked[rows]
@@ -267,8 +298,10 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             before, sure_before = confident(logits[places])
             after, sure_after = confident(result.logits)
             parts = (image, result.images, label, before, after, sure_before, sure_after)
-            kept = shown.add(*parts, kind=after != label)
-            journal.add(name, index, [checks[i] for i in left], confidence[rows], image, result, kept)
+            drawn = shown.add(*parts, kind=after != label)
+            wanted = found.saved.wants(index)
+            journal.keep(name, index[wanted], result.images[wanted], after[wanted])
+            journal.add(name, index, [checks[i] for i in left], confidence[rows], image, result, drawn)
             known = journal.find(name, batch.index[attacked], checks, confidence)
         if len(left) < len(known) and (earlier := journal.shown(name, batch.index[attacked])):
             shown.add(*earlier, kind=earlier[4] != earlier[2])

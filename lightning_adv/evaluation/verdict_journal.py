@@ -64,6 +64,7 @@ class VerdictJournal:
         self._known: dict[tuple[str, int], tuple[str, float, Verdict]] = {}
         self._stages: dict[str, list[list]] = {}
         self._notes: dict[str, None] = {}
+        self._images: dict[str, dict[int, tuple[Tensor, Tensor]]] = {}
         self._folder = None if folder is None else folder / key
         if folder is None:
             return
@@ -153,6 +154,37 @@ class VerdictJournal:
             return None
         tensors = load_file(file)
         return [tensors[f"part{i}"] for i in range(len(tensors))]
+
+    def keep(self, attack: str, index: Tensor, images: Tensor, said: Tensor) -> None:
+        """Keep adversarial images, and the classes said of them, to be had back from :meth:`kept`.
+
+        Args:
+            attack: its name.
+            index: [M] numbers of the images in their data set.
+            images: [M, C, H, W].
+            said: [M].
+        """
+        tensors = {"index": index, "images": images, "said": said}
+        tensors = {name: each.detach().cpu().contiguous() for name, each in tensors.items()}
+        self._remember(attack, tensors)
+        if self._folder is not None and len(index):
+            replace_atomically(self._images_of(attack) / f"{int(index[0])}.safetensors", save(tensors))
+
+    def kept(self, attack: str) -> dict[int, tuple[Tensor, Tensor]]:
+        """Number of an image to what :meth:`keep` was given of it, in this process or an earlier one."""
+        if attack not in self._images:
+            files = [] if self._folder is None else list(self._images_of(attack).glob("*.safetensors"))
+            self._images[attack] = {}
+            for file in sorted(files, key=lambda file: file.stat().st_mtime_ns):  # the latest counts
+                self._remember(attack, load_file(file))
+        return self._images[attack]
+
+    def _remember(self, attack: str, tensors: dict[str, Tensor]) -> None:
+        rows = zip(tensors["images"], tensors["said"], strict=True)
+        self._images.setdefault(attack, {}).update(zip(tensors["index"].tolist(), rows, strict=True))
+
+    def _images_of(self, attack: str) -> Path:
+        return self._folder / "images" / file_name(attack)
 
     def stages(self, attack: str) -> dict[str, tuple[int, int, float]]:
         """Of an ensemble: name of each stage to images attacked, images broken and seconds, of this rank's lines."""

@@ -325,6 +325,7 @@ def test_labels_that_the_model_has_no_logit_for_are_refused(model):
         ({"attacks": ATTACKS, "max_samples": 0}, "max_samples of AttackEvaluation must be at least 1"),
         ({"attacks": ATTACKS, "every_n_epochs": 0}, "every_n_epochs"),
         ({"attacks": ATTACKS, "examples": -1}, "examples"),
+        ({"attacks": ATTACKS, "save_images": -1}, "save_images"),
         ({"attacks": ATTACKS, "pictures": "sometimes"}, "pictures must be one of"),
         ({"attacks": ATTACKS, "eps_sweep": [0.0]}, "starts above 0"),
         ({"attacks": ATTACKS, "eps_sweep": [2.0]}, "eps must lie in"),

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.processes import SECONDS, in_ranks, launched, torchrun
@@ -28,7 +29,7 @@ class Faulty(torch.utils.data.Dataset):
         return image, (label if i != 1 else label + 100)  # rank 1 alone meets it
 
 strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
-chosen = AttackEvaluation({"fgsm": FGSM(eps=0.06)})
+chosen = AttackEvaluation({"fgsm": FGSM(eps=0.06)}, save_images=10)
 trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy if sys.argv[1] != "1" else "auto",
                      callbacks=[chosen], logger=False, enable_progress_bar=False, enable_model_summary=False)
 dataset = Faulty() if sys.argv[2] == "faulty" else images(75)
@@ -49,12 +50,19 @@ def by_torchrun_itself(folder: Path) -> str:
 
 
 def test_a_strangers_script_counts_alike_under_torchrun(tmp_path):
-    printed = torchrun(STRANGER, tmp_path, 1, 1, "subset"), by_torchrun_itself(tmp_path)
+    printed, saved = [], []
+    for counted in (lambda: torchrun(STRANGER, tmp_path, 1, 1, "subset"), lambda: by_torchrun_itself(tmp_path)):
+        printed.append(counted())
+        with np.load(tmp_path / "adversarial" / "attacks" / "fgsm" / "images.npz") as arrays:
+            saved.append(dict(arrays))
     one, two = (json.loads(each.splitlines()[-1]) for each in printed)
     assert (one.pop("world"), two.pop("world")) == (1, 2)
     assert one["samples"] == two["samples"] == 38
     for name in ("clean_correct", "worst_case_correct", "per_class_samples", "worst_case_per_class"):
         assert one[name] == two[name]
+    assert len(saved[0]["index"]) == 10
+    for name, array in saved[0].items():
+        np.testing.assert_allclose(array, saved[1][name], atol=1e-6)
 
 
 def test_a_mistake_that_one_rank_meets_ends_them_all(tmp_path):
