@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lightning_adv.files import replace_atomically
 from lightning_adv.reports.album import Album, ShownPicture, embedded
 from lightning_adv.reports.answers import answers
-from lightning_adv.reports.comparison import compare
+from lightning_adv.reports.comparison import ComparedFigure, compare
 from lightning_adv.reports.robustbench import Submission, benchmark_entries
 from lightning_adv.reports.run import RunInfo
 from lightning_adv.reports.storage import (
@@ -98,7 +98,9 @@ def write_report(
         sections=shown,
         answers=[] if unasked is None else answers(sections, unasked, run.cuts),
         sentences=[sentence for sentence in (result.summary() for result in sections) if sentence],
-        comparisons=[(section, figures) for section, figures in zip(shown, compared, strict=True) if figures],
+        comparisons=[
+            (section, met) for section, figures in zip(shown, compared, strict=True) if (met := _met(figures))
+        ],
         cards=[figure for figures in compared for figure in figures if figure.card],
         baseline_documents={name: other for name, (_, other) in others.items()},
         history=_history(album, histories),
@@ -117,6 +119,11 @@ def write_report(
     replace_atomically(folder / "index.html", text.encode())
     album.remove_old()
     return folder / "index.html"
+
+
+def _met(figures: Sequence[ComparedFigure]) -> list[ComparedFigure]:
+    """Those that a baseline has, too."""
+    return [figure for figure in figures if any(other.share is not None for other in figure.others)]
 
 
 def _section(album: Album, number: int, result: EvaluationResult, warnings: list[str]) -> Section:

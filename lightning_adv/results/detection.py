@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lightning_adv.results.figures import COLOURS, EDGE, WIDTH, in_house_style, legend
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, listed, with_shares
 
 __all__ = ["DetectionResult", "DetectionRow", "TransferRow", "roc_curves", "score_histograms"]
 
@@ -135,9 +135,11 @@ class DetectionResult(EvaluationResult):
 
     def summary(self) -> str:
         """The best detector on average, in words."""
-        best = max(self.detectors, key=self.mean_auroc)
+        best = self.mean_auroc(max(self.detectors, key=self.mean_auroc))
+        equal = [name for name in self.detectors if self.mean_auroc(name) == best]
+        verb = "has" if len(equal) == 1 else "have"
         kinds = f"{len(self.attacks)} kind{'s' if len(self.attacks) > 1 else ''} of adversarial samples"
-        return f"Over {kinds}, {best} has the highest mean AUROC, {self.mean_auroc(best):.3f}."
+        return f"Over {kinds}, {listed(equal)} {verb} the highest mean AUROC, {best:.3f}."
 
     def key_figures(self) -> list[KeyFigure]:
         """Mean AUROC of every detector, the best as a card."""

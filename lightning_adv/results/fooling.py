@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_adv.fooling import FoolingSet
 from lightning_adv.results.figures import COLOURS, HEIGHT, WIDTH, in_house_style, legend
-from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, listed
 
 __all__ = ["FoolingResult", "fooling_curves", "fooling_gallery"]
 
@@ -50,12 +50,13 @@ class FoolingResult(EvaluationResult):
 
     def summary(self) -> str:
         """The method that the model trusts most, in words."""
-        best = max(self.found, key=lambda name: self.found[name].median_confidence)
-        share = f"{_sure_of(self.found[best])} of {len(self.class_names)} classes"
-        return (
-            f"Unrecognisable images reach a median confidence of {100 * self.found[best].median_confidence:.2f}% "
-            f"({best}; above 99% for {share})."
-        )
+        best = max(each.median_confidence for each in self.found.values())
+        equal = [name for name, each in self.found.items() if each.median_confidence == best]
+        reached = f"Unrecognisable images reach a median confidence of {100 * best:.2f}%"
+        if len(equal) > 1:
+            return f"{reached} ({listed(equal)})."
+        share = f"{_sure_of(self.found[equal[0]])} of {len(self.class_names)} classes"
+        return f"{reached} ({equal[0]}; above 99% for {share})."
 
     def key_figures(self) -> list[KeyFigure]:
         """Median confidences."""

@@ -152,7 +152,10 @@ class InspectionResult(EvaluationResult):
     def _class_table(self, name: str, report: InspectionReport) -> Table:
         rows: list[list[Cell]] = []
         judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
-        for trigger, index, p_value in sorted(judged, key=lambda each: (not each[0].found, each[0].norm)):
+        shown = sorted(judged, key=lambda each: (not each[0].found, each[0].norm))
+        found = sum(trigger.found for trigger in report.triggers)
+        empty = len(shown) - found if len(shown) > MOST_CLASSES else 0
+        for trigger, index, p_value in shown[: len(shown) - empty]:
             cost = f"{trigger.costs[-1][1]:.2g}" if trigger.costs else ""
             numbers = [_finite(trigger.norm), _finite(index), _finite(p_value), trigger.success_rate]
             rows.append([self._name(trigger.label), *numbers, trigger.status, trigger.steps, cost])
@@ -164,7 +167,8 @@ class InspectionResult(EvaluationResult):
             percent=("Success rate",),
             note="Smallest trigger first. A class without a norm had no successful trigger and counts as larger than "
             "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1. Budget "
-            "exhausted: the search ended with its steps, and the trigger may be larger than need be.",
+            "exhausted: the search ended with its steps, and the trigger may be larger than need be."
+            + (f" {empty:,} of {len(shown):,} classes had none and are in results.json." if empty else ""),
         )
 
     def pictures(self) -> list[Picture]:

@@ -15,7 +15,7 @@ from lightning_adv.attacks.budget import as_text
 from lightning_adv.metrics import Destruction, Outcomes
 from lightning_adv.metrics.outcomes import class_ranks
 from lightning_adv.results.figures import COLOURS, HEIGHT, MARKERS, WIDTH, in_house_style, legend
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, listed, with_shares
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 from lightning_adv.results.strips import Strip
 
@@ -147,9 +147,13 @@ class PhysicalResult(EvaluationResult):
         if not fooled:
             return "No attack fooled the model, so there was nothing for a camera to undo."
         best = min(fooled, key=lambda row: row.destruction.rate)
+        equal = [row.label for row in fooled if row.destruction.rate == best.destruction.rate]
+        undone = f"A camera undoes {percent(best.destruction.rate)}"
+        if len(equal) > 1:
+            return f"{undone} of what {listed(equal)} achieved each."
+        least = f", the least of {len(fooled)} attacks" if len(fooled) > 1 else ""
         return (
-            f"A camera undoes {percent(best.destruction.rate)} ({percent_interval(best.interval)}) of what "
-            f"{best.label} achieved, the least of {len(fooled)} attack{'s' * (len(fooled) > 1)}; "
+            f"{undone} ({percent_interval(best.interval)}) of what {best.label} achieved{least}; "
             f"{percent(best.photographed_accuracy)} of its photographs are classified correctly."
         )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lightning_adv.results.purification_figures import confusions, threat_bars
-from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, with_shares
+from lightning_adv.results.result import Cell, EvaluationResult, KeyFigure, Picture, Table, listed, with_shares
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 from lightning_adv.results.strips import Strip
 
@@ -155,8 +155,12 @@ class PurificationResult(EvaluationResult):
         if not kept:
             return f"{text}; no attack here knew a purifier, so nothing is said of what they withstand."
         best = max(kept, key=lambda name: kept[name].accuracy)
+        equal = [name for name in kept if kept[name].accuracy == kept[best].accuracy]
+        most = f"{text}; under the strongest attack that knows"
+        if len(equal) > 1:
+            return f"{most} them, {listed(equal)} keep as much, {percent(kept[best].accuracy)}."
         return (
-            f"{text}; under the strongest attack that knows it, {best} keeps most, {percent(kept[best].accuracy)} "
+            f"{most} it, {best} keeps{' most,' * (len(kept) > 1)} {percent(kept[best].accuracy)} "
             f"({kept[best].attack}, {kept[best].threat})."
         )
 

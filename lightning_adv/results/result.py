@@ -19,6 +19,7 @@ __all__ = [
     "Table",
     "Tile",
     "joint_warnings",
+    "listed",
     "with_shares",
 ]
 
@@ -178,6 +179,17 @@ class EvaluationResult(ABC):
     @abstractmethod
     def as_dict(self) -> dict:
         """Plain data (numbers, strings, lists, dicts) for ``results.json``."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in words, of many the first three.
+
+    Example:
+        >>> listed(["pgd"]), listed(["pgd", "apgd", "fab"])
+        ('pgd', 'pgd, apgd and fab')
+    """
+    names = [*names[:3], f"{len(names) - 3} more"] if len(names) > 4 else list(names)
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def with_shares(row: object, *names: str) -> dict:

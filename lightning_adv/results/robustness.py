@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.examples import Examples, magnification
-from lightning_adv.results.result import Answer, Cell, EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import Answer, Cell, EvaluationResult, KeyFigure, Picture, Table, listed
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ class RobustnessResult(EvaluationResult):
             return f"{clean}."
         fewest = min(row.robust_correct for row in self.budgeted)
         strongest = [row for row in self.budgeted if row.robust_correct == fewest]
-        left = f"{clean}; {percent(strongest[0].robust_accuracy)} stay correct under {_listed(strongest)}"
+        names = listed([row.name for row in strongest])
+        left = f"{clean}; {percent(strongest[0].robust_accuracy)} stay correct under {names}"
         if len(self.budgeted) == 1:
             return f"{left} ({strongest[0].description})."
         worst = f"{percent(self.worst_case_accuracy)} under every one of the {len(self.budgeted)} attacks"
@@ -325,14 +326,6 @@ class RobustnessResult(EvaluationResult):
 def _weakness(row: AttackRow) -> tuple[bool, int]:
     """Orders attacks, the one that leaves the fewest images first."""
     return row.minimal_norm, row.robust_correct
-
-
-def _listed(rows: Sequence[AttackRow]) -> str:
-    """Names in words, of many the first three."""
-    names = [row.name for row in rows]
-    if len(names) > 4:
-        names = [*names[:3], f"{len(names) - 3} more"]
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _histogram(confidences: Sequence[float]) -> list[int]:

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from lightning_adv.asking import NO_CLASS
 from lightning_adv.results.attack_row import AttackRow, Reach
 from lightning_adv.results.figures import in_house_style
-from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, with_shares
+from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, listed, with_shares
 from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
@@ -103,8 +103,10 @@ class TransferResult(EvaluationResult):
 
     def summary(self) -> str:
         """The strongest pair, in words."""
-        row = self.worst
-        return f"{row.attack} crafted on {row.source} leaves {percent(row.robust_accuracy)} of the images correct."
+        fewest = self.worst.robust_correct
+        equal = [f"{row.attack} crafted on {row.source}" for row in self.rows if row.robust_correct == fewest]
+        verb = "leaves" if len(equal) == 1 else "leave"
+        return f"{listed(equal)} {verb} {percent(self.worst.robust_accuracy)} of the images correct."
 
     def key_figures(self) -> list[KeyFigure]:
         """Accuracy under each transferred attack."""

@@ -100,6 +100,17 @@ def test_a_baseline_attacked_otherwise_gets_no_difference(report, robustness, tm
     assert "measured otherwise PGD Linf eps 0.1" in words.replace("otherwisePGD", "otherwise PGD")
 
 
+def test_what_no_baseline_has_is_not_compared(report, robustness, tmp_path):
+    report(robustness(attacks=[attack("fgsm", [35, 25])]), folder="standard")
+    baselines = {"standard": tmp_path / "standard"}
+    words = Outline(report(robustness(), baselines=baselines).read_text()).text
+    comparison = words.partition("Comparison with standard")[2].partition("Accuracy under attack")[0]
+    assert "Robust accuracy, fgsm" in comparison
+    assert "Robust accuracy, pgd" not in comparison
+    none = Outline(report(robustness(stage="test"), baselines=baselines).read_text()).text
+    assert "None of these figures was measured there." in none
+
+
 def test_a_corrupt_baseline_stops_the_report_before_anything_is_written(report, robustness, tmp_path):
     (tmp_path / "other.json").write_text('{"schema": 1}')
     with pytest.raises(InputError, match=r"other\.json"):

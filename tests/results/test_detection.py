@@ -82,3 +82,8 @@ def test_the_data_are_plain():
 def test_what_contradicts_itself_is_refused(rows, said):
     with pytest.raises(ValueError, match=said):
         result(rows=rows)
+
+
+def test_no_detector_is_called_the_best_of_equals():
+    equals = result(rows=[ROW, replace(ROW, detector="kd")])
+    assert "lcr and kd have the highest mean AUROC, 0.900" in equals.summary()

@@ -60,3 +60,9 @@ def test_plain_data_has_confidences_and_medians():
     data = result().as_dict()
     assert data["found"]["direct"]["confidences"] == pytest.approx([0.2, 0.3, 0.4])
     assert data["found"]["direct"]["medians"][1] == [1, 0.995]
+
+
+def test_no_method_is_called_the_one_that_fools_most_of_equals():
+    sets = {"gradient": found(0.2, 0.5, 0.9), "direct": found(0.1, 0.5, 0.6)}
+    summary = FoolingResult(title="Fooling", found=sets, class_names=["a", "b", "c"]).summary()
+    assert summary == "Unrecognisable images reach a median confidence of 50.00% (gradient and direct)."

@@ -189,3 +189,15 @@ def test_every_picture_of_many_classes_can_be_drawn():
     names = [f"class with a long name {k}" for k in range(120)]
     for figure in (trigger_grid(many, names), anomaly_bars(many, names), anomaly_course(courses, many, names)):
         assert png(figure, dpi=40).startswith(b"\x89PNG")
+
+
+def test_of_many_classes_those_without_a_trigger_are_counted_and_not_listed():
+    some = [60.0 + k for k in range(12)] + [math.inf] * 988
+    many = InspectionResult(
+        title="Search", reports={"nc": report(some)}, samples=9, class_names=list(map(str, range(1000)))
+    )
+    table = many.tables()[1]
+    assert [row[0] for row in table.rows] == [f"class {k}" for k in range(12)]
+    assert "988 of 1,000 classes had none" in table.note
+    few = result().tables()[1]
+    assert few.rows[-1][5] == "never succeeded", "of few classes each is listed"

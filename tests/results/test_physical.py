@@ -84,3 +84,8 @@ def test_rows_of_other_images_are_refused():
         result(replace(FGSM, outcomes=replace(OUTCOMES, samples=50)))
     with pytest.raises(ValueError, match="there must be one"):
         result()
+
+
+def test_no_attack_is_called_the_one_that_survives_best_of_equals():
+    summary = result(FGSM, replace(EOT, destruction=FGSM.destruction)).summary()
+    assert summary == "A camera undoes 25.0% of what fgsm, eps 8/255 and eot, eps 8/255 achieved each."

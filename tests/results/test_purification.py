@@ -63,3 +63,8 @@ def test_a_confusion_has_rows_of_classes_with_images_and_one_column_of_all_other
     assert axes.images[0].get_array().tolist() == [[0.5, 0.25, 0.25], [0.0, 1.0, 0.0]]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["class 3", "class 8", "other"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["class 3", "class 8"]
+
+
+def test_no_purifier_is_said_to_keep_most_of_equals():
+    equals = result(*(row(name, "pgd", "bpda", 40) for name in ("jpeg", "blur")))
+    assert "under the strongest attack that knows them, jpeg and blur keep as much, 40.0%" in equals.summary()

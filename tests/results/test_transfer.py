@@ -1,5 +1,7 @@
 """What transferred attacks leave in the report."""
 
+from dataclasses import replace
+
 import pytest
 
 from lightning_adv.results.transfer import TransferredAttack, TransferResult
@@ -44,3 +46,9 @@ def test_counts_that_contradict_each_other_are_refused():
     odd = TransferredAttack("lr", "fgsm", samples=10, clean_correct=5, robust_correct=6, deceived=0, transferred=0)
     with pytest.raises(ValueError, match="contradict each other"):
         TransferResult(title="Transfer", rows=[odd], descriptions={"fgsm": ""})
+
+
+def test_the_summary_calls_none_of_equals_the_strongest():
+    rows = [ROWS[0], replace(ROWS[0], attack="pgd")]
+    equals = TransferResult(title="Transfer", rows=rows, descriptions=result().descriptions)
+    assert equals.summary() == "fgsm crafted on lr and pgd crafted on lr leave 60.0% of the images correct."
