@@ -120,10 +120,13 @@ class PurificationEvaluation(EpochEndEvaluation[_Measured]):
         rows, warnings = [], []
         for (purifier, attack, threat), tally in measured.tallies.items():
             counts = {name: value.tolist() for name, value in tally.compute().items()}
+            correct = (
+                counts["correct"] if self.draws > 1 else [counts["correct"]]
+            )  # torchmetrics takes one out of its list
             kind = ", ".join(each for each in (purifier, attack, threat) if each != NONE)
             warnings += nan_warnings(counts["no_class"], counts["samples"], kind)
             pooled = {f"{name}_correct": counts[name] for name in ("mean", "vote", "worst")}
-            shared = {"samples": counts["samples"], "correct": counts["correct"], "confusion": counts["confusion"]}
+            shared = {"samples": counts["samples"], "correct": correct, "confusion": counts["confusion"]}
             rows.append(PurificationRow(purifier, attack, threat, **shared, **pooled))
         named = {**self.purifiers, **self.attacks}
         if self.black_box is not None:

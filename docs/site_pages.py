@@ -36,6 +36,7 @@ KINDS = {
     "callbacks": "Callbacks to add",
     "backdoor": "Backdoors",
     "purification": "Purification",
+    "zoo": "Networks of the zoo",
     "loggers": "Loggers",
     "strategies": "Strategies",
 }

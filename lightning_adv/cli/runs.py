@@ -67,12 +67,12 @@ def find_last_checkpoint(folder: Path) -> Path | None:
 
 
 def newest_checkpoint() -> Path:
-    """That of the run under ``runs/`` which saved last, whatever its name.
+    """That of the run under ``runs/`` which saved last, whatever its name and however deep its folder.
 
     Raises:
         InputError: there is none.
     """
-    paths = sorted(ROOT.glob("*/*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
+    paths = sorted(ROOT.glob("**/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
     if not paths:
         raise InputError(f"there is no checkpoint in {ROOT}/ yet: train a model, or give its path by --ckpt_path")
     return paths[-1]

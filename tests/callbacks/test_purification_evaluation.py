@@ -49,6 +49,11 @@ def test_counts_what_a_hand_written_loop_counts(model):
         assert result.find("none", "fgsm", "none").correct[0] == int((model(blind).argmax(dim=1) == y).sum())
 
 
+def test_one_draw_is_enough(model):
+    rows = validated(model, evaluation(draws=1, attacks={"fgsm": FGSM(0.1)}), count=8).rows
+    assert all(row.correct == [row.mean_correct] for row in rows)
+
+
 def test_results_do_not_depend_on_the_batch_size(model):
     assert validated(model, evaluation(batch_size=7)).scalars() == validated(model, evaluation()).scalars()
 

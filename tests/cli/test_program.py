@@ -1,12 +1,14 @@
 import io
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 from lightning_adv.cli import entry, program
 from lightning_adv.cli.help import as_called, called
 from lightning_adv.cli.interrupted import resuming_command
+from lightning_adv.cli.runs import newest_checkpoint
 from tests.cli.commands import TINY, run
 
 PROGRAM = "/somewhere/bin/lightning-adv"
@@ -123,6 +125,15 @@ def test_the_last_checkpoint_of_all_runs_is_evaluated():
     assert outcome.status == 0, outcome.err
     assert "note: the last checkpoint is runs/demo/" in outcome.err
     assert "report: runs/evaluate/" in outcome.out
+
+
+def test_the_newest_checkpoint_is_found_however_a_run_was_named():
+    for number, folder in enumerate(("runs/demo/now", "runs/mine", "runs/steps/of/5")):
+        path = Path(folder, "checkpoints/last.ckpt")
+        path.parent.mkdir(parents=True)
+        path.touch()
+        os.utime(path, (number, number))
+        assert newest_checkpoint() == path
 
 
 def test_evaluating_nothing_is_refused(trained):
