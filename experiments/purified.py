@@ -89,10 +89,10 @@ class Cells:
 
         def counts() -> list[list[int]]:
             pairs = zip(self.blind(attack, how), self.data, strict=True)
-            said = torch.cat([predicted(whole.judge(image, index)[0]) for image, (_, _, index) in pairs])
-            labels = torch.cat([y for _, y, _ in self.data])
-            size = 1 + int(max(labels.max(), said.max()))
-            return torch.bincount(labels * size + said, minlength=size**2).view(size, size).tolist()
+            logits = torch.cat([whole.judge(image, index)[0] for image, (_, _, index) in pairs])
+            pairs_of_classes = torch.cat([y for _, y, _ in self.data]) * logits.shape[1] + predicted(logits)
+            size = logits.shape[1]
+            return torch.bincount(pairs_of_classes, minlength=size**2).view(size, size).tolist()
 
         return self.kept.figures(f"confusion {label} {attack}", counts)
 

@@ -52,6 +52,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="test images in place of 1,000")
     parser.add_argument("--informed", type=int, help="images under informed attack, in place of 200 or 1,000")
     parser.add_argument("--noises", type=float, nargs="*", help="of the VQ-VAEs; none: without a VQ-VAE")
+    parser.add_argument("--threats", nargs="+", choices=[*ThreatModel], help="default all, and the sweeps")
     parser.add_argument("--data", nargs="+", choices=[*SETTINGS], help="default both")
     parser.add_argument("--only", nargs="+", help="measure these purifiers' cells, for a second process; no page")
     given = parser.parse_args()
@@ -78,6 +79,7 @@ class Bench:
     def __init__(self, name: str, given: argparse.Namespace, stem: str) -> None:
         self.name, self.quick, self.only = name, given.quick, given.only
         self.noises = () if given.quick else given.noises
+        self.threats = [each for each in ThreatModel if each in (given.threats or ThreatModel)]
         self.setting: Setting = (PAPER if given.paper else SETTINGS)[name]
         run, root = Path(given.run) / f"{name}{'_paper' * given.paper}", given.root
         self.model = self._classifier(root, run / "training" if given.paper else CIFAR10_RUN)
@@ -104,7 +106,7 @@ class Bench:
         attacks = {"none": None, **self.named}
         found = {("none", each): {"blind": self.cells.undefended(each, how)} for each, how in attacks.items()}
         asked = {label: how for label, how in self.purifiers.items() if not self.only or label in self.only}
-        for threat in ThreatModel:
+        for threat in self.threats:
             for label, purifier in asked.items():
                 for attack, how in self._tried(purifier, threat).items():
                     row = found.setdefault((label, attack), {})
@@ -133,7 +135,7 @@ class Bench:
         }
         page.picture(confusions(confused, self.classes), "confusion", dpi=100)
         page.add(mistakes_table(self.name, confused, self.classes))
-        for parameter, values in sweeps(self.vqvaes).items():
+        for parameter, values in sweeps(self.vqvaes).items() if len(self.threats) == len(ThreatModel) else ():
             page.add(self._sweep(parameter, values))
 
     def keep(self) -> None:

@@ -23,20 +23,23 @@ THREATS = ("blind", "bpda", "bpda_eot", "adaptive", "black_box")
 
 def main_table(name: str, count: int, informed: Sequence[int], found: Figures) -> Table:
     """Every purifier and attack, by what the attacker knows."""
-    columns = ["purifier, attack", "undefended", *THREATS, "strongest"]
+    threats = [each for each in THREATS if any(each in row for row in found.values())]
+    columns = ["purifier, attack", "undefended", *threats, "strongest"]
     rows: list[list[Cell]] = []
-    for (purifier, attack), threats in found.items():
+    for (purifier, attack), row in found.items():
         if purifier == "none":
             continue
         before = found.get(("none", attack))
-        cells = [mean(threats[each]) if each in threats else None for each in THREATS]
+        cells = [mean(row[each]) if each in row else None for each in threats]
         undefended = None if before is None else mean(before["blind"])
         rows.append([f"{purifier}, {attack}", undefended, *cells, min(each for each in cells if each is not None)])
     known, costly = informed
     on = "" if known == count else f", the first {known} under attacks that know the purifier"
     if costly < known:
         on += f", the first {costly} under attacks that average over its draws or go through a VQ-VAE"
-    note = prose(__file__, "accuracy by what the attacker knows", count=count, on=on)
+    missing = [each for each in THREATS if each not in threats]
+    lacks = f" Not measured: {', '.join(missing)}; the strongest of all may be stronger." if missing else ""
+    note = prose(__file__, "accuracy by what the attacker knows", count=count, on=on) + lacks
     return Table(f"{name}: accuracy by what the attacker knows", columns, rows, percent=tuple(columns[1:]), note=note)
 
 
@@ -54,7 +57,9 @@ def claims_table(name: str, count: int, found: Figures) -> Table:
     def fixed(purifier: str) -> str:
         return ", ".join(f"{each} {_percent(mean(found[purifier, f'{each}_at_0.3']['blind']))}" for each in _BOUNDED)
 
-    def known(purifier: str) -> str:
+    def known(purifier: str) -> str | None:
+        if set(found[purifier, "cw"]) == {"blind"}:
+            return None
         rows = {each: found[purifier, f"{each}_at_0.3"] for each in _BOUNDED} | {"cw": found[purifier, "cw"]}
         return ", ".join(f"{each} {_percent(min(map(mean, row.values())))}" for each, row in rows.items())
 
