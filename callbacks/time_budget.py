@@ -94,10 +94,12 @@ class TimeBudget(Callback):
             elif isinstance(each, AttackEvaluation):
                 each.grow = _Growth(each, pl_module, allotment.part(ATTACKS), self.cuts)
         pl_module.to(trainer.strategy.root_device)
+        # All ranks cut alike, by the clock of the first one.
         images, pace, classes = trainer.strategy.broadcast(_measure(trainer, pl_module))
-        self._cut_pass(trainer, images, pace, pass_.planned)
+        self._cut_pass(trainer, images, pace, trainer.strategy.broadcast(pass_.planned))
         for evaluation, name, part in sorted(searches, key=lambda each: each[2].share):  # its time may be another's
-            self._cut_search(evaluation, name, part, pace.both * classes / trainer.world_size)
+            planned = trainer.strategy.broadcast(part.planned)
+            self._cut_search(evaluation, name, part, planned, pace.both * classes / trainer.world_size)
             if not evaluation.inspectors:
                 do_without(trainer, evaluation)
 
@@ -109,13 +111,14 @@ class TimeBudget(Callback):
             trainer.limit_test_batches = allowed
             self.cuts.append(f"images that are looked at at all: {images:,} to {allowed * size:,}")
 
-    def _cut_search(self, evaluation: BackdoorInspection, name: str, part: Part, cost: float) -> None:
+    def _cut_search(self, evaluation: BackdoorInspection, name: str, part: Part, planned: float, cost: float) -> None:
         """Have a search end with its time, in steps of as many images as leave it enough of them.
 
         Args:
             evaluation: that the search is of.
             name: of the inspector.
             part: its time.
+            planned: seconds of it that it will get.
             cost: seconds of an image that goes to every class and back.
         """
         inspector = evaluation.inspectors[name]
@@ -123,7 +126,7 @@ class TimeBudget(Callback):
             return
         before = inspector.images_per_step
         size = inspector.batch_size = min(inspector.batch_size, before)
-        images = int(part.planned * (1 - SCORING) / cost)  # over all steps
+        images = int(planned * (1 - SCORING) / cost)  # over all steps
         if images < inspector.steps * before:
             if images < STEPS * size and isinstance(inspector, NeuralCleanse):
                 size = inspector.batch_size = min(SMALL, size)
@@ -180,7 +183,7 @@ class _Growth:
         """How many images the time seems to allow, without the attacks that cost most where they leave too few."""
         trainer = images.trainer
         fewest = min(FEWEST, images.total)
-        seconds = self.part.seconds * trainer.world_size
+        seconds = trainer.strategy.broadcast(self.part.seconds) * trainer.world_size
         mine = self._costs(images, seconds / fewest) if trainer.is_global_zero else None
         costs, robust = trainer.strategy.broadcast(mine)
         while len(costs) > 1 and seconds / _expected(costs, robust) < fewest:

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 
 import pytest
@@ -11,6 +12,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.inspectors import DeepInspect, NeuralCleanse
 from tests.callbacks.strangers import PlainModule, trainer
 from tests.inspectors.problems import PatchModel, block_images
+from tests.processes import in_ranks
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*is not written")
 
@@ -120,3 +122,29 @@ def test_a_trainer_without_a_datamodule_is_refused():
     data = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*block_images((1, 12, 12), CLASSES)))
     with pytest.raises(InputError, match="a datamodule"):
         trainer(TimeBudget(1), AttackEvaluation({"fgsm": FGSM(0.1)})).test(Ticking(lambda model: 0), data)
+
+
+SCRIPT = """
+import json, os
+import pytorch_lightning as pl
+from datetime import timedelta
+from pytorch_lightning.strategies import DDPStrategy
+from lightning_adv.callbacks import AttackEvaluation, BackdoorInspection, TimeBudget
+from tests.callbacks.test_time_budget import Blocks, Ticking, attacks, searches
+
+model, haste = Ticking(lambda model: 3e-3), (1, 20)[int(os.environ["RANK"])]
+TimeBudget.clock = lambda self: model.now * haste
+evaluations = BackdoorInspection(searches()), AttackEvaluation(attacks())
+strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60))
+pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, callbacks=[TimeBudget(0.4), *evaluations], logger=False,
+           enable_progress_bar=False, enable_model_summary=False).test(model, Blocks(batch_size=64, val_size=12))
+print(json.dumps([sorted(evaluations[0].inspectors), sorted(evaluations[1].attacks), evaluations[1].result.samples]))
+"""
+
+
+@pytest.mark.slow
+def test_ranks_whose_clocks_differ_cut_alike(tmp_path):
+    one, two = (json.loads(each.stdout.splitlines()[-1]) for each in in_ranks(SCRIPT, tmp_path, 2))
+    assert one == two
+    assert one[0]
+    assert one[1]
