@@ -52,7 +52,7 @@ def test_autoattack_leaves_an_entry_of_robustbench_that_is_no_claim(model, tmp_p
 
 def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
     each, rare = evaluation(), evaluation(every_n_epochs=2, name="rare")
-    report = Report()
+    report = Report(self_contained=True)
     runner = trainer(report, each, rare, folder=tmp_path, max_epochs=3, num_sanity_val_steps=0)
     runner.fit(classifier(), datamodule=SmallData())
     history = results(tmp_path)["history"]
@@ -64,6 +64,8 @@ def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
     assert [value for _, value in history["val/fgsm/robust_accuracy"]] == pytest.approx(measured)
     assert results(tmp_path)["title"] == "mnist_cnn on SmallData"
     page = (tmp_path / "report/index.html").read_text()
+    assert 'src="data:image/png' in page
+    assert not (tmp_path / "report" / "pictures").exists()
     weights = sum(each.numel() for each in classifier().parameters())
     assert f'<p class="origin">mnist_cnn on tests.callbacks.recipes.SmallData · {weights:,} parameters</p>' in page
 

@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -186,3 +187,9 @@ def test_a_second_report_replaces_the_first_and_leaves_nothing_behind(report, ro
 
 def test_a_report_without_results_is_still_a_page(report):
     assert "not known" not in Outline(report().read_text()).text
+
+
+def test_a_window_is_named_by_title_model_and_data(report, provenance):
+    run = replace(provenance, model="lenet", data="MNIST")
+    assert "<title>Under attack · lenet on MNIST</title>" in report(title="Under attack", run=run).read_text()
+    assert "<title>lenet on MNIST</title>" in report(title="lenet on MNIST", run=run).read_text()

@@ -28,8 +28,8 @@ function save(table) {
 }
 
 async function copy(table, button) {
-  await navigator.clipboard.writeText(cells(table).map(row => row.map(inert).join("\t")).join("\n"));
-  button.textContent = "Copied";
+  const text = cells(table).map(row => row.map(inert).join("\t")).join("\n");
+  button.textContent = await navigator.clipboard.writeText(text).then(() => "Copied", () => "Not allowed to copy");
 }
 
 for (const table of document.querySelectorAll("table[data-name]")) {
