@@ -118,7 +118,7 @@ class DetectionEvaluation(EpochEndEvaluation[_Measured]):
         self._fit(trainer, model)
         self._substitutes.fit(trainer, model, judge.classes)
         found: dict[str, dict[str, list[Evidence]]] = {name: {} for name in self.detectors}
-        for batch in self.track(trainer, images, "detection"):
+        for batch in self.track(trainer, images.balanced(), "detection"):
             check_labels(batch.label, judge.classes)
             said = predicted(judge(batch.image, batch.index))
             no_class, samples = no_class + int((said == NO_CLASS).sum()), samples + len(said)

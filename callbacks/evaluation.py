@@ -16,6 +16,7 @@ from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
+from lightning_adv.evaluation.claims import wait_for_every_rank
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.loggers import log_figure, log_table
 from lightning_adv.evaluation.order import put_in_turn
@@ -228,6 +229,7 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
             images = self._images(trainer, stage)
             with trainer.precision_plugin.forward_context():
                 measured = self.evaluate(trainer, pl_module, images)
+            wait_for_every_rank(trainer)  # what one rank does alone may take hours
             self.result = self.results(trainer, measured)
             self.result.warnings[:0] = remarks(pl_module)
             self.result.stage = stage

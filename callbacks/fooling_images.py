@@ -11,7 +11,8 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import clean_logits
-from lightning_adv.evaluation.share import Share, from_every_rank
+from lightning_adv.evaluation.share import Share
+from lightning_adv.evaluation.shared_out import SharedOut, gathered
 from lightning_adv.fooling import Fooling, FoolingSet
 from lightning_adv.results.fooling import FoolingResult
 
@@ -19,15 +20,16 @@ __all__ = ["FoolingImages"]
 
 
 _Measured = tuple[Judge, dict[str, tuple[FoolingSet, float]]]
-"""Who says how sure the model is; name of each of this rank's methods to its images and its seconds."""
+"""Who says how sure the model is; name of each method to its images and its seconds."""
 
 
 class FoolingImages(EpochEndEvaluation[_Measured]):
     """Looks for images that nobody recognises and the model is sure of, after the last epoch and in validate and test.
 
-    Methods are shared out to the ranks. Logs ``{stage}/{method}/median_confidence`` over the classes and
-    ``fooled_classes``, the share of classes above 99 %; the gallery is a picture. How sure a randomised model is of the
-    images found is the mean over draws that no method has seen.
+    All ranks go through every search together, and share out the images of each forward. Logs
+    ``{stage}/{method}/median_confidence`` over the classes and ``fooled_classes``, the share of classes above 99 %; the
+    gallery is a picture. How sure a randomised model is of the images found is the mean over draws that no method has
+    seen.
 
     Args:
         methods: name to method.
@@ -66,13 +68,14 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
             raise InputError(f"classes of FoolingImages must be some of 0 .. {count - 1}, got {wrong}")
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
-        """Run this rank's methods."""
+        """Run the methods."""
         self.check(model, images)
         judge, shape = Judge(model, images, self.seed), tuple(images.first().image.shape[1:])
-        found = {}
-        for name in self.track(trainer, list(self.methods)[trainer.global_rank :: trainer.world_size], self.name):
+        rank, ranks = trainer.global_rank, trainer.world_size
+        asked, found = model if ranks == 1 else SharedOut(model, rank, ranks, gathered), {}
+        for name in self.track(trainer, list(self.methods), self.name):
             began = time.perf_counter()
-            made = self.methods[name](model, shape, self.classes)
+            made = self.methods[name](asked, shape, self.classes)
             if judge.draws > 1:
                 sure = judge(made.images, torch.arange(len(made.images))).softmax(dim=1).nan_to_num(nan=0.0)
                 made = replace(made, confidences=sure.gather(1, made.classes[:, None])[:, 0])
@@ -81,17 +84,15 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
         return judge, found
 
     def results(self, trainer: Trainer, measured: _Measured) -> FoolingResult:
-        """The images of all ranks' methods."""
+        """The images of all methods."""
         judge, found = measured
-        parts = from_every_rank(trainer, found)
-        every = {name: found for part in parts for name, found in part.items()}
         names = self.class_names(trainer, judge.classes)
         return FoolingResult(
             title="Fooling images",
             warnings=judge.notes,
-            found={name: every[name][0] for name in self.methods},
+            found={name: made for name, (made, _) in found.items()},
             class_names=[names[number] for number in (range(judge.classes) if self.classes is None else self.classes)],
-            seconds={name: every[name][1] for name in self.methods},
+            seconds={name: seconds for name, (_, seconds) in found.items()},
         )
 
     def _is_due(self, trainer: Trainer) -> bool:

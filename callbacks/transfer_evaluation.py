@@ -73,7 +73,7 @@ class TransferEvaluation(EpochEndEvaluation[Measured]):
         tallies = {
             (source, attack): TransferTally().to(model.device) for source in self.sources for attack in self.attacks
         }
-        for batch in self.track(trainer, images, self.name):
+        for batch in self.track(trainer, images.balanced(), self.name):
             check_labels(batch.label, classes)
             clean = predicted(judge(batch.image, batch.index))
             for (name, attack), tally in tallies.items():

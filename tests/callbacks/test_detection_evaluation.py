@@ -182,9 +182,18 @@ SCRIPT = """
 import json, sys, torch
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 from torch.utils.data import DataLoader
-from tests.callbacks.strangers import images, trained
+from lightning_adv.attacks import FGSM, SubstituteAttack
+from tests.callbacks.strangers import CHANNELS, SIZE, images, trained
 from tests.callbacks.test_detection_evaluation import evaluation
+
+class Counted(SubstituteAttack):
+    fits = 0
+
+    def fit(self, *arguments):
+        self.fits += 1
+        return super().fit(*arguments)
 
 class Data(pl.LightningDataModule):
     def train_dataloader(self):
@@ -193,14 +202,21 @@ class Data(pl.LightningDataModule):
     def val_dataloader(self):
         return DataLoader(images(75, seed=3), batch_size=16)
 
+    def calibration_dataloader(self):
+        return DataLoader(images(20, seed=5), batch_size=16)
+
 ranks = int(sys.argv[1])
-chosen = evaluation()
+torch.manual_seed(0)
+net = nn.Sequential(nn.Flatten(), nn.Linear(CHANNELS * SIZE**2, 4))
+learnt = Counted(FGSM(eps=0.3), net, rounds=1, epochs=20, queries=40, lr=0.01)
+chosen = evaluation(attacks={"fgsm": FGSM(eps=0.3), "learnt": learnt})
 strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
 runner = pl.Trainer(accelerator="cpu", callbacks=chosen, devices=ranks, strategy=strategy, logger=False,
                     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
 runner.validate(trained(), Data(), verbose=False)
 with open(f"{ranks}_{runner.global_rank}.json", "w") as file:
-    json.dump(chosen.result.as_dict(), file)
+    weights = [each.flatten().tolist() for each in learnt.model.parameters()]
+    json.dump(chosen.result.as_dict() | {"fits": learnt.fits, "weights": weights}, file)
 """
 
 
@@ -209,9 +225,13 @@ def test_two_ranks_report_what_one_reports(tmp_path):
     reported = {}
     for ranks in (1, 2):
         torchrun(SCRIPT, tmp_path, ranks, ranks)
-        reported[ranks] = [json.loads(file.read_text())["rows"] for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
-    assert reported[2][0] == reported[2][1]
-    one, two = reported[1][0], reported[2][0]
+        reported[ranks] = [json.loads(file.read_text()) for file in sorted(tmp_path.glob(f"{ranks}_*.json"))]
+    both = reported[2]
+    assert both[0]["rows"] == both[1]["rows"]
+    assert [each["fits"] for each in both] == [1, 0], "a substitute is learnt once and sent"
+    assert both[0]["weights"] == both[1]["weights"]
+    one, two = reported[1][0]["rows"], both[0]["rows"]
+    assert "learnt" in {row["attack"] for row in one}
     assert [(row["detector"], row["attack"]) for row in one] == [(row["detector"], row["attack"]) for row in two]
     for row, other in zip(one, two, strict=True):
         assert (row["normal"], row["adversarial"]) == (other["normal"], other["adversarial"])

@@ -1,5 +1,7 @@
 """Catastrophic overfitting ends the training, with the weights of the last good epoch."""
 
+import json
+
 import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer
@@ -9,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_adv.attacks import FGSM
 from lightning_adv.callbacks import CatastrophicOverfittingGuard
 from lightning_adv.errors import InputError
+from tests.processes import torchrun
 
 
 class Collapsing(LightningModule):
@@ -84,3 +87,41 @@ def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_p
 def test_refuses_what_cannot_be_meant(arguments, complaint):
     with pytest.raises(InputError, match=complaint):
         CatastrophicOverfittingGuard(**arguments)
+
+
+SCRIPT = """
+import json, warnings
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from torch.utils.data import DataLoader, TensorDataset
+from lightning_adv.attacks import FGSM
+from lightning_adv.callbacks import CatastrophicOverfittingGuard
+from tests.callbacks.test_overfitting_guard import Collapsing
+
+class OnOneRank(Collapsing):  # the bias is turned round on rank 1 alone
+    def on_train_epoch_start(self):
+        if self.global_rank == 1:
+            super().on_train_epoch_start()
+
+warnings.simplefilter("ignore")
+guard = CatastrophicOverfittingGuard(FGSM(eps=0.1), drop=0.3)
+x = torch.cat([torch.zeros(8, 1, 2, 2), torch.ones(8, 1, 2, 2)])
+run = pl.Trainer(max_epochs=5, callbacks=guard, accelerator="cpu", devices=2, logger=False, enable_checkpointing=False,
+                 strategy=DDPStrategy(process_group_backend="gloo"), enable_progress_bar=False,
+                 enable_model_summary=False)
+model = OnOneRank(collapses_in=2)
+run.fit(model, DataLoader(TensorDataset(x, torch.arange(16) // 8), batch_size=8))
+with open(f"{run.global_rank}.json", "w") as file:
+    accuracy = float(run.callback_metrics["train/guard/robust_accuracy"])
+    json.dump([guard.collapsed, run.current_epoch, accuracy, model.head[1].weight[1].tolist()], file)
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_decide_alike_on_the_images_of_both(tmp_path):
+    torchrun(SCRIPT, tmp_path, 2)
+    ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1] == [True, 3, 0.5, [1.0] * 4], (
+        "the collapse of one is half of the images, and both go back"
+    )
