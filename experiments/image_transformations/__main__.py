@@ -13,10 +13,12 @@ import torch
 
 from experiments.classifiers import CIFAR10_RUN, fit, trained
 from experiments.command import arguments
+from experiments.image_transformations.foolbox2 import SearchedFGSM
 from experiments.image_transformations.settings import PAPER, SETTINGS, Setting, attacks, purifiers, sweeps
 from experiments.image_transformations.tables import (
     Figures,
     claims_table,
+    fineness_table,
     main_table,
     mistakes_table,
     networks_table,
@@ -39,6 +41,9 @@ SHOWN = 8
 
 SWEPT, SWEPT_IMAGES = "pgd_at_0.1", 100
 """Attack of the sweeps, and the images under it that an attacker who knows the purifier is given."""
+
+BUDGETS = (500, 1000, 5000)
+"""Of fgsm's search, where it is measured how much hangs on their number."""
 
 CONFUSED = ("jpeg", "vqvae_0")
 """Purifiers of Figure 7."""
@@ -123,6 +128,7 @@ class Bench:
             main_table(self.name, self.count, self.on, found),
             networks_table(self.name, self.setting, self.model, codes, found),
         )
+        page.add(self._fineness())
         x, y, index = (part[:SHOWN] for part in self.cells.data[0])
         seen = {"clean": x, "attacked": self.cells.blind("fgsm", self.named["fgsm"])[0][:SHOWN]}
         seen |= {each: purify(seen["attacked"], index) for each, purify in self.purifiers.items()}
@@ -164,6 +170,18 @@ class Bench:
             how = ("--model=VQVAEModule", f"--model.noise={noise}", f"--model.export={folder}", *self.setting.vqvae)
             fit(folder / "config.json", self.name, root, folder.parent / "training", how)
         return vqvaes
+
+    def _fineness(self) -> Table:
+        """Blind accuracy behind each purifier, for more and fewer budgets of fgsm."""
+        found: dict[int, dict[str, list[float]]] = {}
+        for budgets in BUDGETS:
+            how = SearchedFGSM(budgets)
+            name = "fgsm" if repr(how) == repr(self.named["fgsm"]) else f"fgsm of {budgets}"
+            row = {"undefended": self.cells.undefended(name, how)}
+            for label, purifier in self.purifiers.items():
+                row[label] = self.cells.purified(label, purifier, name, how, ThreatModel.BLIND)
+            found[budgets] = row
+        return fineness_table(self.name, found)
 
     def _sweep(self, parameter: str, values: dict[str, Purifier]) -> Table:
         found, attack = {}, self.named[SWEPT]

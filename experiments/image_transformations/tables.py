@@ -11,7 +11,7 @@ from lightning_adv.purifiers import VQVAE
 from lightning_adv.results.result import Cell, Table
 from lightning_adv.results.shares import percent_interval, wilson_interval
 
-__all__ = ["Figures", "claims_table", "main_table", "mistakes_table", "networks_table", "sweep_table"]
+__all__ = ["Figures", "claims_table", "fineness_table", "main_table", "mistakes_table", "networks_table", "sweep_table"]
 
 Figures = Mapping[tuple[str, str], Mapping[str, Sequence[float]]]
 """(purifier or "none", attack or "none") to threat model to accuracies of the draws; "blind" where there is none."""
@@ -106,6 +106,14 @@ def networks_table(name: str, setting: Setting, model: nn.Module, codes: Mapping
     title = "networks"
     columns = ["what", "network", "parameters", "trained", "the paper's", "clean images right"]
     return Table(f"{name}: {title}", columns, rows, percent=(columns[-1],), note=prose(__file__, title))
+
+
+def fineness_table(name: str, found: Mapping[int, Mapping[str, Sequence[float]]]) -> Table:
+    """Blind accuracy under fgsm by how many budgets it tries; a purifier a column."""
+    labels = list(next(iter(found.values())))
+    rows: list[list[Cell]] = [[budgets, *map(mean, row.values())] for budgets, row in found.items()]
+    title = "how fine the search of fgsm is"
+    return Table(f"{name}: {title}", ["budgets", *labels], rows, percent=tuple(labels), note=prose(__file__, title))
 
 
 def mistakes_table(name: str, confused: Mapping[str, Sequence[Sequence[int]]], classes: Sequence[str]) -> Table:

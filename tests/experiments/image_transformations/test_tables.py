@@ -6,6 +6,7 @@ from torch import nn
 from experiments.image_transformations.settings import PAPER, SETTINGS
 from experiments.image_transformations.tables import (
     claims_table,
+    fineness_table,
     main_table,
     mistakes_table,
     networks_table,
@@ -33,6 +34,13 @@ def test_claims_stand_beside_searched_budgets_fixed_ones_and_an_attacker_who_kno
     assert rows["JPEG"][2:] == ["85.0 %", searched, "fgsm 80.0 %, pgd 80.0 %", known]
     assert rows["undefended"][2] == "90.0 %"
     assert rows["DeepFool"][3] == "largest gain 90.0 % (kmeans)"
+
+
+def test_numbers_of_budgets_have_a_row_and_purifiers_a_column():
+    table = fineness_table(
+        "MNIST", {500: {"undefended": [0.0], "jpeg": [0.8, 1.0]}, 1000: {"undefended": [0.1], "jpeg": [1.0]}}
+    )
+    assert (table.columns, table.rows) == (["budgets", "undefended", "jpeg"], [[500, 0.0, 0.9], [1000, 0.1, 1.0]])
 
 
 def test_mistakes_are_counted_by_pair_of_classes():
