@@ -131,11 +131,23 @@ class Report(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write what this run has measured before it ended, whatever it ended by."""
-        if self._results(trainer):
+        if self._results(trainer) and not self._measured_more_before(trainer):
             try:
                 self._write(trainer, pl_module, ended=_ended(trainer, exception))
             except InputError as error:  # such as a full disk, which may be what the run ended by
                 sys.stderr.write(f"no report of what was measured: {error}\n")
+
+    def _measured_more_before(self, trainer: Trainer) -> bool:
+        """Whether an earlier evaluation into the same folder left a report with more than this one has so far."""
+        from lightning_adv.reports.storage import read_results
+
+        if trainer.state.fn == "fit":
+            return False
+        try:
+            before = read_results(self.path)
+        except InputError:
+            return False
+        return before["run"]["ended"] is None or len(before["sections"]) > len(self._results(trainer))
 
     def _results(self, trainer: Trainer) -> list:
         evaluations = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation)]

@@ -114,6 +114,16 @@ def test_a_finished_evaluation_survives_the_error_of_the_next_one(model, tmp_pat
     assert section["scalars"] == pytest.approx(first.result.scalars())
 
 
+def test_an_evaluation_that_is_cut_short_leaves_the_report_of_a_whole_one_before(model, tmp_path):
+    loader = DataLoader(images(8))
+    trainer(Report(), evaluation(), folder=tmp_path).test(model, loader, verbose=False)
+    whole = results(tmp_path)
+    refuses = Refuses({"fgsm": FGSM(eps=0.06)}, name="refuses")
+    with pytest.raises(InputError):
+        trainer(Report(), evaluation(), refuses, folder=tmp_path).test(model, loader, verbose=False)
+    assert results(tmp_path) == whole
+
+
 def test_a_run_that_measured_nothing_leaves_no_report(tmp_path):
     runner = trainer(Report(), evaluation(), StopIn(InputError("no"), epoch=0), folder=tmp_path, max_epochs=1)
     with pytest.raises(InputError):
