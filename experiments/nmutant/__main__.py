@@ -76,9 +76,7 @@ def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> float:
     shown = {label: each for label, each in measures.items() if label in calibrated or not label.startswith("LCR")}
     page.add(verdict_table(name, shown, calibrated), sprt_table(name, tests))
     page.add(transfer_table(name, shown))
-    for operator in (PAPERS, OWN):
-        found = strengths(cells, SETTINGS[name], operator, OPERATORS[operator], model)
-        page.add(strength_table(name, operator, found))
+    page.add(strength_table(name, OWN, strengths(cells, SETTINGS[name], OWN, OPERATORS[OWN], model)))
     return accuracy
 
 

@@ -13,7 +13,7 @@ from lightning_adv.detectors import LabelChangeRate, Mutation
 
 __all__ = ["STRENGTH", "strengths"]
 
-STRENGTH = (200, 300)
+STRENGTH = (200, 100)
 """Images and mutations of each."""
 
 
