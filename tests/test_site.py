@@ -33,7 +33,9 @@ def site(checkout: Path) -> tuple[Sphinx, str]:
     docs, out, warnings = checkout / "docs", str(checkout / "build"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, docutils_namespace():
         patch.setattr(sys, "path", list(sys.path))
-        app = Sphinx(docs, docs, out, out, "dummy", {"nitpicky": True}, status=None, warning=warnings)
+        app = Sphinx(
+            docs, docs, out, out, "dummy", {"nitpicky": True, "nb_execution_mode": "off"}, status=None, warning=warnings
+        )
         app.build()
     return app, warnings.getvalue()
 
