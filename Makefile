@@ -63,9 +63,13 @@ docs: ready ## Build the site into build/site; a broken link or an undocumented 
 	@$(PY) -m sphinx --fail-on-warning --keep-going --nitpicky --quiet docs build/site
 	@echo "open $(CURDIR)/build/site/index.html"
 
-wheel: ready ## Build the source distribution and the wheel into dist/
-	@rm -rf dist
-	@$(PY) -m hatchling build -d dist
+wheel: ready ## Build the source distribution and from it the wheel into dist/, and read both as an index would
+	@rm -rf dist build/sdist
+	@$(PY) -m hatchling build -t sdist -d dist
+	@mkdir -p build/sdist && tar -xzf dist/*.tar.gz -C build/sdist
+	@cd build/sdist/* && $(abspath $(PY)) -m hatchling build -t wheel -d $(CURDIR)/dist
+	@rm -rf build/sdist
+	@$(PY) -m twine check --strict dist/*
 
 clean: ## Remove .venv and what builds and tests left; data/ and runs/ stay
 	@rm -rf .venv dist build .pytest_cache .ruff_cache .benchmarks wandb lightning_logs *.egg-info
@@ -77,7 +81,7 @@ ifdef VENV
 ready:
 	@test -x $(PY) || { echo "error: VENV=$(VENV) has no bin/python; make it with: python3 -m venv $(VENV)" >&2; exit 1; }
 	@$(PY) -c 'import importlib.util, sys; \
-		wanted = "torch torchvision pytorch_lightning jsonargparse timm kornia mlxtend torchattacks pytest xdist ruff hatchling"; \
+		wanted = "torch torchvision pytorch_lightning jsonargparse timm kornia mlxtend torchattacks pytest xdist ruff hatchling twine"; \
 		missing = [name for name in wanted.split() if not importlib.util.find_spec(name)]; \
 		message = "error: VENV=$(VENV) lacks " + ", ".join(missing) + "; install them by: $(PY) -m pip install -e .[dev]"; \
 		sys.exit(message if missing else 0)'

@@ -79,6 +79,13 @@ def test_the_program_of_the_wheel_trains_and_evaluates_outside_the_checkout(whee
     assert re.findall(r"^report: (runs/\w+)/", said, re.MULTILINE) == ["runs/demo", "runs/evaluate"]
 
 
+def test_an_index_would_take_the_wheel_and_its_source_distribution(wheel):
+    built = [path for path in wheel.parent.iterdir() if path.is_file()]
+    assert {path.suffix for path in built} == {".whl", ".gz"}
+    said = run_python("-m", "twine", "--no-color", "check", "--strict", *map(str, built), cwd=wheel.parent)
+    assert said.count(": PASSED") == 2
+
+
 def test_the_wheel_names_its_program(wheel):
     held = zipfile.ZipFile(wheel)
     (scripts,) = (name for name in held.namelist() if name.endswith("entry_points.txt"))
