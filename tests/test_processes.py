@@ -1,16 +1,9 @@
 """Real processes: two ranks, a kill in the middle of an epoch, Weights & Biases without a network, a terminal."""
 
-import fcntl
 import json
-import os
-import pty
 import re
-import select
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +27,7 @@ from tests.processes import (
     train,
     weights,
 )
+from tests.terminals import in_a_terminal
 from tests.warm import Warm
 
 pytestmark = pytest.mark.slow
@@ -290,7 +284,10 @@ def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(fol
 
 def test_a_terminal_shows_one_bar_a_task_and_in_the_end_no_evaluation_bar(folder):
     options = ("--trainer.max_epochs=2", "--model.backbone=mnist_cnn", *NO_NOISE)
-    screens = frames(in_a_terminal(folder, "shown", *options))
+    line = [sys.executable, ROOT / "train.py", "fit", "--config", "base.yaml", "--run", "shown", *options]
+    status, written = in_a_terminal(line, folder, columns=150)
+    assert status == 0, written[-2000:]
+    screens = frames(written)
     for screen in screens:
         tasks = [line.split()[0] for line in screen if BAR.search(line)]
         assert len(tasks) == len(set(tasks)), screen
@@ -306,27 +303,3 @@ def test_a_terminal_shows_one_bar_a_task_and_in_the_end_no_evaluation_bar(folder
 
 
 BAR = re.compile(r"^\w.*[━╸╺]{5,} \d+/")
-
-
-def in_a_terminal(folder: Path, run: str, *options: str) -> str:
-    """Everything that a run writes to a terminal of 150 columns."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
-    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *options]
-    colours = environment() | {"TERM": "xterm-256color"}
-    process = Warm(line, cwd=folder, env=colours, stdin=slave, stdout=slave, stderr=slave)
-    os.close(slave)
-    written, deadline = bytearray(), time.monotonic() + SECONDS
-    try:
-        while time.monotonic() < deadline:
-            if not select.select([master], [], [], 1.0)[0]:
-                continue
-            try:
-                written += os.read(master, 65536)
-            except OSError:  # the other end is closed
-                break
-        assert process.wait(timeout=SECONDS) == 0, written[-2000:]
-    finally:
-        os.close(master)
-        process.kill()
-    return re.sub(r"\x1b\[[0-9;]*m", "", written.decode(errors="replace"))
