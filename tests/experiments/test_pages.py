@@ -177,7 +177,6 @@ NOT_MADE_AGAIN = {
     "diffusion_purification",
     "fooling",
     "image_transformations_CIFAR10",
-    "image_transformations_MNIST",
     "lgap",
     "lgap_quick",
     "nmutant_CIFAR10",
