@@ -15,7 +15,7 @@ from experiments.networks import all_predicted
 from experiments.nmutant.cells import Cells, batches
 from experiments.nmutant.figure import mu_curves
 from experiments.nmutant.plan import OPERATORS, OWN, PAPERS, PLANS, Plan, quick
-from experiments.nmutant.repeats import change_rates, seeds_table, victim, white_box_measures
+from experiments.nmutant.repeats import change_rates, draws_table, seeds_table, victim, white_box_measures
 from experiments.nmutant.samples import SETTINGS, make_samples
 from experiments.nmutant.strength import strengths
 from experiments.nmutant.tables import (
@@ -45,7 +45,7 @@ def main() -> None:
     """Measure what is missing, write the page."""
     parser = arguments(__doc__, run="runs/nmutant", quick="MNIST, 100 images an attack, 300 mutations")
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default both; MNIST if quick")
-    parser.add_argument("--images", type=int, help="of each kind; default 1,000")
+    parser.add_argument("--images", type=int, help="of each kind, and other numbers in proportion; default 1,000")
     parser.add_argument("--mutations", type=int, help="of each image for label change rates; default the plan's")
     parser.add_argument("--epochs", type=int, help="of the models' training; default the plan's")
     given = parser.parse_args()
@@ -53,9 +53,9 @@ def main() -> None:
         page = Page("experiments.nmutant", f"nmutant_{name}{'_quick' * given.quick}", given.run)
         plan = quick(PLANS[name]) if given.quick else PLANS[name]
         asked = {"count": given.images, "mutations": given.mutations, "epochs": given.epochs}
-        plan = replace(plan, **{key: value for key, value in asked.items() if value})
+        plan = replace(plan, **{key: value for key, value in asked.items() if value}).in_proportion()
         accuracy = _measure(name, given.root, Path(given.run) / name, plan, page)
-        page.add(theorem_table(samples=20_000 if given.quick else 1_000_000))
+        page.add(theorem_table(samples=1000 * plan.count))
         page.write(plan.text(name, accuracy), [], name)
 
 
@@ -70,13 +70,14 @@ def _measure(name: str, root: str, run: Path, plan: Plan, page: Page) -> float:
     page.add(area_table(name, measures))
     if plan.seeds > 1:
         page.add(_over_seeds(name, root, run, plan))
+        page.add(draws_table(name, cells, model, plan.mutations))
     tests = _tests(cells, model, images, plan)
     page.picture(mu_curves(MUS, *over_mu(MUS, PAPERS, tests)), "mu", dpi=110)
     calibrated = {f"LCR, {operator}": tests[operator, "calibrated", 0.0] for operator in (PAPERS, OWN)}
     shown = {label: each for label, each in measures.items() if label in calibrated or not label.startswith("LCR")}
     page.add(verdict_table(name, shown, calibrated), sprt_table(name, tests))
     page.add(transfer_table(name, shown))
-    page.add(strength_table(name, OWN, strengths(cells, SETTINGS[name], OWN, OPERATORS[OWN], model)))
+    page.add(strength_table(name, OWN, strengths(cells, SETTINGS[name], OWN, OPERATORS[OWN], model, plan.judged)))
     return accuracy
 
 

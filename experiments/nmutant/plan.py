@@ -41,6 +41,11 @@ class Plan:
     count: int = 1000
     epochs: int = 8
 
+    def in_proportion(self) -> "Plan":
+        """Half as many samples judged by tests as there are of a kind, or fewer, and as many to calibrate with."""
+        fewest, (images, mutations) = min(self.judged, self.count // 2), self.calibration
+        return replace(self, judged=fewest, calibration=(min(images, self.count), mutations))
+
     def text(self, name: str, accuracy: float) -> str:
         """The plan of a data set in words, with the first model's accuracy on the test images."""
         return prose(__file__, name=name, accuracy=accuracy, about=prose(__file__, name), **vars(self))

@@ -11,16 +11,18 @@ from experiments.nmutant.samples import Samples, Setting, attacked
 from lightning_adv.attacks import Attack
 from lightning_adv.detectors import LabelChangeRate, Mutation
 
-__all__ = ["STRENGTH", "strengths"]
+__all__ = ["MUTATIONS", "strengths"]
 
-STRENGTH = (200, 100)
-"""Images and mutations of each."""
+MUTATIONS = 100
+"""Of each sample."""
 
 
-def strengths(cells: Cells, setting: Setting, operator: str, mutation: Mutation, model: nn.Module) -> dict[str, dict]:
+def strengths(
+    cells: Cells, setting: Setting, operator: str, mutation: Mutation, model: nn.Module, count: int
+) -> dict[str, dict]:
     """By attack: how far its samples are from the images and beyond the boundary, and their label change rates."""
-    normal = cells.samples["normal"].first(STRENGTH[0])
-    detector = LabelChangeRate(mutation, mutations=STRENGTH[1])
+    normal = cells.samples["normal"].first(count)
+    detector = LabelChangeRate(mutation, mutations=MUTATIONS)
     data = (normal.image, all_predicted(model, normal.image), normal.index)
 
     def measured(attack: Attack | None) -> dict:
