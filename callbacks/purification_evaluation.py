@@ -120,9 +120,8 @@ class PurificationEvaluation(EpochEndEvaluation[_Measured]):
         rows, warnings = [], []
         for (purifier, attack, threat), tally in measured.tallies.items():
             counts = {name: value.tolist() for name, value in tally.compute().items()}
-            correct = (
-                counts["correct"] if self.draws > 1 else [counts["correct"]]
-            )  # torchmetrics takes one out of its list
+            # torchmetrics takes a single number out of its list
+            correct = counts["correct"] if self.draws > 1 else [counts["correct"]]
             kind = ", ".join(each for each in (purifier, attack, threat) if each != NONE)
             warnings += nan_warnings(counts["no_class"], counts["samples"], kind)
             pooled = {f"{name}_correct": counts[name] for name in ("mean", "vote", "worst")}

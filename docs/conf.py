@@ -8,6 +8,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 project = "lightning_adv"
 author = "the lightning_adv authors"
+copyright = f"2026, {author}"
 release = version = installed("lightning-adv")
 
 extensions = [
@@ -44,4 +45,5 @@ html_theme = "furo"
 html_title = "lightning_adv"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sourcelink = False

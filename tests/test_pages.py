@@ -78,17 +78,10 @@ def carry_out(words: list[str], notes: dict[str, str]) -> None:
         return
     command = {"lightning-adv": program}.get(name) or (SCRIPTS[args.pop(0)] if name == "python" else None)
     assert command, f"{name} is no command of this project: note why it is not run"
-    runs = command in SCRIPTS.values() or args[0] in ("fit", "evaluate", "audit")
-    added = (
-        [
-            part
-            for each in shlex.split(notes.get(f"adds to {args[0]}", notes.get("adds", "")))
-            for part in SETS.get(each, (each,))
-        ]
-        if runs
-        else []
-    )
-    args = [re.sub(r"(^|=)configs/", rf"\g<1>{CONFIGS}/", arg) for arg in [*args, *added]]
+    if command in SCRIPTS.values() or args[0] in ("fit", "evaluate", "audit"):
+        added = shlex.split(notes.get(f"adds to {args[0]}", notes.get("adds", "")))
+        args += [part for each in added for part in SETS.get(each, (each,))]
+    args = [re.sub(r"(^|=)configs/", rf"\g<1>{CONFIGS}/", arg) for arg in args]
     outcome = run([*args, *(["--print_config"] if "parsed" in notes else [])], command)
     assert outcome.status == 0, f"{shlex.join(words)}: {outcome.err}"
 
