@@ -180,7 +180,6 @@ NOT_MADE_AGAIN = {
     "lgap",
     "lgap_quick",
     "nmutant_CIFAR10",
-    "nmutant_MNIST_quick",
     "physical",
     "precision",
     "purifier_memory",
