@@ -22,7 +22,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for path in ROOT.iterdir():
         if path.name == "docs":
             shutil.copytree(path, root / "docs", ignore=shutil.ignore_patterns("reference"))
-        elif not path.name.startswith("."):
+        elif path.name != "build" and not path.name.startswith("."):
             (root / path.name).symlink_to(path)
     return root
 
