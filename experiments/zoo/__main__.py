@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 
 from experiments.classifiers import train_once
 from experiments.command import arguments
+from experiments.origin import Origin, note
 from experiments.page import Page, prose
 from lightning_adv.files import replace_atomically, replace_folder
 from lightning_adv.models import statistics_of
@@ -45,6 +46,8 @@ def main() -> None:
     for name in given.names or [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]:
         _make(name, given.root, Path(given.run) / name)
     measured = {path.parent.name: read_results(path) for path in sorted(ZOO.glob("*/results.json"))}
+    for run in (each["run"] for each in measured.values()):
+        note(Origin(run["commit"], run["dirty"], run["finished"], run["command"]))
     rows = [row for name, results in measured.items() for row in _rows(name, results)]
     table = Table("The networks", COLUMNS, rows, percent=("value",), note=prose(__file__, "The networks"))
     page.write(prose(__file__), [table], "MNIST and CIFAR-10 test images")
