@@ -12,8 +12,10 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from lightning_adv.callbacks import EpochEndEvaluation, ResultLines, StopOnSignal, TimeBudget
+from lightning_adv.models import check_state, read_state_dict
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
+ZOO = sorted(path.name for path in CONFIGS.glob("zoo/*.yaml"))
 WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 BACKDOORS = sorted(path.name for path in CONFIGS.glob("backdoor/*.yaml"))
 PURIFICATION = sorted(path.name for path in CONFIGS.glob("purification/*.yaml"))
@@ -54,7 +56,7 @@ def title(path: Path) -> str:
 def test_every_file_has_a_kind_and_the_promised_ones_are_there():
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
     kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
-    kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION, "strategies": STRATEGIES}
+    kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION, "strategies": STRATEGIES, "zoo": ZOO}
     known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
     assert files == known
     assert set(WHOLE_RUNS) >= NAMED
@@ -77,6 +79,12 @@ def test_a_run_is_built_with_attacks_that_are_evaluated_last(name):
     assert cli.trainer.max_epochs
     optimizer = cli.model.configure_optimizers()["optimizer"]
     assert sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]) > 10_000
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_weights_of_the_zoo_are_of_the_network_that_their_configuration_trains(name):
+    network = Built(["fit", "--config", CONFIGS / "zoo" / name]).model.backbone.net
+    check_state(read_state_dict(f"zoo/{Path(name).stem}"), network, name)
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_what_is_typed_as_a_class_may_be_imported_and_no_option_or_path_is(args,
 
 def test_every_argument_that_says_where_to_write_is_known():
     words = {"cache", "dir", "dirpath", "download", "export", "folder", "log", "output", "save", "verdicts"}
-    others = {"log_norms"}  # logarithms
+    others = {"log_norms", "save_images"}  # logarithms; a number, of images in the run's own folder
     found = set()
     for package in PACKAGES:
         module = getattr(lightning_adv, package)
