@@ -1,7 +1,7 @@
 """Ranks that share out the images of a forward get the logits and gradients of one rank that asks about them all."""
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Lock
 
 import pytest
 import torch
@@ -28,19 +28,28 @@ class Asked(nn.Module):
 
 
 def on_ranks(ranks: int, work) -> list:
-    """What each rank's thread returns of ``work(model)``, and how many images its net saw."""
-    barrier, slots = Barrier(ranks), [None] * ranks
+    """What each rank's thread returns of ``work(model)``, and how many images its net saw.
+
+    Threads share the global generator and the filters of warnings, as processes do not: one works at a time.
+    """
+    barrier, slots, turn = Barrier(ranks), [None] * ranks, Lock()
+    nets = [Asked() for _ in range(ranks)]
 
     def rank_of(rank: int):
         def gather(own: Tensor) -> Tensor:
             slots[rank] = own
-            barrier.wait()
+            wait()
             every = torch.cat(slots)
-            barrier.wait()
+            wait()
             return every
 
-        net = Asked()
-        return work(SharedOut(net, rank, ranks, gather)), net.images
+        def wait() -> None:
+            turn.release()
+            barrier.wait()
+            turn.acquire()
+
+        with turn:
+            return work(SharedOut(nets[rank], rank, ranks, gather)), nets[rank].images
 
     with ThreadPoolExecutor(ranks) as pool:
         return list(pool.map(rank_of, range(ranks)))
