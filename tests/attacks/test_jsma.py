@@ -185,7 +185,7 @@ def test_changes_as_many_digits_pixels_as_torchattacks(digits):
     torchattacks, (model, x, y) = imported("torchattacks"), digits
     x, y = x[:16], y[:16]
     target = (y + 1) % 10  # what torchattacks aims at
-    theirs = torchattacks.JSMA(nn.Sequential(model), theta=1.0, gamma=80 / 784)(x, y)
+    theirs = torchattacks.JSMA(nn.Sequential(model).eval(), theta=1.0, gamma=80 / 784)(x, y)
     ours = JSMA(theta=1.0, gamma=80 / 784).run(model, x, y, target=target)
     reached = predicted(model, theirs) == target
     assert ours.success.sum() >= reached.sum()
