@@ -15,7 +15,7 @@ from pathlib import Path
 from lightning_adv.errors import InputError
 from lightning_adv.reports.run import Code, code_in
 
-__all__ = ["ROOT", "Origin", "code", "here", "is_draft", "note", "noted", "refuse_changes", "said"]
+__all__ = ["ROOT", "Origin", "code", "here", "is_draft", "note", "noted", "portable", "refuse_changes", "said"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +54,19 @@ def code() -> Code:
 def here(setting: str = "") -> Origin:
     """The origin of what this process has just measured."""
     commit, dirty = code()
-    return Origin(commit, dirty, datetime.now(UTC).isoformat(timespec="seconds"), shlex.join(sys.argv[1:]), setting)
+    command = shlex.join(map(portable, sys.argv[1:]))
+    return Origin(commit, dirty, datetime.now(UTC).isoformat(timespec="seconds"), command, setting)
+
+
+def portable(argument: str) -> str:
+    """An argument of a command without the way to a folder of this machine.
+
+    Example:
+        >>> portable("/home/me/models"), portable("--root=/home/me/data"), portable("runs/zoo")
+        ('models', '--root=data', 'runs/zoo')
+    """
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{Path(value).name if Path(value).is_absolute() else value}"
 
 
 def note(origin: Origin) -> None:

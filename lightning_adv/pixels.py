@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["canonical", "check_images", "check_pixels", "digests", "float_images"]
+__all__ = ["canonical", "check_images", "check_pixels", "digests", "float_images", "visible"]
 
 ROUNDING = 1e-6
 """Resizing, colour transforms and float16 leave pixels such as 1 + 1.2e-7."""
@@ -50,6 +50,16 @@ def check_pixels(images: Tensor, remedy: str, what: str = "images") -> None:
     if low != low or high != high:
         remedy = "they contain NaN"
     raise InputError(f"{what} must lie in [0, 1], got [{_shown(low)}, {_shown(high)}]: {remedy}")
+
+
+def visible(images: Tensor) -> Tensor:
+    """Images [..., C, H, W] as a screen shows them: one or three channels as they are, any other number by their mean.
+
+    Example:
+        >>> visible(torch.rand(2, 4, 8, 8)).shape, visible(torch.rand(3, 8, 8)).shape
+        (torch.Size([2, 1, 8, 8]), torch.Size([3, 8, 8]))
+    """
+    return images if images.shape[-3] in (1, 3) else images.mean(dim=-3, keepdim=True)
 
 
 def float_images(image: Tensor) -> Tensor:

@@ -244,4 +244,4 @@ def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:
     if grads[0] is None:  # the logits depend on weights that train, and not on the image
         raise InputError(NO_GRADIENT)
     stacked = grads[0][None] if last == 0 else torch.stack(grads)
-    return stacked.nan_to_num_(nan=0.0)
+    return stacked.nan_to_num(nan=0.0)  # not in place: a gradient may be one number that is seen at many pixels

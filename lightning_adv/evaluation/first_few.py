@@ -41,6 +41,8 @@ class FirstFew:
             *parts: [N, ...] that belong together.
             kind: [N] bool; None for one kind alone.
         """
+        if all(held >= self.limit for held in self._held.values()):
+            return None
         kinds = torch.zeros(len(parts[0]), dtype=torch.bool) if kind is None else kind.cpu()
         rows = [(kinds == each).nonzero().flatten()[: self.limit - held] for each, held in self._held.items()]
         self._held = {each: held + len(new) for (each, held), new in zip(self._held.items(), rows, strict=True)}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_adv.evaluation.share import from_every_rank
 from lightning_adv.files import replace_atomically
+from lightning_adv.pixels import visible
 
 __all__ = ["SavedImages", "write_images"]
 
@@ -69,7 +70,7 @@ def write_images(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         arrays: as :meth:`SavedImages.on_every_rank` gives them.
     """
     names = [f"{number:06d}.png" for number in arrays["index"].tolist()]
-    for name, image in zip(names, arrays["x_adv"], strict=True):
+    for name, image in zip(names, visible(torch.from_numpy(arrays["x_adv"])).numpy(), strict=True):
         pixels = (255 * image.clip(0, 1)).round().astype(np.uint8).transpose(1, 2, 0)
         picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
         replace_atomically(folder / name, lambda file, picture=picture: picture.save(file, "png"))

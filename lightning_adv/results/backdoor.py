@@ -10,6 +10,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from lightning_adv.asking import NO_CLASS
+from lightning_adv.pixels import visible
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.figures import adversarial_grid, class_shares, in_house_style
 from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
@@ -266,8 +267,8 @@ def triggered_grid(examples: Examples, class_names: Sequence[str]) -> Figure:
 
 @in_house_style
 def trigger_panels(shown: Tensor) -> Figure:
-    """What a trigger makes of a black, a grey and a white image [3, C, H, W] with 1 or 3 channels."""
-    pixels = shown.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+    """What a trigger makes of a black, a grey and a white image [3, C, H, W]."""
+    pixels = visible(shown).detach().float().cpu().permute(0, 2, 3, 1).numpy()
     figure = Figure(figsize=(6.0, 2.3))
     panels = figure.subplots(1, 3)
     for axes, image, name in zip(panels, pixels, ("on black", "on grey", "on white"), strict=True):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_adv.pixels import visible
 from lightning_adv.results.result import Tile
 
 __all__ = ["Examples", "magnification"]
@@ -77,7 +78,7 @@ class Examples:
                 for k, share in zip((before, after), sure, strict=True)]  # fmt: skip
         largest = f"{float(difference[i].abs().max()):.3g}"
         return Tile(
-            images=_beside(self.clean[i], self.adversarial[i], magnification(difference) * difference[i]),
+            images=_beside(visible(self.clean[i]), visible(self.adversarial[i]), magnification(difference)),
             title=_named(label, names),
             lines=[(f"clean: {said[0]}", before == label), (f"{changed}: {said[1]}", after == label)],
             alt=f"{_named(label, names)}, clean, {changed} and the difference of at most {largest}: "
@@ -104,8 +105,9 @@ def magnification(difference: Tensor) -> float:
     return max(1.0, max(step * power for step in (1, 2, 3, 5) if step * power <= room * 1.001))
 
 
-def _beside(clean: Tensor, changed: Tensor, difference: Tensor) -> Tensor:
+def _beside(clean: Tensor, changed: Tensor, factor: float) -> Tensor:
     """[3, 3, H, W] in colour: grey stands for no difference; of grey images red for lighter and blue for darker."""
+    difference = factor * (changed - clean)
     if len(clean) == 3:
         return torch.stack([clean, changed, 0.5 + 0.5 * difference]).float().clamp(0, 1)
     up, down = difference.clamp(min=0), (-difference).clamp(min=0)

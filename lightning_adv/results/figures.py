@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
 
+from lightning_adv.pixels import visible
 from lightning_adv.results.examples import magnification
 from lightning_adv.results.shares import percent, wilson_interval
 
@@ -118,7 +119,7 @@ def adversarial_grid(
     """Clean image, adversarial image and their magnified difference, one column a sample, three rows a band.
 
     Args:
-        clean, adversarial: images [N, C, H, W] in [0, 1] with 1 or 3 channels.
+        clean, adversarial: images [N, C, H, W] in [0, 1].
         labels, clean_predictions, adversarial_predictions: class indices [N].
         class_names: names of the classes; default their indices.
         magnify: factor on the difference; default the largest round one that does not saturate.
@@ -126,12 +127,12 @@ def adversarial_grid(
         after_name: what the second row is called.
 
     Raises:
-        ValueError: the images do not have one shape [N, C, H, W] with N >= 1 and 1 or 3 channels.
+        ValueError: the images do not have one shape [N, C, H, W] with N >= 1.
     """
-    if clean.shape != adversarial.shape or clean.ndim != 4 or len(clean) == 0 or clean.shape[1] not in (1, 3):
+    if clean.shape != adversarial.shape or clean.ndim != 4 or len(clean) == 0:
         shapes = f"{list(clean.shape)} and {list(adversarial.shape)}"
-        raise ValueError(f"a grid needs clean and adversarial images of one shape [N, 1 or 3, H, W], got {shapes}")
-    before, after = _pixels(clean), _pixels(adversarial)
+        raise ValueError(f"a grid needs clean and adversarial images of one shape [N, C, H, W], got {shapes}")
+    before, after = _pixels(visible(clean)), _pixels(visible(adversarial))
     magnify = magnify or magnification(adversarial.detach() - clean.detach())
     columns, bands = min(len(before), GRID_COLUMNS), math.ceil(len(before) / GRID_COLUMNS)
     tile_height = 1.12 * min(max(before.shape[1] / before.shape[2], 0.5), 2.0)

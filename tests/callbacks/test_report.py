@@ -2,11 +2,14 @@ import json
 import subprocess
 
 import pytest
+import torch
+from PIL import Image
 from pytorch_lightning import Callback
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_adv.attacks import FGSM, AutoAttack
-from lightning_adv.callbacks import AttackEvaluation, Report, TimeBudget
+from lightning_adv.backdoors import Patch
+from lightning_adv.callbacks import AttackEvaluation, BackdoorEvaluation, Report, TimeBudget
 from lightning_adv.errors import InputError
 from lightning_adv.reports.robustbench import Submission
 from tests.callbacks.recipes import SmallData, classifier
@@ -68,6 +71,26 @@ def test_a_fit_leaves_a_report_with_a_curve_of_every_scalar(tmp_path):
     assert not (tmp_path / "report" / "pictures").exists()
     weights = sum(each.numel() for each in classifier().parameters())
     assert f'<p class="origin">mnist_cnn on tests.callbacks.recipes.SmallData · {weights:,} parameters</p>' in page
+
+
+class Bands(PlainModule):
+    """Of images of any number of channels: the sum of each quarter's first row tells the class."""
+
+    def forward(self, x):
+        return x.flatten(2).sum(1)[:, :4]
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_images_of_channels_that_no_screen_shows_are_shown_by_their_mean(channels, tmp_path):
+    x = torch.rand(8, channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    few = DataLoader(TensorDataset(x, torch.arange(8) % 4), batch_size=8)
+    door = BackdoorEvaluation(trigger=Patch(size=2), target=1)
+    callbacks = (Report(), evaluation(save_images=2), door)
+    trainer(*callbacks, folder=tmp_path).test(Bands(), few, verbose=False)
+    assert [each["kind"] for each in results(tmp_path)["sections"]] == ["RobustnessResult", "BackdoorResult"]
+    (first, *_) = (tmp_path / "adversarial").rglob("*.png")
+    with Image.open(first) as picture:
+        assert picture.mode == "L"
 
 
 class StopIn(Callback):

@@ -1,6 +1,7 @@
 """What pages say is in a document beside the code, and a command that has measured for hours can put it together."""
 
 import ast
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 import experiments.origin
 from experiments.kept import Kept
-from experiments.origin import Origin, code, said
+from experiments.origin import Origin, code, here, said
 from experiments.page import Page, markdown, prose
 from lightning_adv.errors import InputError
 from lightning_adv.reports.run import Code
@@ -193,3 +194,12 @@ NOT_MADE_AGAIN = {
 def test_no_page_was_written_with_local_changes():
     pages = (ROOT / "docs" / "results").glob("*.md")
     assert {each.stem for each in pages if "with local changes" in each.read_text()} == NOT_MADE_AGAIN
+
+
+def test_a_kept_figure_names_no_folder_of_the_machine(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--models", "/home/me/models", "--root=/home/me/data", "--run", "runs/x"])
+    assert here().command == "--models models --root=data --run runs/x"
+    for path in (ROOT / "docs/results").glob("*.json"):
+        repeats = json.loads(path.read_text())["repeats"].values()
+        commands = [each["origin"]["command"] or "" for each in repeats if "origin" in each]
+        assert not [each for each in commands if any(word.startswith("/") for word in re.split(r"[ =]", each))], path
