@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -284,17 +284,20 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         confidence = confident(logits[attacked])[1]
         known = journal.find(name, batch.index[attacked], checks, confidence)
         saved, kept = found.saved.wants(batch.index[attacked]).tolist(), journal.kept(name)
-        missing = [
+        lacks = [
             wanted and number not in kept for wanted, number in zip(saved, batch.index[attacked].tolist(), strict=True)
         ]
-        left = [i for i, verdict in enumerate(known) if verdict is None or missing[i]]
-        if left:
+        new = [i for i, verdict in enumerate(known) if verdict is None]
+        again = [i for i, verdict in enumerate(known) if verdict is not None and lacks[i]]
+        for left in filter(None, (new, again)):
             rows = torch.tensor(left, device=batch.image.device)
             places = attacked[rows]
             image, label, index = batch.image[places], batch.label[places], batch.index[places]
             attack = self.attacks[name]
             result = attack.run(model, image, label, index=index)
             result = found.judge.verdict(result, batch, places, attack.reaches)
+            if left is again:  # for its images alone: what its stages broke is counted
+                result = replace(result, stages=())
             before, sure_before = confident(logits[places])
             after, sure_after = confident(result.logits)
             parts = (image, result.images, label, before, after, sure_before, sure_after)
@@ -302,8 +305,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             wanted = found.saved.wants(index)
             journal.keep(name, index[wanted], result.images[wanted], after[wanted])
             journal.add(name, index, [checks[i] for i in left], confidence[rows], image, result, drawn)
+        if new or again:
             known = journal.find(name, batch.index[attacked], checks, confidence)
-        if len(left) < len(known) and (earlier := journal.shown(name, batch.index[attacked])):
+        if len(new) + len(again) < len(known) and (earlier := journal.shown(name, batch.index[attacked])):
             shown.add(*earlier, kind=earlier[4] != earlier[2])
         return known
 

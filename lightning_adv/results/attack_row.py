@@ -87,7 +87,8 @@ class AttackRow:
         return wilson_interval(self.robust_correct, self.samples)
 
     def scalars(self) -> dict[str, float]:
-        """Measured scalars, by name without the attack's."""
+        """Measured scalars, by name without the attack's; an attack that goes as far as it needs has no accuracy."""
         names = ("success_rate", "mean_linf", "mean_l2", "mean_l1", "clean_confidence", "adversarial_confidence")
         values = {name: vars(self)[name] for name in (*names, *OPTIONAL)}
-        return {"robust_accuracy": self.robust_accuracy} | {k: v for k, v in values.items() if v is not None}
+        left = {} if self.minimal_norm else {"robust_accuracy": self.robust_accuracy}
+        return left | {k: v for k, v in values.items() if v is not None}

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from lightning_adv.attacks import PGD
+from lightning_adv.attacks import FGSM, PGD, WorstOf
 from lightning_adv.callbacks import AttackEvaluation
 from lightning_adv.evaluation.saved_images import COLUMNS
 from tests.callbacks.strangers import images, trainer
@@ -94,3 +94,17 @@ def test_no_image_is_attacked_twice_but_those_that_were_not_saved(saved):
     (folder / "mine.png").write_bytes(b"a user's own")
     saved(6)
     assert len(list(folder.glob("*.png"))) == 7, "pictures of before are gone"
+
+
+def test_images_that_are_saved_later_do_not_count_in_the_stages_again(model, tmp_path):
+    def stages(save_images):
+        ensemble = WorstOf([FGSM(eps=EPS), PGD(eps=EPS, steps=3)])
+        verdicts = str(tmp_path / "verdicts")
+        evaluation = AttackEvaluation({"worst": ensemble}, save_images=save_images, verdicts=verdicts, batch_size=25)
+        loader = DataLoader(images(COUNT), batch_size=25)
+        trainer(evaluation, folder=tmp_path).validate(model, loader, verbose=False)
+        return [(stage.name, stage.attacked, stage.broken) for stage in evaluation.result.attacks[0].stages]
+
+    before = stages(0)
+    assert before[0][1] > before[1][1] > 0
+    assert stages(12) == before
