@@ -8,7 +8,6 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 project = "lightning_adv"
 author = "the lightning_adv authors"
-copyright = f"2026, {author}"
 release = version = installed("lightning-adv")
 
 extensions = [
@@ -47,3 +46,4 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_sourcelink = False
+html_show_copyright = False
