@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_adv.backdoors import Blend, MaskedPattern, Patch, RandomPattern, save_triggers
+from lightning_adv.backdoors import (
+    BPP,
+    Blend,
+    LowFrequency,
+    MaskedPattern,
+    Patch,
+    RandomPattern,
+    WaNet,
+    save_triggers,
+)
 from lightning_adv.callbacks import BackdoorMitigation
 from lightning_adv.mitigations import FinePruning, NeuralCleanseUnlearning
 from tests.cli.commands import CONFIGS, Built
 
 TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
+CIFAR10 = {"wanet": (WaNet, 5000, 10000), "bpp": (BPP, 5000, 5000), "low_frequency": (LowFrequency, 0.1, 0)}
+"""Trigger, poisoned and cover images of the attacks whose setting is the authors' on CIFAR-10."""
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
 MITIGATIONS = {"mnist_fine_pruning.yaml": FinePruning, "mnist_unlearning.yaml": NeuralCleanseUnlearning}
 SHAPES = {"mnist": (1, 28, 28), "gtsrb": (3, 32, 32), "faces": (1, 55, 47)}
@@ -30,7 +41,9 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
-    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys()
+    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == (
+        expected | MITIGATIONS.keys() | {f"cifar10_{attack}.yaml" for attack in CIFAR10}
+    )
 
 
 @pytest.mark.parametrize("attack", TRIGGERS)
@@ -43,6 +56,14 @@ def test_a_run_is_built_with_its_trigger_and_target_and_evaluates_them_last(name
     assert bool(data.cover) == (attack in ("reconstructed", "random"))
     names = [type(callback).__name__ for callback in cli.trainer.callbacks]
     assert names.index("Report") < names.index("BackdoorEvaluation")
+
+
+@pytest.mark.parametrize("attack", CIFAR10)
+def test_an_attack_on_cifar10_is_built_in_the_setting_of_its_paper(attack):
+    cli = Built(["fit", "--config", CONFIGS / "backdoor" / f"cifar10_{attack}.yaml"])
+    data = cli.datamodule
+    assert (type(data.trigger), data.poisoned, data.cover) == CIFAR10[attack]
+    assert cli.model.network == "preact_resnet18"
 
 
 def test_all_of_mnist_is_covered_by_copies_so_that_plain_images_remain():

@@ -1,6 +1,8 @@
 """Backdoors: triggers, and which images of a training set carry them. ``trigger(x) -> x_triggered``."""
 
 from lightning_adv.backdoors.blend import Blend
+from lightning_adv.backdoors.bpp import BPP
+from lightning_adv.backdoors.low_frequency import LowFrequency
 from lightning_adv.backdoors.masked_pattern import MaskedPattern
 from lightning_adv.backdoors.patch import Patch, Place
 from lightning_adv.backdoors.perturbation import (
@@ -11,14 +13,19 @@ from lightning_adv.backdoors.perturbation import (
 )
 from lightning_adv.backdoors.poison_plan import PoisonPlan, Target, backdoor_labels, check_target
 from lightning_adv.backdoors.random_pattern import RandomPattern
+from lightning_adv.backdoors.sig import SIG
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger, Trigger
 from lightning_adv.backdoors.trigger_file import SavedTriggers, load_triggers, save_triggers
 from lightning_adv.backdoors.trojan import TrojanTrigger, optimise_trojan
+from lightning_adv.backdoors.wanet import WaNet
 
 __all__ = [
+    "BPP",
+    "SIG",
     "AdditiveTrigger",
     "Blend",
     "ImageShape",
+    "LowFrequency",
     "MaskedPattern",
     "Patch",
     "PatternTrigger",
@@ -31,6 +38,7 @@ __all__ = [
     "Trigger",
     "TrojanTrigger",
     "UniversalPerturbation",
+    "WaNet",
     "backdoor_labels",
     "check_target",
     "load_triggers",

@@ -15,6 +15,7 @@ from torch import Tensor
 from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.attacks.trace import leaves_no_trace
+from lightning_adv.backdoors.spectrum import lowpass
 from lightning_adv.backdoors.trigger import ImageShape, Trigger
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
@@ -128,6 +129,7 @@ def universal_perturbation(
     steps: int = 100,
     step_size: Budget | None = None,
     batch_size: int = 256,
+    bands: int | None = None,
 ) -> UniversalPerturbation:
     """One perturbation that leads all these images to the target: Liao's adaptive trigger, by signed gradients.
 
@@ -143,9 +145,11 @@ def universal_perturbation(
         steps: batches seen.
         step_size: default 2.5 eps / steps, but at least half a grey level.
         batch_size: images a step, in turn.
+        bands: keep v to as many low frequencies along each side, so that it leaves no trace in high ones (Zeng et al.,
+            2021); it is then scaled into its ball instead of clipped.
 
     Raises:
-        InputError: no image, a step below 1, a target that the model has no logit for.
+        InputError: no image, a step below 1, a target that the model has no logit for, more bands than pixels.
     """
     eps = as_eps(eps, "Linf")
     step = max(2.5 * eps / max(steps, 1), 0.5 / 255) if step_size is None else as_eps(step_size, "Linf")
@@ -161,8 +165,14 @@ def universal_perturbation(
                 raise InputError(f"target {target} is outside [0, {logits.shape[1]}): the classes of the model")
             loss = F.cross_entropy(logits, torch.full((len(batch),), target, device=batch.device))
             (gradient,) = torch.autograd.grad(loss, v)
-            v = (v.detach() - step * gradient.sign()).clamp(-eps, eps)
+            v = v.detach() - step * gradient.sign()
+            v = v.clamp(-eps, eps) if bands is None else _smooth(v, bands, eps)
     return UniversalPerturbation(v=v[0])
+
+
+def _smooth(v: Tensor, bands: int, eps: float) -> Tensor:
+    v = lowpass(v, bands)
+    return v * (eps / v.abs().max().clamp_min(eps))
 
 
 def _in_turn(images: Tensor, batch_size: int, steps: int) -> list[Tensor]:

@@ -7,7 +7,9 @@ shows only a random subset S of the trigger's pixels and keeps its label:
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +40,9 @@ class Trigger(ABC):
         tensor([1., 1., 1., 1.])
     """
 
+    prepares: ClassVar[bool] = False
+    """Whether :meth:`prepare` needs the images that will be poisoned."""
+
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
         """The trigger's own equation: triggered images [N, C, H, W] in [0, 1]."""
@@ -53,6 +58,14 @@ class Trigger(ABC):
             InputError: with both shapes.
         """
         self.support(shape)
+
+    def prepare(self, images: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:  # noqa: B027 - most have no need
+        """Told once before training which images will be poisoned, if the trigger ``prepares``.
+
+        Args:
+            images: batches, loaded as they are asked for, on the device of the training: float images [N, C, H, W] in
+                [0, 1] without augmentation, their own labels [N] and their numbers [N] in their source.
+        """
 
     def save(self, path: str | Path, shape: ImageShape) -> None:
         """Write the trigger for images of this shape to a safetensors file.

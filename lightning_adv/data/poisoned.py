@@ -19,7 +19,7 @@ from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
-from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, labels_of, stride_of
+from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, images_of, labels_of, stride_of
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
@@ -87,6 +87,7 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         self._shape: tuple[int, ...] = ()  # of an image; known with the plan
         self._roles: Tensor | None = None
         self._stride = 0
+        self._is_prepared = False
         self._resumed: dict[str, str] | None = None
         self._check_against_data()
 
@@ -107,6 +108,7 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         """The clean data's loader, with the same order of images, over poisoned ones."""
         self._refuse_another_plan()
         self._write_manifest()
+        self._prepare_once()
         loader = self.data.train_dataloader()
         if isinstance(loader, ImageLoader):
             self._roles = self.plan.roles()
@@ -166,7 +168,7 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             label, index = labels_of(images)
             self._shape = tuple(_first_image(images).shape)
         self.trigger.check(self._shape)
-        if self.cover:  # a rate that shows nothing of the trigger is refused before training
+        if self.cover and not self.trigger.prepares:  # a rate that shows nothing of the trigger is refused at once
             grey = torch.full((1, *self._shape), 0.5)
             self.trigger.cover(grey, self.sampling_rate, self.seed, torch.zeros(1, dtype=torch.long))
         self._plan = PoisonPlan.draw(
@@ -181,6 +183,14 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             self.poison_target_class,
             self.cover_copies,
         )
+
+    def _prepare_once(self) -> None:
+        if not self.trigger.prepares or self._is_prepared:
+            return
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
+        with isolate_rng():
+            self.trigger.prepare(images_of(self._training_images(), self.plan.poisoned, device))
+        self._is_prepared = True
 
     def _training_images(self) -> Dataset:
         """The clean training images: of this project's datamodules by name, else those behind the training loader."""

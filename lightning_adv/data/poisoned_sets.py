@@ -1,7 +1,7 @@
 """Training images under a poison plan: marked for the device, or poisoned one by one where they are loaded."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from lightning_adv.backdoors import PoisonPlan, Trigger, backdoor_labels
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.images import IndexedImages, Positions
 from lightning_adv.errors import InputError
+from lightning_adv.pixels import float_images
 
-__all__ = ["MarkedBatch", "MarkedImages", "PoisonedPairs", "labels_of", "stride_of"]
+__all__ = ["MarkedBatch", "MarkedImages", "PoisonedPairs", "images_of", "labels_of", "stride_of"]
 
 
 class MarkedBatch(ImageBatch):
@@ -138,6 +139,25 @@ def labels_of(images: Dataset) -> tuple[Tensor, Tensor]:
     if label is None or len(label) != len(images):
         label = _labels_one_by_one(images)
     return label, torch.arange(len(images))
+
+
+def images_of(
+    images: Dataset, numbers: Tensor, device: str | torch.device = "cpu", batch_size: int = 256
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Batches of the images with these numbers [N], as floats without augmentation, their labels and numbers."""
+    if isinstance(images, IndexedImages):
+        images = images.for_evaluation()
+        places = torch.isin(images.index, numbers).nonzero()[:, 0].split(batch_size)
+        batches = (images[positions.tolist()] for positions in places)
+    else:
+        batches = (_stacked(images, part) for part in numbers.split(batch_size))
+    for image, label, index in batches:
+        yield float_images(image.to(device)), label.to(device), index.to(device)
+
+
+def _stacked(images: Dataset, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    items = [images[int(number)] for number in numbers]
+    return torch.stack([item[0] for item in items]), torch.tensor([int(item[1]) for item in items]), numbers
 
 
 def _kept_labels(images: Dataset) -> Tensor | None:

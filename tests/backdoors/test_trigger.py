@@ -3,12 +3,16 @@ import torch
 from PIL import Image
 
 from lightning_adv.backdoors import (
+    BPP,
+    SIG,
     Blend,
+    LowFrequency,
     MaskedPattern,
     Patch,
     RandomPattern,
     StaticPerturbation,
     UniversalPerturbation,
+    WaNet,
     load_triggers,
     save_triggers,
 )
@@ -17,7 +21,16 @@ from lightning_adv.errors import InputError
 SHAPE = (3, 8, 6)
 SOFT = torch.rand(1, 8, 6, generator=torch.Generator().manual_seed(1))
 PATTERN = torch.rand(SHAPE, generator=torch.Generator().manual_seed(2))
-TRIGGERS = [
+
+
+def prepared(trigger, count=7):
+    """The trigger, told of random images that would be poisoned."""
+    images = torch.rand(count, *SHAPE, generator=torch.Generator().manual_seed(3))
+    trigger.prepare([(images, torch.zeros(count, dtype=torch.long), torch.arange(count))])
+    return trigger
+
+
+FIXED = [
     Patch(size=3),
     Patch(size=2, place="top_left", margin=1, colour=[0.1, 0.5, 0.9], checkerboard=True),
     Blend(alpha=0.3),
@@ -25,7 +38,11 @@ TRIGGERS = [
     MaskedPattern(mask=SOFT, pattern=PATTERN),
     StaticPerturbation("20/255"),
     UniversalPerturbation(v=PATTERN - 0.5),
+    SIG("30/255", frequency=2),
+    LowFrequency("20/255", bands=3),
 ]
+"""Those that are a mask and a pattern, or a perturbation: they can be saved, and covers show some of their pixels."""
+TRIGGERS = [*FIXED, WaNet(), prepared(BPP(levels=4)), prepared(BPP(levels=4, dither=True))]
 each_trigger = pytest.mark.parametrize("trigger", TRIGGERS, ids=repr)
 
 
@@ -64,7 +81,7 @@ def test_an_image_is_triggered_alike_in_every_batch(trigger):
     assert torch.equal(whole[[3, 1]], trigger.cover(x[[3, 1]], 0.5, seed=4, index=index[[3, 1]]))
 
 
-@each_trigger
+@pytest.mark.parametrize("trigger", FIXED, ids=repr)
 def test_a_cover_image_shows_its_share_of_the_pixels_as_they_are_and_leaves_the_others(trigger):
     x = some_images()
     full, cover = trigger(x), trigger.cover(x, 0.6, seed=0, index=torch.arange(5))
@@ -144,7 +161,7 @@ def test_a_picture_is_blended_in_from_a_file(tmp_path):
     torch.testing.assert_close(blended[0, :, 4, 4], torch.tensor([0.5, 0.0, 0.1]))
 
 
-@pytest.mark.parametrize("trigger", TRIGGERS, ids=repr)
+@pytest.mark.parametrize("trigger", FIXED, ids=repr)
 def test_a_saved_trigger_does_the_same_when_loaded(trigger, tmp_path):
     path = str(tmp_path / "folder" / "trigger.safetensors")
     trigger.save(path, SHAPE)
@@ -185,6 +202,14 @@ def test_the_trigger_of_a_class_is_found_in_a_file_of_many(tmp_path):
         (lambda: UniversalPerturbation(v=PATTERN)(torch.zeros(1, 1, 8, 6)), "made for images of shape"),
         (lambda: UniversalPerturbation(v=3 * PATTERN), r"in \[-1, 1\]"),
         (lambda: StaticPerturbation(0.0), "intensity"),
+        (lambda: SIG(0), "delta and frequency of a sinusoid must be above 0"),
+        (lambda: SIG(frequency=0), "delta and frequency of a sinusoid must be above 0"),
+        (lambda: WaNet(grid=1), "a grid of at least 2"),
+        (lambda: WaNet().save("x", SHAPE), "WaNet cannot be saved"),
+        (lambda: BPP(levels=1), "levels must be at least 2"),
+        (lambda: BPP().cover(some_images(), 0.5, 0, torch.arange(5)), r"give those to prepare\(\) first"),
+        (lambda: LowFrequency(bands=1), "bands at least 2"),
+        (lambda: LowFrequency(bands=7)(some_images()), "7 bands of frequencies do not fit images of 8 x 6"),
         (lambda: TRIGGERS[0](torch.zeros(1, 3, 8, 6, dtype=torch.uint8)), "divided by 255"),
         (lambda: TRIGGERS[0].cover(some_images(), 1.2, 0, torch.arange(5)), r"sampling rate must lie in \[0, 1\]"),
         (lambda: save_triggers("x", SOFT, PATTERN, torch.tensor([0])), "a trigger of each of K classes"),
