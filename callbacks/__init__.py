@@ -16,6 +16,7 @@ from lightning_adv.callbacks.fooling_images import FoolingImages
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
 from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
 from lightning_adv.callbacks.physical_evaluation import PhysicalEvaluation
+from lightning_adv.callbacks.poison_scan import PoisonScan
 from lightning_adv.callbacks.purification_evaluation import PurificationEvaluation
 from lightning_adv.callbacks.report import Report
 from lightning_adv.callbacks.result_lines import ResultLines
@@ -38,6 +39,7 @@ __all__ = [
     "FoolingImages",
     "LastCheckpoint",
     "PhysicalEvaluation",
+    "PoisonScan",
     "PurificationEvaluation",
     "Report",
     "ResultLines",

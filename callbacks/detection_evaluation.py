@@ -6,9 +6,7 @@ from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import Attack, SampleNoise
@@ -17,7 +15,7 @@ from lightning_adv.detectors import Detector, DetectorEnsemble, Evidence, Verdic
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
-from lightning_adv.evaluation.share import EvaluationBatch, Share, from_every_rank
+from lightning_adv.evaluation.share import EvaluationBatch, Share, from_every_rank, training_loader
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.metrics.detection import auroc, auroc_interval, roc_points
 from lightning_adv.results.detection import DetectionResult, DetectionRow, TransferRow
@@ -182,7 +180,7 @@ class DetectionEvaluation(EpochEndEvaluation[_Measured]):
 
     def _training_images(self, trainer: Trainer) -> Share:
         """Those that detectors are fitted on and those that thresholds are set on; the same on every rank."""
-        loader = _training_loader(trainer)
+        loader = training_loader(trainer, "DetectionEvaluation")
         return Share(trainer, loader, self.fit_samples, self.batch_size, self.seed).on_every_rank()
 
     def _fit(self, trainer: Trainer, model: LightningModule) -> None:
@@ -205,20 +203,6 @@ class _Halves:
     def __init__(self, evidence: Evidence) -> None:
         fitted = _chance(evidence.index) < 0.5
         self.fitted, self.held_out = evidence.of(fitted), evidence.of(~fitted)
-
-
-def _training_loader(trainer: Trainer) -> DataLoader:
-    """The trainer's training images; outside of fit those of its datamodule."""
-    loaders = trainer.train_dataloader
-    if loaders is None and trainer.datamodule is not None:
-        loaders = trainer.datamodule.train_dataloader()
-    flat = CombinedLoader(loaders).flattened if loaders is not None else []
-    if not flat:
-        raise InputError(
-            "detectors learn from clean training images, and this trainer has none: run it with a datamodule that has "
-            "a train_dataloader"
-        )
-    return flat[0]
 
 
 def _chance(index: Tensor) -> Tensor:

@@ -98,6 +98,11 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse before the first step of a run, as a rule on ``images.first()``, what would fail hours later."""
 
+    def images(self, trainer: Trainer, stage: Literal["val", "test"]) -> Share:
+        """What is evaluated: the images of the first validation or test loader."""
+        loader: DataLoader = evaluation_loader(trainer, stage)
+        return Share(trainer, loader, self.max_samples, self.batch_size, self.seed)
+
     def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
         """Write files of this evaluation's own at the end: called on rank zero, where there is a result.
 
@@ -208,13 +213,9 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
 
     def _check(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         with isolate_rng(), leaves_no_trace(pl_module), torch.no_grad():
-            images = self._images(trainer, stage)
+            images = self.images(trainer, stage)
             with trainer.precision_plugin.forward_context():
                 self.check(pl_module, images)
-
-    def _images(self, trainer: Trainer, stage: Literal["val", "test"]) -> Share:
-        loader: DataLoader = evaluation_loader(trainer, stage)
-        return Share(trainer, loader, self.max_samples, self.batch_size, self.seed)
 
     def _is_due(self, trainer: Trainer) -> bool:
         return (trainer.current_epoch + 1) % self.every_n_epochs == 0 or self._is_last(trainer)
@@ -226,7 +227,7 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
     def _run(self, trainer: Trainer, pl_module: LightningModule, stage: Literal["val", "test"]) -> None:
         # Random numbers of a foreign data set, sampler or model must not be taken from those of training.
         with isolate_rng():
-            images = self._images(trainer, stage)
+            images = self.images(trainer, stage)
             with trainer.precision_plugin.forward_context():
                 measured = self.evaluate(trainer, pl_module, images)
             wait_for_every_rank(trainer)  # what one rank does alone may take hours

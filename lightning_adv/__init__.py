@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         objectives,
         purifiers,
         reports,
+        scans,
         victims,
     )
 
@@ -55,6 +56,7 @@ __all__ = [
     "objectives",
     "purifiers",
     "reports",
+    "scans",
     "victims",
 ]
 

@@ -29,7 +29,7 @@ FLOORS = (
     ("results",),
     ("modules",),
     ("data",),
-    ("mitigations",),
+    ("mitigations", "scans"),
     ("objectives", "inspectors", "detectors"),
     ("backdoors", "fooling", "purifiers", "victims"),
     ("attacks",),
@@ -57,6 +57,7 @@ FREE_OF_THE_TRAINER = (
     "pixels",
     "purifiers",
     "results",
+    "scans",
     "screen",
     "victims",
 )

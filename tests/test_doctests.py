@@ -20,6 +20,7 @@ import lightning_adv.inspectors
 import lightning_adv.mitigations
 import lightning_adv.objectives
 import lightning_adv.purifiers
+import lightning_adv.scans
 import lightning_adv.victims
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages(lightning_adv.__path__, "lightning_adv."))
@@ -33,6 +34,7 @@ ALGORITHMS = (
     lightning_adv.mitigations,
     lightning_adv.objectives,
     lightning_adv.purifiers,
+    lightning_adv.scans,
     lightning_adv.victims,
 )
 PUBLIC_CLASSES = [

@@ -27,6 +27,7 @@ PACKAGES = (
     "modules",
     "objectives",
     "purifiers",
+    "scans",
 )
 """Packages of this project whose public classes a configuration names."""
 

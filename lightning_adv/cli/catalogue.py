@@ -26,6 +26,7 @@ from lightning_adv.mitigations import Mitigation
 from lightning_adv.models import list_models
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
+from lightning_adv.scans import Scan
 from lightning_adv.screen import print_document, print_names
 
 __all__ = ["KINDS", "MODELS", "help_page", "list_page", "names_of"]
@@ -48,6 +49,7 @@ KINDS = {
     "triggers": _Kind(Trigger, "--data.trigger", "--data.trigger"),
     "inspectors": _Kind(Inspector, "--trainer.callbacks.inspectors.NAME"),
     "mitigations": _Kind(Mitigation, "--trainer.callbacks.mitigation"),
+    "scans": _Kind(Scan, "--trainer.callbacks.scans.NAME"),
     "detectors": _Kind(Detector, "--trainer.callbacks.detectors.NAME"),
     "purifiers": _Kind(Purifier, "--trainer.callbacks.purifiers.NAME"),
     "prompts": _Kind(Prompter, "--trainer.callbacks.purifiers.NAME.prompts"),

@@ -18,6 +18,7 @@ from lightning_adv.inspectors import Inspector
 from lightning_adv.mitigations import Mitigation
 from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
+from lightning_adv.scans import Scan
 
 __all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class", "imported"]
 
@@ -32,6 +33,7 @@ BASES = (
     Trigger,
     Inspector,
     Mitigation,
+    Scan,
     Objective,
     Detector,
     Purifier,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from pytorch_lightning import LightningDataModule
 
-from lightning_adv.backdoors import Target, Trigger
+from lightning_adv.backdoors import PoisonPlan, Target, Trigger
 from lightning_adv.data.wrapped import WrapsDataModule
 
 __all__ = ["DataFacts", "class_name"]
@@ -64,6 +64,12 @@ class DataFacts:
     def target(self) -> Target | None:
         """The class that the trigger leads to."""
         return self._told("target")
+
+    @property
+    def plan(self) -> PoisonPlan | None:
+        """Which training images are poisoned; a stranger's datamodule may call anything so."""
+        told = self._told("plan")
+        return told if isinstance(told, PoisonPlan) else None
 
     @property
     def calibration_dataloader(self) -> Callable[[], Iterable] | None:

@@ -62,6 +62,10 @@ class IndexedImages(Dataset[ImageBatch], ABC):
         """The same images without random training-time transforms."""
         return self
 
+    def as_trained(self) -> "IndexedImages":
+        """The images as they are trained on, poisoned where they are, without random training-time transforms."""
+        return self.for_evaluation()
+
     def file_of(self, position: int) -> Path | None:
         """File of the image at this position of the source; None where that is not known."""
         return None

@@ -64,6 +64,12 @@ class MarkedImages(IndexedImages):
         """The clean images, as an evaluation sees them."""
         return self.images.for_evaluation()
 
+    def as_trained(self) -> "MarkedImages":
+        """The same marked images, without random training-time transforms."""
+        other = copy.copy(self)
+        other.images = self.images.for_evaluation()
+        return other
+
     def select(self, positions: Sequence[int] | Tensor) -> "MarkedImages":
         """The images, or copies, at these positions."""
         other = copy.copy(self)

@@ -17,7 +17,7 @@ from lightning_adv.attacks.oracle import LabelOracle, settled_labels
 from lightning_adv.errors import InputError
 from lightning_adv.pixels import check_images, check_pixels, float_images
 
-__all__ = ["Detector", "Evidence", "LabelledImages", "Verdict", "above"]
+__all__ = ["Detector", "Evidence", "LabelledImages", "Verdict", "above", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Detector(Described, ABC):
             loader: batches ``(image, label, ...)``, images in [0, 1] or uint8.
         """
         with _watching(model):
-            self.learn(model, _labelled(model, loader))
+            self.learn(model, labelled(model, loader))
         return self
 
     def score(self, model: LabelOracle, x: Tensor, *, index: Tensor | None = None) -> Tensor:
@@ -221,7 +221,7 @@ class Detector(Described, ABC):
         """
         scores = []
         with _watching(model):
-            for batch in _labelled(model, loader):
+            for batch in labelled(model, loader):
                 right = settled_labels(model, batch.image) == batch.label
                 if right.any():
                     scores.append(self.combine(self.measure(model, batch.image[right], batch.index[right])))
@@ -324,22 +324,31 @@ def _owned(x: Tensor) -> Tensor:
     return x.detach().to(torch.float32, copy=True)  # a tensor of inference mode could not be used in hooks
 
 
-def _labelled(model: LabelOracle, loader: Iterable) -> Iterator[LabelledImages]:
-    """Batches of a loader on the model's device; a third entry of N integers is taken for the images' numbers."""
+def labelled(model: LabelOracle, loader: Iterable, who: str = "a detector") -> Iterator[LabelledImages]:
+    """Batches of a loader on the model's device; a third entry of N integers is taken for the images' numbers.
+
+    Args:
+        model: tells the device.
+        loader: batches ``(image, label, ...)``, images in [0, 1] or uint8.
+        who: learns from them, for what is said of what does not suit.
+
+    Raises:
+        InputError: another kind of batch, labels that do not count from 0, no image at all.
+    """
     parameter = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     seen = 0
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not isinstance(batch[0], Tensor):
-            raise InputError(f"a detector learns from batches (image, label, ...), got {type(batch).__name__}")
+            raise InputError(f"{who} learns from batches (image, label, ...), got {type(batch).__name__}")
         image, label, *rest = batch
         device = image.device if parameter is None else parameter.device
         image = float_images(image).to(device)
         if label.is_floating_point() or label.shape != image.shape[:1] or (len(label) and int(label.min()) < 0):
-            raise InputError(f"a detector learns from {len(image)} labels that count from 0, one an image")
+            raise InputError(f"{who} learns from {len(image)} labels that count from 0, one an image")
         numbers = torch.arange(seen, seen + len(image))
         if rest and isinstance(rest[0], Tensor) and rest[0].shape == (len(image),) and not rest[0].is_floating_point():
             numbers = rest[0]
         yield LabelledImages(_owned(image), as_labels(label, len(image)).to(device), checked_index(image, numbers))
         seen += len(image)
     if not seen:
-        raise InputError("a detector cannot learn from a loader without images")
+        raise InputError(f"{who} cannot learn from a loader without images")

@@ -25,7 +25,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.evaluation.claims import Claims, shared_store
 from lightning_adv.pixels import check_images
 
-__all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank"]
+__all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank", "training_loader"]
 
 DEFAULT_BATCH_SIZE = 128
 Found = TypeVar("Found")
@@ -96,8 +96,11 @@ class Share:
 
     def first(self) -> EvaluationBatch:
         """One image of the data set, also on a rank whose share is empty (to learn the number of classes)."""
-        chunk = self._candidates[:1]
-        return self._on_device(next(iter(self._loader([chunk.tolist()]))), chunk)
+        return self.at(self._candidates[:1])
+
+    def at(self, positions: Tensor) -> EvaluationBatch:
+        """The images at some positions [N] of the data set, N >= 1, whoever's share they are."""
+        return self._on_device(next(iter(self._loader([positions.tolist()]))), positions)
 
     def fewer(self, samples: int, after: int = 0) -> "Share":
         """A choice of ``samples`` of these images, over all ranks, dealt out in the same way.
@@ -194,6 +197,38 @@ def evaluation_loader(trainer: Trainer, stage: str) -> DataLoader:
         name = "test_dataloader" if stage == "test" else "val_dataloader"
         raise InputError(f"an evaluation needs a {name}: give one to the trainer or the datamodule")
     return flat[0]
+
+
+def training_loader(trainer: Trainer, who: str) -> DataLoader:
+    """The first loader of the trainer's training images, outside of fit that of its datamodule.
+
+    Random transforms of the project's image sets are switched off; poison is not.
+
+    Args:
+        trainer: of the run.
+        who: needs them, for the message.
+
+    Raises:
+        InputError: there is none.
+    """
+    loaders = trainer.train_dataloader
+    if loaders is None and trainer.datamodule is not None:
+        loaders = trainer.datamodule.train_dataloader()
+    flat = CombinedLoader(loaders).flattened if loaders is not None else []
+    if not flat:
+        raise InputError(
+            f"{who} looks at training images, and this trainer has none: run it with a datamodule that has a "
+            "train_dataloader"
+        )
+    if not isinstance(flat[0].dataset, IndexedImages):
+        return flat[0]
+    return DataLoader(
+        flat[0].dataset.as_trained(),
+        sampler=flat[0].sampler,
+        batch_size=None,
+        num_workers=flat[0].num_workers,
+        pin_memory=flat[0].pin_memory,
+    )
 
 
 def from_every_rank(trainer: Trainer, own: Found) -> list[Found]:

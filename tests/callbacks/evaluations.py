@@ -20,6 +20,7 @@ from lightning_adv.callbacks import (
     DetectionEvaluation,
     FoolingImages,
     PhysicalEvaluation,
+    PoisonScan,
     PurificationEvaluation,
     TransferEvaluation,
 )
@@ -30,6 +31,7 @@ from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.mitigations import FinePruning, Mitigation, Repair
 from lightning_adv.purifiers import BitDepth, TotalVariation
 from lightning_adv.results.result import EvaluationResult
+from lightning_adv.scans import ActivationClustering, SpectralSignatures
 from tests.wild.models import Wrapped, images, labels
 
 COUNT = 24
@@ -127,6 +129,10 @@ def fooling(**shared: object) -> FoolingImages:
     )
 
 
+def scan(**shared: object) -> PoisonScan:
+    return PoisonScan({"clusters": ActivationClustering(), "spectral": SpectralSignatures()}, budget=0.2, **shared)
+
+
 def without_budget(make: Make) -> Make:
     return lambda **shared: make(0.0, **shared)
 
@@ -177,6 +183,7 @@ EVALUATIONS: dict[str, Evaluation] = {
         ],
         defaults=("max_samples",),
     ),
+    "scan": Evaluation(scan, scan, one_image=False, defaults=("every_n_epochs",)),
     "transfer": Evaluation(
         transfer,
         without_budget(transfer),

@@ -1,0 +1,16 @@
+"""Scans of training images for poisoned ones: ``scan(model, images) -> ScanReport``."""
+
+from lightning_adv.scans.activation_clustering import ActivationClustering
+from lightning_adv.scans.report import ScannedClass, ScanReport
+from lightning_adv.scans.scan import ClassFinding, Scan, ScanEvidence
+from lightning_adv.scans.spectral_signatures import SpectralSignatures
+
+__all__ = [
+    "ActivationClustering",
+    "ClassFinding",
+    "Scan",
+    "ScanEvidence",
+    "ScanReport",
+    "ScannedClass",
+    "SpectralSignatures",
+]
