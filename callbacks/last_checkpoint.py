@@ -9,7 +9,7 @@ from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from lightning_adv.callbacks.run_record import run_folder
-from lightning_adv.callbacks.whole_checkpoints import check_loops, keep_checkpoints_whole
+from lightning_adv.callbacks.whole_checkpoints import check_loops, forget_other_files, keep_checkpoints_whole
 from lightning_adv.data import ImageLoader
 from lightning_adv.errors import InputError
 from lightning_adv.interruption import Interrupted, requested
@@ -62,8 +62,9 @@ class LastCheckpoint(Checkpoint):
         self._saved_at = self._step = trainer.global_step
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
-        """Check how far the run came, before Lightning takes it over."""
+        """Check how far the run came and which files it saved, before Lightning takes it over."""
         check_loops(trainer, checkpoint)
+        forget_other_files(trainer, checkpoint)
         states = checkpoint.get("optimizer_states")
         self._optimizers = len(states) if isinstance(states, list) and trainer.state.fn == "fit" else None
         loop = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})

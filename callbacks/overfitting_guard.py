@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_adv.attacks import PGD, Attack
 from lightning_adv.errors import InputError
+from lightning_adv.models import check_finite
 
 __all__ = ["CatastrophicOverfittingGuard"]
 
@@ -54,7 +55,12 @@ class CatastrophicOverfittingGuard(Callback):
         return {"best": self.best, "collapsed": self.collapsed, "good": self._good}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Take the watch up again."""
+        """Take the watch up again.
+
+        Raises:
+            InputError: the weights to go back to are not finite.
+        """
+        check_finite(state_dict["good"], "what the checkpoint keeps of the last good epoch")
         self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], state_dict["good"]
 
     def on_train_batch_end(

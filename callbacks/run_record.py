@@ -2,6 +2,7 @@
 
 import sys
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import yaml
@@ -20,8 +21,12 @@ CONFIG_KEY = "lightning_adv_config"
 class RunRecord(SaveConfigCallback):
     """Saves the configuration as the command line resolved it; added to every run by the command line.
 
-    A resumed run overwrites ``config.yaml`` with what it was really started with.
+    ``config.yaml`` says what the last run in its folder was really started with; what others wrote there stays as
+    ``config_1.yaml``, ``config_2.yaml`` and so on. A command that is refused before its first step, such as one whose
+    checkpoint does not fit, leaves them as they are.
     """
+
+    _path: Path | None = None  # of the file, on rank zero
 
     @cached_property
     def text(self) -> str:
@@ -34,14 +39,16 @@ class RunRecord(SaveConfigCallback):
         return self.config.get("seed_everything")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write ``config.yaml`` and hand the configuration to the loggers, once, on rank zero."""
+        """Write ``config.yaml`` where there is none, and hand the configuration to the loggers, once, on rank zero."""
         if self.already_saved:
             return
         self.already_saved = True
         folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        replace_atomically(folder / "config.yaml", self.text)
+        self._path = folder / "config.yaml"
+        if not self._path.exists():
+            self._write()
         for logger in trainer.loggers:
             logger.log_hyperparams(yaml.safe_load(self.text))
 
@@ -50,18 +57,33 @@ class RunRecord(SaveConfigCallback):
         if trainer.is_global_zero and (statistics := statistics_of(pl_module)) is not None:
             print(f"note: normalisation: {statistics}", file=sys.stderr, flush=True)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write ``config.yaml``: the checkpoint fits."""
+        self._write()
+
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same before ``validate``."""
+        """Both before ``validate``."""
         if trainer.state.fn == "validate":
-            self.on_fit_start(trainer, pl_module)
+            self.on_test_start(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same before ``test``."""
+        """Both before ``test``."""
         self.on_fit_start(trainer, pl_module)
+        self._write()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict) -> None:
         """Keep the configuration with the weights, so that ``evaluate.py`` needs the checkpoint only."""
         checkpoint[CONFIG_KEY] = self.text
+
+    def _write(self) -> None:
+        """Replace the file; what another command wrote into it stays beside it."""
+        if self._path is None:
+            return
+        before = self._path.read_bytes() if self._path.exists() else None
+        if before not in (None, self.text.encode()):
+            number = next(k for k in count(1) if not self._path.with_name(f"config_{k}.yaml").exists())
+            replace_atomically(self._path.with_name(f"config_{number}.yaml"), before)
+        replace_atomically(self._path, self.text)
 
 
 def run_folder(trainer: Trainer) -> Path:

@@ -7,12 +7,18 @@ from pathlib import Path
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
 from lightning_adv.models import check_archive, check_finite
 
-__all__ = ["WholeCheckpoints", "check_loops", "keep_checkpoints_whole"]
+__all__ = ["WholeCheckpoints", "check_loops", "forget_other_files", "keep_checkpoints_whole"]
+
+
+SAVED_FILES = ("best_model_path", "kth_best_model_path", "last_model_path")
+"""What a ``ModelCheckpoint`` keeps of files, beside ``best_k_models``."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -80,6 +86,42 @@ def check_loops(trainer: Trainer, checkpoint: dict[str, object]) -> None:
             f"{trainer.ckpt_path} is no checkpoint of a run: {wrong} of its loops is damaged; take the file that the "
             "run saved"
         )
+
+
+def forget_other_files(trainer: Trainer, checkpoint: dict[str, object]) -> None:
+    """Take away what a ``ModelCheckpoint`` would believe of files that do not lie in its own folder.
+
+    It removes the files that it once saved when it has better ones, folders and all, and a file of a stranger's may
+    name anything as such. A run that was moved keeps its old files, too.
+
+    Args:
+        trainer: about to restore the checkpoint.
+        checkpoint: its content, which is changed.
+    """
+    states = checkpoint.get("callbacks", {})
+    for callback in trainer.callbacks:
+        state = states.get(callback.state_key) if isinstance(callback, ModelCheckpoint) else None
+        if not isinstance(state, dict):
+            continue
+        named = [state.get(key) or "" for key in SAVED_FILES]
+        other = [each for each in [*named, *state.get("best_k_models", {})] if not _is_in(callback.dirpath, each)]
+        if other:
+            del states[callback.state_key]
+            rank_zero_warn(
+                f"the checkpoint names {other[0]!a:.100} as saved by ModelCheckpoint, which is not in "
+                f"{callback.dirpath}: the best models so far are forgotten, and no file of theirs is removed"
+            )
+
+
+def _is_in(folder: str | Path | None, path: object) -> bool:
+    """Whether a file is one of a folder's, or none at all."""
+    if path == "":
+        return True
+    if folder is None or not isinstance(path, str) or "::" in path:
+        return False
+    if "://" in str(folder):
+        return path.startswith(str(folder).rstrip("/") + "/") and ".." not in path
+    return "://" not in path and Path(path).resolve().is_relative_to(Path(folder).resolve())
 
 
 def _unlike(found: object, own: object, name: str) -> str | None:

@@ -92,7 +92,7 @@ def _class(name: str) -> type | None:
     homes = {each.__module__ for each in results.values()}
     cls = getattr(sys.modules.get(module), attribute, None)
     known = module.startswith("lightning_adv.") or module in homes
-    return cls if known and isinstance(cls, type) and is_dataclass(cls) else None
+    return cls if known and isinstance(cls, type) and is_dataclass(cls) and _name(cls) == name else None
 
 
 def _below(cls: type) -> Iterator[type]:

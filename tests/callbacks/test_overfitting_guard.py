@@ -81,6 +81,8 @@ def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_p
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.best == 0.7
     assert other._good["weight"].equal(torch.ones(2))
+    with pytest.raises(InputError, match="the last good epoch holds NaN or infinite values in weight"):
+        other.load_state_dict(guard.state_dict() | {"good": {"weight": torch.tensor([1.0, torch.nan])}})
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [({"drop": 0.0}, "drop must lie"), ({"action": "go"}, "action")])

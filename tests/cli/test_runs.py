@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lightning_adv.cli import entry
 from lightning_adv.cli.runs import VARIABLE, choose_run_folder, leave_run_folder
@@ -178,3 +179,31 @@ def test_repeating_a_finished_run_writes_the_same_report_again(trained):
     assert outcome.status == 0, outcome.err
     assert "epoch 1/1" not in outcome.out
     assert {path: path.read_bytes() for path in Path("finished/report").rglob("*") if path.is_file()} == written
+
+
+def test_a_command_that_is_refused_leaves_the_configuration_of_the_run_as_it_was(trained):
+    shutil.copytree(trained, "mine")
+    before = Path("mine/config.yaml").read_bytes()
+    outcome = run([*FIT, "--ckpt_path=last", "--run=mine", "--model.backbone_options={width: 8}"])
+    assert (outcome.status, "have another shape" in outcome.err) == (2, True)
+    assert Path("mine/config.yaml").read_bytes() == before
+    assert not Path("mine/config_1.yaml").exists()
+
+
+def test_a_run_that_goes_on_otherwise_keeps_the_configuration_that_it_began_with(trained):
+    shutil.copytree(trained, "mine")
+    before = Path("mine/config.yaml").read_bytes()
+    for epochs in ("2", "2", "3"):  # the same command leaves nothing more
+        assert run([*FIT, "--ckpt_path=last", "--run=mine", f"--trainer.max_epochs={epochs}"]).status == 0
+    kept = [Path(f"mine/config{number}.yaml").read_text() for number in ("_1", "_2", "")]
+    assert kept[0].encode() == before
+    assert [yaml.safe_load(text)["trainer"]["max_epochs"] for text in kept] == [1, 2, 3]
+    assert not Path("mine/config_3.yaml").exists()
+
+
+def test_a_second_evaluation_in_a_folder_keeps_the_configuration_of_the_first(trained):
+    line = ["test", "--config", DEMO, *TINY, "--ckpt_path", trained / "checkpoints/last.ckpt", "--run=audit"]
+    for samples in (6, 5):
+        assert run([*line, f"--trainer.callbacks.max_samples={samples}"]).status == 0
+    kept = [yaml.safe_load(Path(f"audit/config{number}.yaml").read_text()) for number in ("_1", "")]
+    assert [each["trainer"]["callbacks"][-1]["init_args"]["max_samples"] for each in kept] == [6, 5]
