@@ -1,5 +1,7 @@
 """A signal ends a run where it can be gone on with bit for bit."""
 
+import signal
+
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.strategies import DDPStrategy, SingleDeviceStrategy
@@ -19,15 +21,19 @@ class StopOnSignal(Callback):
     same, and ends the run. Validation within ``fit``, an evaluation of hours among it, is cut anywhere: the checkpoint
     is that of its beginning, which it does not change. Where weights are spread over processes validation is finished
     first. ``validate`` and ``test`` are cut anywhere: what was measured is in the report, verdicts in their journal.
+    The signal that SLURM sends before the time limit (``SLURMEnvironment``, SIGUSR1) ends a run alike; its job then
+    goes back into the queue.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._beginning: dict | None = None  # the checkpoint of the validation that is under way
+        self._requeue = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep Lightning's own handler of SIGTERM out: it talks to the other ranks in the middle of anything."""
+        """Keep Lightning's own handlers out: they talk to the other ranks, and save, in the middle of anything."""
         trainer._signal_connector._sigterm_notifier_fn = _nothing
+        trainer._signal_connector._slurm_sigusr_handler_fn = self._end_and_requeue
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on a signal waits for the end of a step."""
@@ -62,10 +68,16 @@ class StopOnSignal(Callback):
         if self._beginning is not None and last is not None:
             last.write(trainer, self._beginning)
         exception.place = exception.place or _place(trainer)
+        exception.requeue = self._requeue
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Forget the checkpoint."""
         self._beginning = None
+
+    def _end_and_requeue(self, *_: object) -> None:
+        """What SLURM's signal before the time limit asks for, in the way of SIGTERM."""
+        self._requeue = True
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _nothing(*_: object) -> None:

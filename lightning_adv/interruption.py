@@ -44,6 +44,7 @@ class Interrupted(BaseException):
 
     Attributes:
         place: where the run was, in words; set by whoever knows.
+        requeue: whether the job shall go back into SLURM's queue; set by whoever was asked.
 
     Example:
         >>> Interrupted(signal.SIGTERM).status
@@ -52,7 +53,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
-        self.number, self.place = number, ""
+        self.number, self.place, self.requeue = number, "", False
 
     @property
     def status(self) -> int:

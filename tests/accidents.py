@@ -1,12 +1,18 @@
 """What happens to processes of a cluster, on purpose."""
 
 import os
+import select
 import signal
 from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lightning_adv.interruption import requested
+
 __all__ = ["KilledOnce", "Signalled"]
+
+PAUSE = 0.02
+"""Seconds between two looks."""
 
 
 class KilledOnce(Callback):
@@ -39,6 +45,7 @@ class Signalled(Callback):
         batch: in which batch of the epoch; None for hooks that are called once an epoch.
         times: how often, one right after the other.
         group: send it to all processes of the group, as a terminal does.
+        launcher: send it to the process that started this one, as a cluster does, and wait until it is passed on.
         mark: file that tells that it has happened.
     """
 
@@ -50,10 +57,11 @@ class Signalled(Callback):
         batch: int | None = None,
         times: int = 1,
         group: bool = False,
+        launcher: bool = False,
         mark: str = "signalled",
     ) -> None:
         self.number, self.epoch, self.batch, self.times = number, epoch, batch, times
-        self.group, self.mark = group, Path(mark)
+        self.group, self.launcher, self.mark = group, launcher, Path(mark)
         setattr(self, hook, self._strike)
 
     def _strike(self, trainer: Trainer, pl_module: LightningModule, *batch: object) -> None:
@@ -62,5 +70,10 @@ class Signalled(Callback):
         if not due or self.mark.exists():
             return
         self.mark.touch()
+        if self.launcher:
+            os.kill(os.getppid(), self.number)
+            while requested() is None:
+                select.select([], [], [], PAUSE)
+            return
         for _ in range(self.times):
             os.killpg(os.getpgrp(), self.number) if self.group else signal.raise_signal(self.number)

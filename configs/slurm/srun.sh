@@ -7,7 +7,7 @@
 #SBATCH --cpus-per-task=10
 #SBATCH --time=24:00:00
 #SBATCH --output=%x_%j.out
-# Ninety seconds before the time is over, Lightning saves the run and puts the job back into the queue.
+# Ninety seconds before the time is over, the run is saved and the job goes back into the queue.
 #SBATCH --signal=SIGUSR1@90
 #SBATCH --requeue
 set -euo pipefail

@@ -66,6 +66,9 @@ FROM_DATA = ("num_classes", "in_channels", "image_size", "class_names")
 ABOUT_OTHERS = {Report, TimeBudget}
 """Callbacks that do nothing where there is no evaluation."""
 
+WHOLE = {"save_distributed_checkpoint": False, "state_dict_type": "full"}
+"""Arguments of strategies that make one file of a checkpoint."""
+
 STATISTICS = ("mean", "std")
 """Arguments of a module that are taken from the datamodule where the user types none."""
 
@@ -207,6 +210,7 @@ class CLI(LightningCLI):
         self.typed = {key: value for key, value in typed.items() if value is not None}
         if len(self.typed) == 1:
             raise InputError(f"give both model.mean and model.std, or neither: got {next(iter(self.typed))} alone")
+        _refuse_shards(config.trainer.get("strategy"))
         self.folder, self.checkpoint = self._settle(config)
         if self.checkpoint and not self.base:  # what gave the base was read already
             self._refuse_bare_weights(self.checkpoint)
@@ -350,6 +354,17 @@ class CLI(LightningCLI):
         arguments = super()._prepare_subcommand_kwargs(subcommand)
         silent = {} if subcommand == "fit" else {"verbose": False}  # the trainer's own table
         return {**arguments, **silent, "ckpt_path": self.checkpoint, "weights_only": True}
+
+
+def _refuse_shards(strategy: object) -> None:
+    """A run goes on from one file: a folder of shards would not be found, and its list is a pickle."""
+    given = strategy.get("init_args") or {} if isinstance(strategy, Namespace) else {}
+    for key, wanted in WHOLE.items():
+        if key in given and given[key] != wanted:
+            raise InputError(
+                f"trainer.strategy.{key} must be {str(wanted).lower()}: "
+                "a run saves one checkpoint, not a shard of each process"
+            )
 
 
 def _as_list(callbacks: object) -> list:

@@ -13,6 +13,7 @@ from lightning_adv.cli.stored_config import check_no_other_files, read_stored_co
 from lightning_adv.errors import InputError
 from lightning_adv.models import check_layout, read_checkpoint
 from lightning_adv.models.folders import is_whole
+from lightning_adv.models.refusals import refuse_shards
 from lightning_adv.models.weights import holds_safetensors
 
 __all__ = ["Described", "describe_checkpoint", "is_checkpoint"]
@@ -83,6 +84,7 @@ def is_checkpoint(path: str) -> bool:
 def _content(path: str) -> dict[str, object]:
     file = Path(path)
     if not file.is_file():
+        refuse_shards(file)
         raise InputError(f"there is no checkpoint {path}; those of a run are in the folder checkpoints/ of its folder")
     checkpoint = {} if holds_safetensors(file) else read_checkpoint(file)
     if LIGHTNING in checkpoint:

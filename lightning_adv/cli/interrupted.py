@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import subprocess
 import sys
 
 from lightning_adv.cli.arguments import without_option
@@ -26,7 +27,20 @@ def tell_interrupted(interruption: Interrupted, args: list[str]) -> int:
         place = f" {interruption.place}" if interruption.place else ""
         sys.stderr.write(f"interrupted{place}{go_on(args)}\n")
         sys.stderr.flush()
+        if interruption.requeue:
+            _requeue()
     return interruption.status
+
+
+def _requeue() -> None:
+    """Put the job of SLURM that this run is back into the queue."""
+    array = "SLURM_ARRAY_JOB_ID" in os.environ
+    names = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID") if array else ("SLURM_JOB_ID",)
+    job = "_".join(os.environ[name] for name in names)
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.stderr.write(f"warning: job {job} is not back in the queue ({error}); submit it again\n")
 
 
 def go_on(args: list[str]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_adv.errors import InputError
+from lightning_adv.models.refusals import refuse_shards
 from lightning_adv.models.zoo import located
 
 __all__ = [
@@ -73,6 +74,7 @@ def read_settings(path: Path) -> dict[str, object]:
         InputError: no such file, one that is no JSON or no dictionary, or one that asks for code of its own.
     """
     if not path.is_file():
+        refuse_shards(path.parent)
         raise InputError(f"{path.parent} has no {path.name}, so nobody says what network its weights are of")
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path} is too large for a file of settings ({path.stat().st_size} bytes)")
@@ -156,6 +158,7 @@ def weight_files(folder: Path) -> dict[Path, list[str] | None]:
             return {folder / name: None}
         if (folder / f"{name}{_INDEX}").is_file():
             return _listed(folder / f"{name}{_INDEX}")
+    refuse_shards(folder)
     expected = ", ".join(f"{name} or {name}{_INDEX}" for name in _WEIGHTS)
     raise InputError(f"{folder} is a folder without weights: expected {expected}")
 

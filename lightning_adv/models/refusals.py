@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["refuse_kind", "refuse_pickle"]
+__all__ = ["refuse_kind", "refuse_pickle", "refuse_shards"]
 
 _BEGINNINGS = (
     ((b"<!doctype", b"<html", b"<?xml"), "a web page, not weights: the download went wrong; fetch the file itself"),
@@ -27,6 +27,8 @@ _PROGRAMS = (
     ),
 )
 """Kinds of archives, told by the name of one of their entries."""
+
+_CONVERTER = "torch.distributed.checkpoint.format_utils dcp_to_torch"
 
 _BEFORE_A_CLASS = ("PROTO", "MARK", "BINUNICODE", "BINPUT")
 """Operations of a pickle that come before the class of its outermost object; in the old format the word "module"."""
@@ -54,6 +56,23 @@ def refuse_kind(path: Path) -> None:
     for pattern, kind in _PROGRAMS:
         if any(map(pattern.match, entries)):
             raise InputError(f"{path} is refused: it is {kind}")
+
+
+def refuse_shards(folder: Path) -> None:
+    """Name the folder in which processes have each saved their share of a checkpoint; others pass.
+
+    Raises:
+        InputError: the list of its shards is a pickle, which is not read; how to make one file of it.
+    """
+    if not (folder / ".metadata").is_file():
+        return
+    of_lightning = (folder / "meta.pt").is_file()
+    module = "lightning_fabric.utilities.consolidate_checkpoint" if of_lightning else _CONVERTER
+    arguments = f"{folder} --output_file FILE.ckpt" if of_lightning else f"{folder} FILE.pt"
+    raise InputError(
+        f"{folder} holds a checkpoint in shards, whose list is a pickle, which can run code: where you trust it, make "
+        f"one file of it, by python -m {module} {arguments}"
+    )
 
 
 def refuse_pickle(path: Path, error: Exception) -> InputError:

@@ -1,6 +1,7 @@
 """SIGTERM and Ctrl-C, sent to this very process at chosen places: what is said, saved, reported and gone on with."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from lightning_adv.cli import evaluate
+from lightning_adv.cli.interrupted import tell_interrupted
+from lightning_adv.interruption import Interrupted
 from tests.cli.commands import DEMO, FEW_IMAGES, SMALL_NET, Outcome, run
 
 EPOCHS, STEPS = 3, 4
@@ -140,3 +143,36 @@ def test_a_signal_after_the_last_step_lets_a_run_finish():
     outcome = interrupted(signal.SIGTERM, "on_train_epoch_end", EPOCHS - 1)
     assert outcome.status == 0, outcome.err
     assert results(Path("my run"))["run"]["finished"] is not None
+
+
+@pytest.mark.parametrize("array", [False, True])
+def test_slurms_signal_before_the_time_limit_saves_after_the_step_and_puts_the_job_back(array, whole, monkeypatch):
+    """SLURM is its variables and a program ``scontrol``, as far as a process sees."""
+    variables = {"JOB_ID": "77", "NTASKS": "1", "NTASKS_PER_NODE": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    variables |= {"ARRAY_JOB_ID": "70", "ARRAY_TASK_ID": "7"} if array else {}
+    for name, value in (variables | {"JOB_NAME": "name", "NODELIST": "127.0.0.1"}).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    scontrol = Path("bin/scontrol")
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\necho "$@" >> asked\n')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{scontrol.parent.resolve()}{os.pathsep}{os.environ['PATH']}")
+    outcome = interrupted(signal.SIGUSR1, "on_train_batch_start", 1, 1)
+    assert outcome.status == 143
+    (line,) = said(outcome)
+    assert line.startswith("interrupted in epoch 2 of 3; go on with: the same launcher, and ")
+    assert Path("asked").read_text() == f"requeue {'70_7' if array else '77'}\n"
+    assert not list(Path("my run").glob("hpc_ckpt*")), "there is one checkpoint to go on from"
+    resumed = run(shlex.split(line.partition("launcher, and ")[2])[1:])
+    assert resumed.status == 0, resumed.err
+    same = weights(Path("my run"))
+    assert all(torch.equal(value, same[name]) for name, value in weights(whole).items())
+
+
+def test_a_job_that_does_not_go_back_into_the_queue_says_so(monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("PATH", "")
+    interruption = Interrupted(signal.SIGTERM)
+    interruption.requeue = True
+    assert tell_interrupted(interruption, ["fit"]) == 143
+    assert capsys.readouterr().err.splitlines()[-1].startswith("warning: job 77 is not back in the queue (")

@@ -289,6 +289,21 @@ def test_networks_are_spread_over_all_processes_or_none():
     assert message.endswith("got 2 and 1")
 
 
+@pytest.mark.parametrize(
+    ("strategy", "argument"),
+    [
+        ("ModelParallelStrategy", "save_distributed_checkpoint=true"),
+        ("ModelParallelStrategy", "tensor_parallel_size=1"),  # the other argument is Lightning's, which is true
+        ("FSDPStrategy", "state_dict_type=sharded"),
+    ],
+)
+def test_a_strategy_that_saves_shards_is_refused_before_a_run_that_could_not_go_on(strategy, argument):
+    typed = [f"--trainer.strategy={strategy}", f"--trainer.strategy.{argument}"]
+    message = refused(["fit", "--config", DEMO, *QUICK, *typed])
+    assert message.endswith("a run saves one checkpoint, not a shard of each process")
+    assert ("must be full" if "sharded" in argument else "must be false") in message
+
+
 def test_a_strategy_that_spreads_networks_is_refused_for_a_classifier():
     message = refused(["fit", "--config", DEMO, *FSDP, "--trainer.strategy.data_parallel_size=1"])
     assert message.startswith("ModelParallelStrategy spreads networks of DiffusionModule")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed.checkpoint import save
 
 from lightning_adv.cli import evaluate, train
 from tests.cli.commands import DEMO, FEW_IMAGES, TINY, run
@@ -113,3 +114,12 @@ def test_nothing_is_evaluated(trained, tmp_path, kind):
 def test_another_architecture_is_named(trained, tmp_path):
     line = ["--ckpt_path", trained / "checkpoints" / "last.ckpt", *FEW_IMAGES, "--model.backbone_options.width=8"]
     refused(run(line, evaluate), " have another shape (backbone.")
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("command", [train, evaluate])
+def test_a_folder_of_shards_is_no_checkpoint_to_go_on_from(command):
+    save({"state_dict": {"a": torch.ones(2)}}, checkpoint_id="shards", no_dist=True)
+    line = ["--ckpt_path=shards", "--data=MNISTSubset", *FEW_IMAGES]
+    line = ["fit", "--config", DEMO, *line] if command is train else line
+    refused(run(line, command), "shards holds a checkpoint in shards, whose list is a pickle")

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.distributed.checkpoint import save
 
 from lightning_adv.errors import InputError
-from lightning_adv.models import read_state_dict
+from lightning_adv.models import open_model, read_state_dict
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +43,14 @@ def test_a_damaged_archive_is_still_one_line(damage, tmp_path):
     with pytest.raises(InputError) as refusal:
         read_state_dict(tmp_path / "net.pth")
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize(("of_lightning", "told"), [(True, "consolidate_checkpoint"), (False, "dcp_to_torch")])
+def test_a_checkpoint_in_shards_is_refused_with_the_command_that_makes_one_file_of_it(of_lightning, told, tmp_path):
+    save({"state_dict": {"a": torch.ones(2)}}, checkpoint_id=tmp_path, no_dist=True)
+    if of_lightning:
+        torch.save({"pytorch-lightning_version": "2.6.0"}, tmp_path / "meta.pt")
+    for read in (read_state_dict, lambda path: open_model(path, num_classes=2, in_channels=1, image_size=(2, 2))):
+        with pytest.raises(InputError, match=f"a checkpoint in shards, whose list is a pickle.*{told}"):
+            read(tmp_path)
