@@ -41,13 +41,15 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
 
     Logs ``{stage}/{name}/attack_success_rate`` (images of the target class left out) and beside it
     ``attack_success_rate_all_classes``, ``clean_accuracy``, ``triggered_accuracy`` (correct in spite of the
-    trigger) and ``target_rate_without_trigger``. A randomised model is judged by the mean of draws, the same with the
-    trigger and without.
+    trigger) and ``target_rate_without_trigger``. Of a backdoor for some source classes, attack success is that of their
+    images, and ``false_activation_rate`` the share of images of the other classes that the trigger leads to the target.
+    A randomised model is judged by the mean of draws, the same with the trigger and without.
 
     Args:
-        trigger: default that of the datamodule, a ``PoisonedDataModule``.
+        trigger: default the test trigger of the datamodule, a ``PoisonedDataModule``.
         target: the class that it leads to, or "all_to_all"; default that of the datamodule.
         examples: images shown of those that the trigger turned, and as many of those that withstood it.
+        source_classes: classes whose images it is to lead there; default those of the datamodule, or all.
         **shared: see ``EpochEndEvaluation``.
 
     Raises:
@@ -67,11 +69,13 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
         trigger: Trigger | None = None,
         target: Target | None = None,
         examples: int = 4,
+        source_classes: list[int] | None = None,
         **shared: Shared,
     ) -> None:
         super().__init__(**shared)
         self.require(0, examples=examples)
         self.trigger, self.target, self.examples = trigger, target, examples
+        self.source_classes = source_classes
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a trigger that does not fit the images, a target that the model has no logit for."""
@@ -89,12 +93,12 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
             triggered = backdoor.trigger(batch.image.float())
             before, after = judge(batch.image, batch.index), judge(triggered, batch.index)
             tally.update(batch.label, predicted(before), predicted(after))
-            others = batch.label != backdoor_labels(batch.label, backdoor.target, classes)
+            sources = backdoor.is_source(batch.label, classes)
             parts = (batch.image.float(), triggered, batch.label)
             said = zip(*(confident(logits) for logits in (before, after)), strict=True)
             shown.add(
-                *(part[others] for part in (*parts, *chain.from_iterable(said))),
-                kind=(predicted(after) != batch.label)[others],
+                *(part[sources] for part in (*parts, *chain.from_iterable(said))),
+                kind=(predicted(after) != batch.label)[sources],
             )
         return _Measured(backdoor, judge, tally, shown, backdoor.trigger(greys).cpu())
 
@@ -116,6 +120,7 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
             target=backdoor.target,
             trigger=repr(backdoor.trigger),
             class_names=self.class_names(trainer, classes),
+            source_classes=None if backdoor.source_classes is None else sorted({*backdoor.source_classes}),
             per_class_samples=clean.sum(dim=1).tolist(),
             per_class_clean_correct=clean.diagonal().tolist(),
             per_class_led=triggered[label, led].tolist(),
@@ -126,4 +131,5 @@ class BackdoorEvaluation(EpochEndEvaluation[_Measured]):
         )
 
     def _known(self, trainer: Trainer) -> KnownBackdoor:
-        return known_backdoor(f"BackdoorEvaluation {self.name!r}", trainer, self.trigger, self.target)
+        who = f"BackdoorEvaluation {self.name!r}"
+        return known_backdoor(who, trainer, self.trigger, self.target, self.source_classes)

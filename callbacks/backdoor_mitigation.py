@@ -48,8 +48,8 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
     weights, or ``cleaned.safetensors`` holds them where there was none.
 
     Logs ``{stage}/{name}/clean_accuracy_before`` and ``_after``, the same of ``attack_success_rate`` (images of the
-    target class left out) where the trigger is known, and ``pruned_channels``. A randomised model is judged by the mean
-    of draws, the same ones before and after.
+    source classes, else of all but the target) where the trigger is known, and ``pruned_channels``. A randomised model
+    is judged by the mean of draws, the same ones before and after.
 
     Args:
         mitigation: ``FinePruning``, ``NeuralCleanseUnlearning``, ...
@@ -118,9 +118,9 @@ class BackdoorMitigation(EpochEndEvaluation[_Measured]):
         led = sources = None
         if backdoor is not None:
             goal = backdoor_labels(label, backdoor.target, len(label))
-            others = label != goal
-            led = [int(table[label, goal][others].sum()) for table in triggered]
-            sources = int(clean[0].sum(dim=1)[others].sum())
+            is_source = backdoor.is_source(label, len(label))
+            led = [int(table[label, goal][is_source].sum()) for table in triggered]
+            sources = int(clean[0].sum(dim=1)[is_source].sum())
         return MitigationResult(
             title="Mitigation",
             report=report,

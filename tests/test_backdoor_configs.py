@@ -12,7 +12,9 @@ from lightning_adv.backdoors import (
     LowFrequency,
     MaskedPattern,
     Patch,
+    Pieces,
     RandomPattern,
+    Several,
     WaNet,
     save_triggers,
 )
@@ -24,6 +26,8 @@ TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, 
 CIFAR10 = {"wanet": (WaNet, 5000, 10000), "bpp": (BPP, 5000, 5000), "low_frequency": (LowFrequency, 0.1, 0)}
 """Trigger, poisoned and cover images of the attacks whose setting is the authors' on CIFAR-10."""
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
+LATER = {"tact": Patch, "adaptive_blend": Pieces, "adaptive_patch": Several}
+"""Attacks that ask more of a plan, on MNIST and CIFAR-10."""
 MITIGATIONS = {"mnist_fine_pruning.yaml": FinePruning, "mnist_unlearning.yaml": NeuralCleanseUnlearning}
 SHAPES = {"mnist": (1, 28, 28), "gtsrb": (3, 32, 32), "faces": (1, 55, 47)}
 
@@ -41,9 +45,9 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
-    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == (
-        expected | MITIGATIONS.keys() | {f"cifar10_{attack}.yaml" for attack in CIFAR10}
-    )
+    expected |= {f"cifar10_{attack}.yaml" for attack in CIFAR10}
+    expected |= {f"{data}_{attack}.yaml" for data in ("mnist", "cifar10") for attack in LATER}
+    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys()
 
 
 @pytest.mark.parametrize("attack", TRIGGERS)
@@ -64,6 +68,23 @@ def test_an_attack_on_cifar10_is_built_in_the_setting_of_its_paper(attack):
     data = cli.datamodule
     assert (type(data.trigger), data.poisoned, data.cover) == CIFAR10[attack]
     assert cli.model.network == "preact_resnet18"
+
+
+@pytest.mark.parametrize("attack", LATER)
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_training_shows_a_part_and_an_evaluation_the_whole_or_sources_alone_are_led(name, attack):
+    data = Built(["fit", "--config", CONFIGS / "backdoor" / f"{name}_{attack}.yaml"]).datamodule
+    assert type(data.trigger) is LATER[attack]
+    assert data.cover
+    if attack == "tact":
+        assert (data.target, data.source_classes, data.cover_classes, data.sampling_rate) == (0, [1], [5, 7], 1.0)
+    else:
+        x = torch.full((1, 1 if name == "mnist" else 3, 32, 32), 0.3)
+        part = data.trigger.poison(x, data.poisoned_sampling_rate, 0, torch.tensor([0]))
+        whole = data.test_trigger(x)
+        pixels = [int((each != x).any(dim=1).sum()) for each in (part, whole)]
+        assert pixels[0] == pixels[1] * data.sampling_rate == pixels[1] * data.poisoned_sampling_rate
+        assert (part - x).abs().max() < (whole - x).abs().max()
 
 
 def test_all_of_mnist_is_covered_by_copies_so_that_plain_images_remain():

@@ -11,8 +11,19 @@ from lightning_adv.backdoors.perturbation import (
     UniversalPerturbation,
     universal_perturbation,
 )
-from lightning_adv.backdoors.poison_plan import PoisonPlan, Target, backdoor_labels, check_target
+from lightning_adv.backdoors.pieces import Pieces
+from lightning_adv.backdoors.poison_plan import (
+    PoisonedLabel,
+    PoisonPlan,
+    RateOf,
+    Target,
+    backdoor_labels,
+    check_classes,
+    check_rates,
+    check_target,
+)
 from lightning_adv.backdoors.random_pattern import RandomPattern
+from lightning_adv.backdoors.several import Several
 from lightning_adv.backdoors.sig import SIG
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger, Trigger
 from lightning_adv.backdoors.trigger_file import SavedTriggers, load_triggers, save_triggers
@@ -29,10 +40,14 @@ __all__ = [
     "MaskedPattern",
     "Patch",
     "PatternTrigger",
+    "Pieces",
     "Place",
     "PoisonPlan",
+    "PoisonedLabel",
     "RandomPattern",
+    "RateOf",
     "SavedTriggers",
+    "Several",
     "StaticPerturbation",
     "Target",
     "Trigger",
@@ -40,6 +55,8 @@ __all__ = [
     "UniversalPerturbation",
     "WaNet",
     "backdoor_labels",
+    "check_classes",
+    "check_rates",
     "check_target",
     "load_triggers",
     "optimise_trojan",

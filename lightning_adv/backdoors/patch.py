@@ -1,6 +1,6 @@
 """A small patch in a fixed place (BadNets, Gu et al., 2017).
 
-x' = (1 - m) x + m p        with m = 1 inside the patch
+x' = (1 - m) x + m p        with m = 1, or less, inside the patch
 """
 
 from collections.abc import Sequence
@@ -44,9 +44,10 @@ class Patch(PatternTrigger):
         margin: pixels between the patch and the edges of its corner.
         colour: in [0, 1], one number or one a channel; default white.
         checkerboard: every second pixel is black.
+        opacity: in (0, 1]; default opaque.
 
     Raises:
-        InputError: an unknown place or a colour outside [0, 1]; in a call, images that it does not fit.
+        InputError: an unknown place, a colour or opacity outside [0, 1]; in a call, images that it does not fit.
 
     Example:
         >>> Patch(size=1, place="top_left")(torch.zeros(1, 1, 2, 2)).flatten()
@@ -60,16 +61,20 @@ class Patch(PatternTrigger):
         margin: int = 0,
         colour: float | list[float] = 1.0,
         checkerboard: bool = False,
+        opacity: float | None = None,  # no number: what a patch is called in reports stays as it is
     ) -> None:
         if place not in get_args(Place):
             raise InputError(f"place of a patch must be one of {', '.join(get_args(Place))}, got {place!r}")
         channels = colour if isinstance(colour, Sequence) else [colour]
         if not channels or not all(0 <= value <= 1 for value in channels):
             raise InputError(f"colour of a patch must lie in [0, 1], got {colour}")
+        if opacity is not None and not 0 < opacity <= 1:
+            raise InputError(f"opacity of a patch must lie in (0, 1], got {opacity}")
         self.size, self.place, self.margin, self.colour, self.checkerboard = size, place, margin, colour, checkerboard
+        self.opacity = opacity
 
     def mask_and_pattern(self, shape: ImageShape) -> tuple[Tensor, Tensor]:
-        """1 inside the square; its colour.
+        """Its opacity inside the square; its colour.
 
         Raises:
             InputError: a patch that lies outside, or a colour of another number of channels.
@@ -79,7 +84,7 @@ class Patch(PatternTrigger):
             raise InputError(f"colour of the patch has {len(channels)} channels, the images have {shape[0]}")
         rows, columns = placed_square(shape, self.size, self.place, self.margin)
         mask, pattern = torch.zeros(1, *shape[1:]), torch.zeros(shape)
-        mask[:, rows, columns] = 1
+        mask[:, rows, columns] = 1 if self.opacity is None else self.opacity
         pattern[:, rows, columns] = torch.tensor(channels, dtype=torch.float32)[:, None, None]
         if self.checkerboard:
             side = torch.arange(self.size)

@@ -1,9 +1,11 @@
 """The base of all triggers: what a backdoor adds to an image.
 
-A trigger t maps images to triggered images. A cover sample (the noisy sample of concealed backdoor attacks, section 3)
-shows only a random subset S of the trigger's pixels and keeps its label:
+A trigger t maps images to triggered images. A part of it is a random subset S of its pixels:
 
-    cover(x) = S t(x) + (1 - S) x,    |S| = round(rate |support|)
+    part(x) = S t(x) + (1 - S) x,    |S| = round(rate |support|)
+
+A cover sample (the noisy sample of concealed backdoor attacks, section 3) shows a part and keeps its label. A poisoned
+image shows the whole trigger, or a part of it too (adaptive attacks, Qi et al., 2023).
 """
 
 from abc import ABC, abstractmethod
@@ -20,7 +22,7 @@ from lightning_adv.backdoors.trigger_file import save_triggers
 from lightning_adv.errors import InputError
 from lightning_adv.pixels import check_images
 
-__all__ = ["ImageShape", "PatternTrigger", "Trigger"]
+__all__ = ["ImageShape", "PatternTrigger", "Trigger", "lowest"]
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -85,8 +87,23 @@ class Trigger(ABC):
         self.check(tuple(x.shape[1:]))
         return self.apply(x)
 
+    def poison(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
+        """Poisoned training images: the whole trigger, or at a rate below 1 a fresh part of it in every image.
+
+        Args:
+            x: [N, C, H, W] in [0, 1].
+            rate: share of the trigger that an image shows.
+            seed: of the parts.
+            index: [N] the images' numbers in their source.
+        """
+        return self(x) if rate == 1 else self.part(x, rate, seed, index)
+
     def cover(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
-        """Images that show a fresh random subset of the trigger's pixels each; their labels stay as they are.
+        """Cover images, whose labels stay as they are: a fresh part of the trigger in every image; as ``poison``."""
+        return self.part(x, rate, seed, index)
+
+    def part(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
+        """Images that show a fresh random subset of the trigger's pixels each.
 
         Args:
             x: [N, C, H, W] in [0, 1].
@@ -97,8 +114,6 @@ class Trigger(ABC):
         Raises:
             InputError: a rate outside [0, 1] or of no pixel at all, images of another kind or shape.
         """
-        if not 0 <= rate <= 1:
-            raise InputError(f"sampling rate must lie in [0, 1], got {rate}")
         check_images(x)
         self.check(tuple(x.shape[1:]))
         return torch.where(self._subsets(x, rate, seed, index), self.apply(x), x)
@@ -107,20 +122,32 @@ class Trigger(ABC):
         """Bool [N, 1, H, W]: a random choice of round(rate * |support|) pixels of the support for every image."""
         pixels = self.support(tuple(x.shape[1:])).flatten().nonzero().flatten().to(x.device)
         chance = SampleNoise(seed, index).uniform(x[:, :1]).flatten(1)[:, pixels]
-        shown = round(rate * len(pixels))
-        if rate and not shown:
-            raise InputError(
-                f"a sampling rate of {rate:g} shows none of the {len(pixels)} pixels of the trigger; raise it"
-            )
-        chosen = pixels[chance.argsort(dim=1, stable=True)[:, :shown]]
         subsets = torch.zeros(len(x), x.shape[2] * x.shape[3], dtype=torch.bool, device=x.device)
-        return subsets.scatter_(1, chosen, True).view(len(x), 1, *x.shape[2:])
+        subsets[:, pixels] = lowest(chance, rate, "pixels")
+        return subsets.view(len(x), 1, *x.shape[2:])
 
     def __repr__(self) -> str:
         """Class and arguments in one line; tensors are left out."""
         settings = {name: value for name, value in settings_of(self).items() if value is not None}
         shown = (f"{name}={value}" for name, value in settings.items() if not isinstance(value, Tensor))
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def lowest(chance: Tensor, rate: float, things: str) -> Tensor:
+    """Bool [N, U]: of U things that make a trigger up, the round(rate U) whose random number [N, U] is lowest.
+
+    Raises:
+        InputError: a rate outside [0, 1], or of nothing at all.
+    """
+    if not 0 <= rate <= 1:
+        raise InputError(f"sampling rate must lie in [0, 1], got {rate}")
+    shown = round(rate * chance.shape[1])
+    if rate and not shown:
+        raise InputError(
+            f"a sampling rate of {rate:g} shows none of the {chance.shape[1]} {things} of the trigger; raise it"
+        )
+    chosen = chance.argsort(dim=1, stable=True)[:, :shown]
+    return torch.zeros_like(chance, dtype=torch.bool).scatter_(1, chosen, True)
 
 
 class PatternTrigger(Trigger):

@@ -57,8 +57,8 @@ class DataFacts:
 
     @property
     def trigger(self) -> Trigger | None:
-        """What poisoned training images carry."""
-        return self._told("trigger")
+        """What images carry to set the backdoor off."""
+        return self._told("test_trigger") or self._told("trigger")
 
     @property
     def target(self) -> Target | None:
@@ -70,6 +70,11 @@ class DataFacts:
         """Which training images are poisoned; a stranger's datamodule may call anything so."""
         told = self._told("plan")
         return told if isinstance(told, PoisonPlan) else None
+
+    @property
+    def source_classes(self) -> Sequence[int] | None:
+        """Classes whose images it leads there, where not all of them."""
+        return self._told("source_classes")
 
     @property
     def calibration_dataloader(self) -> Callable[[], Iterable] | None:

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
 
-from lightning_adv.backdoors import PoisonPlan, Target, Trigger, backdoor_labels, check_target
+from lightning_adv.backdoors import PoisonedLabel, PoisonPlan, RateOf, Target, Trigger, check_classes, check_rates
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.facts import DataFacts
@@ -54,10 +55,17 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         seed: of the choice of images and of the parts that cover images show.
         cover_copies: cover images are copies that are trained on beside their originals, not in their place; with all
             images covered, it is what keeps plain ones (and the paper's accuracy). An epoch grows by their number.
+        label: "target"; or "keep", the clean label: images of the target class alone are poisoned, and none relabelled.
+        source_classes: only images of these classes are poisoned; default all but the target.
+        cover_classes: only images of these classes are cover images; default all but the source classes.
+        rate_of: "set" or "class": shares are of those images alone that are of a class to choose from.
+        poisoned_sampling_rate: share of the trigger that a poisoned image shows, drawn anew for every image.
+        test_trigger: what an evaluation triggers images with, such as a stronger one; default the training trigger.
 
     Raises:
         InputError: before training starts: a target that is no class, a trigger of another shape than the images, more
-            images than there are, a share or rate outside [0, 1], a checkpoint of another plan or trigger.
+            images than there are, a share or rate outside [0, 1], classes that contradict each other, a checkpoint of
+            another plan or trigger.
 
     Example:
         >>> from lightning_adv.backdoors import Patch
@@ -78,11 +86,19 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         poison_target_class: bool = False,
         seed: int = 0,
         cover_copies: bool = False,
+        label: PoisonedLabel = "target",
+        source_classes: list[int] | None = None,
+        cover_classes: list[int] | None = None,
+        rate_of: RateOf = "set",
+        poisoned_sampling_rate: float = 1.0,
+        test_trigger: Trigger | None = None,
     ) -> None:
         super().__init__(data)
         self.trigger, self.target, self.poisoned, self.cover = trigger, target, poisoned, cover
         self.sampling_rate, self.poison_target_class, self.seed = sampling_rate, poison_target_class, seed
-        self.cover_copies = cover_copies
+        self.cover_copies, self.label, self.rate_of = cover_copies, label, rate_of
+        self.source_classes, self.cover_classes = source_classes, cover_classes
+        self.poisoned_sampling_rate, self.test_trigger = poisoned_sampling_rate, test_trigger
         self._plan: PoisonPlan | None = None
         self._shape: tuple[int, ...] = ()  # of an image; known with the plan
         self._roles: Tensor | None = None
@@ -99,10 +115,13 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the trigger makes of a grey image of this data: tells triggers apart."""
+        """Hash of what the trigger makes of a grey image of this data, and of noise: tells triggers apart."""
         self._draw_once()
-        levels = (self.trigger(torch.full((1, *self._shape), 0.5)) * 255).round().byte()
-        return hashlib.blake2b(levels.numpy().tobytes(), digest_size=8).hexdigest()
+        grey = (self.trigger(torch.full((1, *self._shape), 0.5)) * 255).round().byte()
+        # A warp leaves grey as it is. Of noise, few numbers with few levels: a warp's last bits are a machine's own.
+        noise = torch.rand(1, *self._shape, generator=torch.Generator().manual_seed(0))
+        coarse = (F.adaptive_avg_pool2d(self._looks(noise, self.plan), 8) * 15).round().byte()
+        return "".join(hashlib.blake2b(each.numpy().tobytes(), digest_size=8).hexdigest() for each in (grey, coarse))
 
     def train_dataloader(self) -> DataLoader:
         """The clean data's loader, with the same order of images, over poisoned ones."""
@@ -153,12 +172,23 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         number = batch.index % self._stride
         role = self._roles[number.clamp(max=len(self._roles) - 1)]
         is_poisoned, is_cover = role == 1, (role == 2) & ((batch.index != number) == plan.cover_copies)
-        chosen = torch.where(is_poisoned.view(-1, 1, 1, 1), self.trigger(image), image)
+        shown = self.trigger.poison(image, plan.poisoned_sampling_rate, plan.seed, number)
+        chosen = torch.where(is_poisoned.view(-1, 1, 1, 1), shown, image)
         if len(plan.cover):
             partly = self.trigger.cover(image, plan.sampling_rate, plan.seed, number)
             chosen = torch.where(is_cover.view(-1, 1, 1, 1), partly, chosen)
-        led = backdoor_labels(batch.label, plan.target, plan.num_classes)
-        return ImageBatch(chosen, torch.where(is_poisoned, led, batch.label), number)
+        return ImageBatch(chosen, torch.where(is_poisoned, plan.led(batch.label), batch.label), number)
+
+    def _looks(self, image: Tensor, plan: PoisonPlan) -> Tensor:
+        """An image [1, C, H, W] with the trigger, and as the first poisoned and the first cover image show it."""
+        looks = [self.trigger(image)]
+        if self.trigger.prepares:  # it cannot tell yet
+            return looks[0]
+        if len(plan.poisoned):
+            looks.append(self.trigger.poison(image, plan.poisoned_sampling_rate, plan.seed, plan.poisoned[:1]))
+        if len(plan.cover):
+            looks.append(self.trigger.cover(image, plan.sampling_rate, plan.seed, plan.cover[:1]))
+        return torch.cat(looks)
 
     def _draw_once(self) -> None:
         if self._plan is not None:
@@ -167,11 +197,9 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             images = self._training_images()
             label, index = labels_of(images)
             self._shape = tuple(_first_image(images).shape)
-        self.trigger.check(self._shape)
-        if self.cover and not self.trigger.prepares:  # a rate that shows nothing of the trigger is refused at once
-            grey = torch.full((1, *self._shape), 0.5)
-            self.trigger.cover(grey, self.sampling_rate, self.seed, torch.zeros(1, dtype=torch.long))
-        self._plan = PoisonPlan.draw(
+        for trigger in (self.trigger, self.test_trigger or self.trigger):
+            trigger.check(self._shape)
+        plan = PoisonPlan.draw(
             label,
             index,
             self._number_of_classes(label),
@@ -182,7 +210,14 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             self.seed,
             self.poison_target_class,
             self.cover_copies,
+            self.label,
+            self.source_classes,
+            self.cover_classes,
+            self.rate_of,
+            self.poisoned_sampling_rate,
         )
+        self._looks(torch.full((1, *self._shape), 0.5), plan)  # refuses a rate that shows nothing before training
+        self._plan = plan
 
     def _prepare_once(self) -> None:
         if not self.trigger.prepares or self._is_prepared:
@@ -207,17 +242,18 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         """What can be refused before any data is read."""
         told = DataFacts(self.data)
         if told.num_classes:
-            check_target(self.target, told.num_classes)
-        if told.shape:
-            self.trigger.check(told.shape)
-        if not 0 <= self.sampling_rate <= 1:
-            raise InputError(f"sampling_rate must lie in [0, 1], got {self.sampling_rate}")
+            check_classes(self.target, told.num_classes, self.label, self.source_classes, self.cover_classes)
+        for trigger in (self.trigger, self.test_trigger or self.trigger):
+            if told.shape:
+                trigger.check(told.shape)
+        check_rates(self.sampling_rate, self.poisoned_sampling_rate, self.rate_of)
 
     def _refuse_another_plan(self) -> None:
         if self._resumed is None:
             return
         own = {"plan": self.plan.hash, "trigger": self.fingerprint}
-        different = [key for key in own if own[key] != self._resumed[key]]
+        # An older checkpoint holds the beginning of the trigger's hash, which also tells plans apart.
+        different = [key for key in own if not own[key].startswith(self._resumed[key])][:1]
         if different:
             raise InputError(
                 f"the checkpoint was trained with another {' and another '.join(different)} of poisoning "
@@ -232,7 +268,8 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         folder = _own_folder(trainer)
         if folder is None:
             return
-        manifest = self.plan.as_dict() | {"trigger": repr(self.trigger), "fingerprint": self.fingerprint}
+        told = {"trigger": repr(self.trigger), "test_trigger": repr(self.test_trigger or self.trigger)}
+        manifest = self.plan.as_dict() | told | {"fingerprint": self.fingerprint}
         replace_atomically(folder / MANIFEST, json.dumps(manifest) + "\n")
 
     def _clean_loader(self, name: str, loader: Callable[[], object]) -> object:

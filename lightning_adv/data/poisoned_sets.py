@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from lightning_adv.backdoors import PoisonPlan, Trigger, backdoor_labels
+from lightning_adv.backdoors import PoisonPlan, Trigger
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.images import IndexedImages, Positions
 from lightning_adv.errors import InputError
@@ -112,12 +112,14 @@ class PoisonedPairs(Dataset):
         if role == 0 or (role == 2 and self.plan.cover_copies != is_copy):
             return item
         image, label, *rest = item
+        plan, index = self.plan, torch.tensor([number])
         if role == 2:
-            partly = self.trigger.cover(image[None], self.plan.sampling_rate, self.plan.seed, torch.tensor([number]))
+            partly = self.trigger.cover(image[None], plan.sampling_rate, plan.seed, index)
             return _like(item, [partly[0], label, *rest])
-        led = backdoor_labels(torch.as_tensor(label).view(1), self.plan.target, self.plan.num_classes)[0]
+        led = plan.led(torch.as_tensor(label).view(1))[0]
         led = led if isinstance(label, Tensor) else int(led)
-        return _like(item, [self.trigger(image[None])[0], led, *rest])
+        shown = self.trigger.poison(image[None], plan.poisoned_sampling_rate, plan.seed, index)
+        return _like(item, [shown[0], led, *rest])
 
 
 def stride_of(index: Tensor) -> int:

@@ -1,10 +1,13 @@
 """The backdoor that an evaluation measures: given to it, or the one that the training images were poisoned with."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
-from lightning_adv.backdoors import Target, Trigger, check_target
+from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_classes
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.logits import clean_logits
@@ -15,26 +18,39 @@ __all__ = ["KnownBackdoor", "known_backdoor"]
 
 @dataclass(frozen=True)
 class KnownBackdoor:
-    """A trigger, and the class that it leads to or "all_to_all"."""
+    """A trigger, the class that it leads to or "all_to_all", and the classes that it leads there; None for all."""
 
     trigger: Trigger
     target: Target
+    source_classes: Sequence[int] | None = None
+
+    def is_source(self, label: Tensor, num_classes: int) -> Tensor:
+        """Which of these labels [N] the attacker wants led elsewhere: not the target, and of a source class if any."""
+        elsewhere = label != backdoor_labels(label, self.target, num_classes)
+        if self.source_classes is None:
+            return elsewhere
+        return elsewhere & torch.isin(label, torch.tensor(self.source_classes, device=label.device))
 
     def check(self, model: LightningModule, images: Share) -> int:
         """Number of the model's classes.
 
         Raises:
-            InputError: the trigger does not fit the images, or the model has no logit for the target.
+            InputError: the trigger does not fit the images, or the model has no logit for the target or a source.
         """
         first = images.first().image.float()
         self.trigger(first)
         classes = clean_logits(model, first).shape[1]
-        check_target(self.target, classes)
+        check_classes(self.target, classes, "target", self.source_classes, None)
         return classes
 
 
 def known_backdoor(
-    who: str, trainer: Trainer, trigger: Trigger | None, target: Target | None, required: bool = True
+    who: str,
+    trainer: Trainer,
+    trigger: Trigger | None,
+    target: Target | None,
+    source_classes: Sequence[int] | None = None,
+    required: bool = True,
 ) -> KnownBackdoor | None:
     """Trigger and target as given, else the datamodule's; None where neither is known and none is required.
 
@@ -42,6 +58,7 @@ def known_backdoor(
         who: asks, for what is said of what is missing.
         trainer: its datamodule may be a ``PoisonedDataModule``.
         trigger, target: as given; None for the datamodule's.
+        source_classes: as given; None for those of the datamodule if the target is its own, else for all.
         required: whether to refuse a trainer where neither is known.
 
     Raises:
@@ -56,4 +73,6 @@ def known_backdoor(
     if known is None or leads_to is None:
         missing = "trigger" if known is None else "target"
         raise InputError(f"{who} has no {missing}: give it trigger and target, or use it with a PoisonedDataModule")
-    return KnownBackdoor(known, leads_to)
+    if source_classes is None and target is None:
+        source_classes = facts.source_classes
+    return KnownBackdoor(known, leads_to, source_classes)

@@ -13,7 +13,7 @@ from lightning_adv.asking import NO_CLASS
 from lightning_adv.pixels import visible
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.figures import adversarial_grid, class_shares, in_house_style
-from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table
+from lightning_adv.results.result import EvaluationResult, KeyFigure, Picture, Table, listed
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval, without_images
 
 __all__ = ["BackdoorResult", "BackdoorTally", "trigger_panels", "triggered_grid"]
@@ -26,7 +26,8 @@ class BackdoorResult(EvaluationResult):
     """Attack success and clean accuracy of a classifier that may have a backdoor.
 
     Success is a triggered image that is classified as the trigger's target. The headline leaves out images of the
-    target class, which need no trigger for that.
+    target class, which need no trigger for that, and is of the source classes alone where the backdoor has some: that
+    the trigger also leads images of other classes there is false activation.
 
     Args:
         target: class that the trigger leads to, or "all_to_all" for the one after the image's own.
@@ -39,6 +40,7 @@ class BackdoorResult(EvaluationResult):
         per_class_triggered_correct: of them, classified correctly in spite of the trigger [K].
         examples: a few images without and with the trigger.
         shown: what the trigger makes of a black, a grey and a white image [3, C, H, W].
+        source_classes: classes whose images the trigger is to lead to the target; None for all others.
 
     Raises:
         ValueError: no image, or counts that contradict each other.
@@ -54,6 +56,7 @@ class BackdoorResult(EvaluationResult):
     per_class_triggered_correct: list[int]
     examples: Examples | None = None
     shown: Tensor | None = None
+    source_classes: list[int] | None = None
 
     def __post_init__(self) -> None:
         if self.samples < 1:
@@ -72,8 +75,8 @@ class BackdoorResult(EvaluationResult):
 
     @property
     def sources(self) -> list[int]:
-        """Classes whose images the headline counts: all but the target's."""
-        return [k for k in range(len(self.class_names)) if k != self.target]
+        """Classes whose images the headline counts: the source classes, else all but the target's."""
+        return [k for k in self._others(()) if self.source_classes is None or k in self.source_classes]
 
     @property
     def clean_accuracy(self) -> float:
@@ -83,8 +86,12 @@ class BackdoorResult(EvaluationResult):
     @property
     def attack_success_rate(self) -> float | None:
         """Share of the images, those of the target class left out, that the trigger leads to the target."""
-        led, samples = self._headline()
-        return led / samples if samples else None
+        return _share(*self._headline())
+
+    @property
+    def false_activation_rate(self) -> float | None:
+        """Share of the images of neither source nor target that the trigger leads to the target; None without any."""
+        return _share(*self._activated())
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -93,9 +100,10 @@ class BackdoorResult(EvaluationResult):
         return wilson_interval(led, samples) if samples else None
 
     def scalars(self) -> dict[str, float]:
-        """Attack success without and with images of the target class, clean accuracy and what remains of it."""
+        """Attack success without and with images of the target class, false activation, accuracy and its rest."""
         scalars = {
             "attack_success_rate": self.attack_success_rate,
+            "false_activation_rate": self.false_activation_rate,
             "attack_success_rate_all_classes": sum(self.per_class_led) / self.samples,
             "clean_accuracy": self.clean_accuracy,
             "triggered_accuracy": sum(self.per_class_triggered_correct) / self.samples,
@@ -108,18 +116,23 @@ class BackdoorResult(EvaluationResult):
         images = f"{self.samples:,} {STAGES.get(self.stage, self.stage)} image" + ("s" if self.samples > 1 else "")
         clean = f"Of {images}, the model classifies {percent(self.clean_accuracy)} correctly"
         if self.attack_success_rate is None:
-            return f"{clean}; all are of the target class, so nothing can be said of the trigger."
-        return (
-            f"{clean}; the trigger leads {percent(self.attack_success_rate)} of those {self._of()} to {self._goal()}."
-        )
+            whose = "all are of the target class" if self.source_classes is None else f"none is {self._of()}"
+            return f"{clean}; {whose}, so nothing can be said of the trigger."
+        led = f"{clean}; the trigger leads {percent(self.attack_success_rate)} of those {self._of()} to {self._goal()}"
+        if self.false_activation_rate is not None:
+            led = f"{led}, and {percent(self.false_activation_rate)} of those of the other classes"
+        return f"{led}."
 
     def key_figures(self) -> list[KeyFigure]:
         """Attack success and clean accuracy, both as cards."""
         clean = wilson_interval(sum(self.per_class_clean_correct), self.samples)
         figures = [KeyFigure("clean_accuracy", "Clean accuracy", "no trigger", clean, card=True)]
         if self.attack_success_rate is not None:
-            basis = f"{self.trigger} to {self.target}"
+            basis = f"{self.trigger} to {self.target}" + ("" if self.source_classes is None else f", {self._of()}")
             figures.insert(0, KeyFigure("attack_success_rate", "Attack success rate", basis, self.interval, card=True))
+            if self.false_activation_rate is not None:
+                interval = wilson_interval(*self._activated())
+                figures.append(KeyFigure("false_activation_rate", "False activation", basis, interval, card=True))
         return figures
 
     def tables(self) -> list[Table]:
@@ -127,6 +140,7 @@ class BackdoorResult(EvaluationResult):
         led, samples = self._headline()
         rows = [
             self._row(f"Attack success, images {self._of()}", led, samples),
+            *([self._row("False activation, images of the other classes", *self._activated())] if self._rest() else []),
             self._row("Attack success, all images", sum(self.per_class_led), self.samples),
             self._row(
                 f"Classified as {self._goal()} without trigger, images {self._of()}",
@@ -173,26 +187,44 @@ class BackdoorResult(EvaluationResult):
             **{name: list(counts) for name, counts in vars(self).items() if name.startswith("per_class_")},
             "attack_success_rate": self.attack_success_rate,
             "interval": None if self.interval is None else list(self.interval),
+            "source_classes": self.source_classes,
+            "false_activation_rate": self.false_activation_rate,
             "examples": None if self.examples is None else self.examples.as_dict(),
         }
 
+    def _rest(self) -> list[int]:
+        """Classes that the trigger is to leave alone: neither a source class nor the target."""
+        return [] if self.source_classes is None else self._others(self.source_classes)
+
+    def _others(self, classes: Sequence[int]) -> list[int]:
+        return [k for k in range(len(self.class_names)) if k != self.target and k not in classes]
+
     def _headline(self) -> tuple[int, int]:
-        """Images led to the target and images, those of the target class left out."""
-        return tuple(sum(counts[k] for k in self.sources) for counts in (self.per_class_led, self.per_class_samples))
+        """Images of the source classes led to the target, and images of them."""
+        return self._led_of(self.sources)
+
+    def _activated(self) -> tuple[int, int]:
+        """The same of the classes that the trigger is to leave alone."""
+        return self._led_of(self._rest())
+
+    def _led_of(self, classes: Sequence[int]) -> tuple[int, int]:
+        return tuple(sum(counts[k] for k in classes) for counts in (self.per_class_led, self.per_class_samples))
 
     def _share_of_sources(self, counts: Sequence[int]) -> float | None:
-        samples = self._headline()[1]
-        return sum(counts[k] for k in self.sources) / samples if samples else None
+        return _share(sum(counts[k] for k in self.sources), self._headline()[1])
 
     def _goal(self) -> str:
         return "the next class" if self.target == "all_to_all" else f"class {self.class_names[self.target]}"
 
     def _of(self) -> str:
+        if self.source_classes is not None:
+            plural = "es" if len(self.source_classes) > 1 else ""
+            return f"of class{plural} {listed([self.class_names[k] for k in self.source_classes])}"
         return "of all classes" if self.target == "all_to_all" else "of other classes"
 
     def _row(self, name: str, count: int, samples: int) -> list[str | int | float | None]:
         interval = percent_interval(wilson_interval(count, samples) if samples else None)
-        return [name, samples, count / samples if samples else None, interval]
+        return [name, samples, _share(count, samples), interval]
 
     def _shares(self, counts: Sequence[int]) -> list[float | None]:
         """By class; nothing for the target's own, which needs no trigger."""
@@ -217,6 +249,10 @@ class BackdoorResult(EvaluationResult):
             percent=tuple(columns),
             note=without_images(self.per_class_samples),
         )
+
+
+def _share(count: int, samples: int) -> float | None:
+    return count / samples if samples else None
 
 
 class BackdoorTally(Metric):

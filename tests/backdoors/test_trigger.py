@@ -9,7 +9,9 @@ from lightning_adv.backdoors import (
     LowFrequency,
     MaskedPattern,
     Patch,
+    Pieces,
     RandomPattern,
+    Several,
     StaticPerturbation,
     UniversalPerturbation,
     WaNet,
@@ -42,7 +44,8 @@ FIXED = [
     LowFrequency("20/255", bands=3),
 ]
 """Those that are a mask and a pattern, or a perturbation: they can be saved, and covers show some of their pixels."""
-TRIGGERS = [*FIXED, WaNet(), prepared(BPP(levels=4)), prepared(BPP(levels=4, dither=True))]
+COMPOSED = [Pieces(Blend(alpha=0.3), 4), Several([Patch(size=2, place="top_left", opacity=0.5), Patch(size=2)])]
+TRIGGERS = [*FIXED, *COMPOSED, WaNet(), prepared(BPP(levels=4)), prepared(BPP(levels=4, dither=True))]
 each_trigger = pytest.mark.parametrize("trigger", TRIGGERS, ids=repr)
 
 
@@ -79,6 +82,8 @@ def test_an_image_is_triggered_alike_in_every_batch(trigger):
     assert torch.equal(trigger(x)[2:3], trigger(x[2:3]))
     whole = trigger.cover(x, 0.5, seed=4, index=index)
     assert torch.equal(whole[[3, 1]], trigger.cover(x[[3, 1]], 0.5, seed=4, index=index[[3, 1]]))
+    assert torch.equal(trigger.poison(x, 1.0, seed=4, index=index), trigger(x))
+    assert torch.equal(trigger.poison(x, 0.5, seed=4, index=index), trigger.part(x, 0.5, seed=4, index=index))
 
 
 @pytest.mark.parametrize("trigger", FIXED, ids=repr)
@@ -155,6 +160,33 @@ def test_a_random_pattern_is_a_function_of_its_seed_with_z_pixels_of_whole_grey_
     torch.testing.assert_close(one[1] * 255, (one[1] * 255).round())
 
 
+def test_half_of_the_pieces_are_shown_whole_others_in_every_image():
+    trigger, x = Pieces(Blend(alpha=0.5), 16), torch.zeros(200, 1, 8, 12)
+    shown = trigger.part(x, 0.5, 0, torch.arange(200)) == trigger(x)
+    pieces = shown.view(200, 4, 2, 4, 3).transpose(2, 3).flatten(3)  # [N, row, column, pixels of a piece]
+    assert torch.equal(pieces.any(3), pieces.all(3))
+    assert (pieces.all(3).flatten(1).sum(1) == 8).all()
+    assert len(pieces.all(3).flatten(1).unique(dim=0)) > 150
+    assert (pieces.float().mean(dim=(0, 3)) - 0.5).abs().max() < 0.15  # 4 standard deviations
+
+
+def test_one_of_several_triggers_is_shown_and_all_of_them_in_the_whole():
+    trigger = Several([Patch(size=1, place=place) for place in ("top_left", "top_right", "bottom_left")])
+    x = torch.zeros(300, 1, 4, 4)
+    shown = trigger.part(x, 1 / 3, 0, torch.arange(300))
+    assert (shown.flatten(1).sum(1) == 1).all()
+    counts = [int(shown[:, 0, row, column].sum()) for row, column in ((0, 0), (0, -1), (-1, 0))]
+    assert min(counts) > 70
+    assert torch.equal(trigger(x).flatten(1).sum(1), torch.full((300,), 3.0))
+
+
+def test_an_opacity_thins_a_patch_and_says_so_only_where_there_is_one():
+    thin, x = Patch(size=1, place="top_left", opacity=0.25), torch.full((1, 1, 2, 2), 0.5)
+    assert thin(x).flatten().tolist() == [0.625, 0.5, 0.5, 0.5]
+    assert "opacity=0.25" in repr(thin)
+    assert "opacity" not in repr(Patch())
+
+
 def test_a_picture_is_blended_in_from_a_file(tmp_path):
     Image.new("RGB", (60, 80), (255, 0, 51)).save(tmp_path / "key.png")
     blended = Blend(alpha=0.5, picture=str(tmp_path / "key.png"))(torch.zeros(1, *SHAPE))
@@ -190,6 +222,11 @@ def test_the_trigger_of_a_class_is_found_in_a_file_of_many(tmp_path):
         (lambda: Patch(colour=[0.1, 0.2])(some_images()), "2 channels, the images have 3"),
         (lambda: Patch(colour=2.0), "colour"),
         (lambda: Patch(place="north"), "place"),
+        (lambda: Patch(opacity=0.0), "opacity"),
+        (lambda: Pieces(Blend(), 12), "a square grid: 4, 9, 16, ...; got 12"),
+        (lambda: Pieces(Blend(), 64)(some_images()), "8 x 6 cannot be cut into 8 x 8 pieces"),
+        (lambda: Pieces(Blend(), 4).part(some_images(), 0.1, 0, torch.arange(5)), "shows none of the 4 pieces"),
+        (lambda: Several([]), "at least one trigger"),
         (lambda: Blend(alpha=0.0), "alpha"),
         (lambda: Blend(picture="nowhere.png"), "cannot read the picture nowhere.png"),
         (lambda: RandomPattern(z=49)(some_images()), "z = 49"),

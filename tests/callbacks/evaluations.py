@@ -93,7 +93,7 @@ def calibration(eps: float = 0.05, **shared: object) -> CalibrationEvaluation:
 
 
 def backdoor(strength: float = 1.0, **shared: object) -> BackdoorEvaluation:
-    return BackdoorEvaluation(Corner(strength), target=0, **shared)
+    return BackdoorEvaluation(Corner(strength), target=0, source_classes=[1, 3], **shared)
 
 
 def mitigation(repair: Mitigation | None = None, **shared: object) -> BackdoorMitigation:

@@ -59,6 +59,16 @@ def test_counts_what_a_hand_written_loop_counts(model, target):
     assert target != TARGET or 0 < led < samples
 
 
+def test_source_classes_are_counted_apart_from_those_that_the_trigger_is_to_leave_alone(model):
+    by_hand = counted_by_hand(model, TARGET)
+    result = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, source_classes=[1]))
+    assert result.scalars()["attack_success_rate"] == by_hand["led"][1] / by_hand["samples"][1]
+    others = [0, 2]
+    activated = sum(by_hand["led"][k] for k in others) / sum(by_hand["samples"][k] for k in others)
+    assert result.scalars()["false_activation_rate"] == activated
+    assert set(result.examples.labels.tolist()) == {1}
+
+
 def test_examples_do_not_depend_on_the_batch_size(model):
     one = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, batch_size=7, examples=3))
     two = validated(model, BackdoorEvaluation(BrightQuarter(), TARGET, examples=3))
@@ -93,6 +103,8 @@ def test_images_of_the_target_class_alone_give_no_headline(model):
         ({"trigger": BrightQuarter()}, "has no target"),
         ({"trigger": BrightQuarter(), "target": CLASSES}, r"target 4 is outside \[0, 4\)"),
         ({"trigger": Patch(size=20), "target": 0}, "20 x 20 pixels"),
+        ({"trigger": BrightQuarter(), "target": 0, "source_classes": [0]}, "source_classes names the target 0"),
+        ({"trigger": BrightQuarter(), "target": 0, "source_classes": [4]}, "classes 0 to 3, got"),
     ],
 )
 def test_a_trigger_or_target_that_does_not_fit_is_refused_before_the_first_step(arguments, message):

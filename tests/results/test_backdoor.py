@@ -36,6 +36,37 @@ def test_the_headline_leaves_out_the_target_class():
     assert scalars["triggered_accuracy"] == 0.1
 
 
+def test_of_source_classes_the_headline_is_theirs_and_the_rest_is_false_activation():
+    found = result(classes=4, source_classes=[2])
+    scalars = found.scalars()
+    assert scalars["attack_success_rate"] == 6 / 10
+    assert scalars["false_activation_rate"] == 14 / 20
+    assert scalars["target_rate_without_trigger"] == 0
+    assert found.summary() == (
+        "Of 40 validation images, the model classifies 90.0% correctly; "
+        "the trigger leads 60.0% of those of class 2 to class 1, and 70.0% of those of the other classes."
+    )
+    assert [row[:3] for row in found.tables()[0].rows[:2]] == [
+        ["Attack success, images of class 2", 10, 0.6],
+        ["False activation, images of the other classes", 20, 0.7],
+    ]
+    (figure,) = (each for each in found.key_figures() if each.scalar == "false_activation_rate")
+    assert figure.interval[0] < 0.7 < figure.interval[1]
+    assert found.as_dict()["source_classes"] == [2]
+    assert found.as_dict()["false_activation_rate"] == 0.7
+
+
+def test_without_source_classes_nothing_is_falsely_activated():
+    assert "false_activation_rate" not in result().scalars()
+    assert result().as_dict()["source_classes"] is None
+
+
+def test_images_of_no_source_class_give_no_headline():
+    none = {f"per_class_{name}": [5, 5, 0] for name in ("samples", "clean_correct", "led", "led_clean")}
+    said = result(**none, per_class_triggered_correct=[0] * 3, source_classes=[2]).summary()
+    assert said.endswith("none is of class 2, so nothing can be said of the trigger.")
+
+
 def test_all_to_all_leaves_nothing_out():
     assert result(target="all_to_all").scalars()["attack_success_rate"] == 24 / 30
 
