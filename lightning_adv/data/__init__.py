@@ -4,6 +4,7 @@ from lightning_adv.data.arraydata import ArrayData
 from lightning_adv.data.augmentation import Augmentation, CropFlip, Kornia
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.cifar import CIFAR10, CIFAR100
+from lightning_adv.data.cleansed import CleansedDataModule
 from lightning_adv.data.datamodule import ImageDataModule, Sources
 from lightning_adv.data.faces import Faces
 from lightning_adv.data.facts import DataFacts
@@ -24,6 +25,7 @@ __all__ = [
     "MNIST",
     "ArrayData",
     "Augmentation",
+    "CleansedDataModule",
     "CropFlip",
     "DataFacts",
     "EvaluationBatches",

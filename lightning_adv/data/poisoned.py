@@ -2,14 +2,11 @@
 
 import hashlib
 import json
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningDataModule, Trainer
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, RandomSampler, SequentialSampler
@@ -137,18 +134,6 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
             )
         return _over(PoisonedPairs(_dataset(loader), self.plan, self.trigger), loader)
 
-    def val_dataloader(self) -> object:
-        """The clean data's."""
-        return self._clean_loader("val_dataloader", self.data.val_dataloader)
-
-    def test_dataloader(self) -> object:
-        """The clean data's."""
-        return self._clean_loader("test_dataloader", self.data.test_dataloader)
-
-    def predict_dataloader(self) -> object:
-        """The clean data's."""
-        return self._clean_loader("predict_dataloader", self.data.predict_dataloader)
-
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """Training images of this project's loaders are poisoned, then what the clean data does follows."""
         if isinstance(batch, MarkedBatch):
@@ -271,12 +256,6 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         told = {"trigger": repr(self.trigger), "test_trigger": repr(self.test_trigger or self.trigger)}
         manifest = self.plan.as_dict() | told | {"fingerprint": self.fingerprint}
         replace_atomically(folder / MANIFEST, json.dumps(manifest) + "\n")
-
-    def _clean_loader(self, name: str, loader: Callable[[], object]) -> object:
-        if is_overridden(name, self.data, LightningDataModule):
-            return loader()
-        warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # there is none
-        return []
 
 
 def _own_folder(trainer: Trainer) -> Path | None:

@@ -90,14 +90,6 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
         """The data's, over purified images."""
         return self.data.train_dataloader()
 
-    def val_dataloader(self) -> object:
-        """The data's, over purified images if ``splits`` says so."""
-        return self.data.val_dataloader()
-
-    def test_dataloader(self) -> object:
-        """The data's, over purified images if ``splits`` says so."""
-        return self.data.test_dataloader()
-
     def state_dict(self) -> dict[str, object]:
         """Which purifier made the images, and the data's state."""
         return {"purifier": self._key or fingerprint(self.purifier), "data": self.data.state_dict()}

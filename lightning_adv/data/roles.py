@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
 
 from lightning_adv.backdoors import PoisonPlan
 from lightning_adv.data.images import IndexedImages
@@ -16,12 +16,15 @@ def numbers_of(images: Dataset) -> Tensor:
 
     A copy that covers has the number of its image plus more than any number of an image.
     """
+    if isinstance(images, Subset) and isinstance(images.dataset, PoisonedPairs):
+        return torch.as_tensor(images.indices, dtype=torch.long)
     return images.index if isinstance(images, IndexedImages) else torch.arange(len(images))
 
 
 def poisoned_and_cover(images: Dataset, plan: PoisonPlan) -> tuple[Tensor, Tensor]:
     """Numbers of the images of a poisoned data set that are poisoned, and of those that are cover images."""
     numbers = numbers_of(images)
+    images = images.dataset if isinstance(images, Subset) else images
     first_copy = int(numbers.max()) + 1
     if isinstance(images, MarkedImages):
         first_copy = images.stride

@@ -1,7 +1,11 @@
 """What datamodules around another datamodule share."""
 
+import warnings
+from collections.abc import Callable
+
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
+from pytorch_lightning.utilities.model_helpers import is_overridden
 
 __all__ = ["WrapsDataModule"]
 
@@ -43,6 +47,24 @@ class WrapsDataModule:
     def teardown(self, stage: str | None = None) -> None:
         """As the data inside does it."""
         self.data.teardown(stage)
+
+    def val_dataloader(self) -> object:
+        """That of the data inside, no loader where it has none."""
+        return self._loader("val_dataloader", self.data.val_dataloader)
+
+    def test_dataloader(self) -> object:
+        """That of the data inside, no loader where it has none."""
+        return self._loader("test_dataloader", self.data.test_dataloader)
+
+    def predict_dataloader(self) -> object:
+        """That of the data inside, no loader where it has none."""
+        return self._loader("predict_dataloader", self.data.predict_dataloader)
+
+    def _loader(self, name: str, make: Callable[[], object]) -> object:
+        if is_overridden(name, self.data, LightningDataModule):
+            return make()
+        warnings.filterwarnings("ignore", message="Total length of `.*` across ranks is zero")  # there is none
+        return []
 
     def on_before_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """As the data inside does it."""

@@ -4,13 +4,17 @@ from lightning_adv.scans.activation_clustering import ActivationClustering
 from lightning_adv.scans.report import ScannedClass, ScanReport
 from lightning_adv.scans.scan import ClassFinding, Scan, ScanEvidence
 from lightning_adv.scans.spectral_signatures import SpectralSignatures
+from lightning_adv.scans.statistical_contamination import SCAn
+from lightning_adv.scans.strip_scan import StripScan
 
 __all__ = [
     "ActivationClustering",
     "ClassFinding",
+    "SCAn",
     "Scan",
     "ScanEvidence",
     "ScanReport",
     "ScannedClass",
     "SpectralSignatures",
+    "StripScan",
 ]

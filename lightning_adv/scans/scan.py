@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from lightning_adv.scans.report import ScannedClass, ScanReport
 
 __all__ = ["ClassFinding", "FeatureScan", "Scan", "ScanEvidence", "far_above"]
 
+Known = TypeVar("Known")
 FEWEST = 4
 """Images of a class that can be split at all."""
 
@@ -72,7 +73,7 @@ class ClassFinding:
     statistic: float
 
 
-class Scan(Described, ABC):
+class Scan(Described, ABC, Generic[Known]):
     """Looks for poisoned images among those that a model was trained on, class by class.
 
     A subclass is its hyperparameters, :meth:`measure` (what the model makes of an image), :meth:`split` (the two parts
@@ -107,7 +108,7 @@ class Scan(Described, ABC):
     """What is measured of a class, in words."""
 
     @abstractmethod
-    def measure(self, model: nn.Module, batch: LabelledImages, known: Tensor | None) -> Tensor:
+    def measure(self, model: nn.Module, batch: LabelledImages, known: Known) -> Tensor:
         """Measures [N, F] of a batch, of each image by itself; ``known`` is what :meth:`learn` gave."""
 
     @abstractmethod
@@ -118,8 +119,8 @@ class Scan(Described, ABC):
     def verdicts(self, findings: Sequence[ClassFinding]) -> Sequence[bool | None]:
         """Whether each class is poisoned; None where nothing can be said."""
 
-    def learn(self, model: nn.Module, clean: Iterable[LabelledImages]) -> Tensor | None:
-        """Take what the scan needs from clean images; nothing by default."""
+    def learn(self, model: nn.Module, clean: Iterable[LabelledImages]) -> Known:
+        """What the scan takes from clean images; nothing by default."""
         return None
 
     def check(self, model: nn.Module, x: Tensor) -> None:
@@ -145,7 +146,7 @@ class Scan(Described, ABC):
         if self.needs_clean and clean is None:
             raise InputError(f"{name} learns from a few clean images first: give it some, clean=...")
         with leaves_no_trace(model), torch.no_grad():
-            known = self.learn(model, labelled(model, clean, name)) if self.needs_clean else None
+            known = self.learn(model, labelled(model, clean, name) if self.needs_clean else ())
             parts = [
                 ScanEvidence(batch.index.cpu(), batch.label.cpu(), self.measure(model, batch, known).float().cpu())
                 for batch in labelled(model, images, name)
@@ -189,7 +190,7 @@ class Scan(Described, ABC):
         return self.split(measures)
 
 
-class FeatureScan(Scan):
+class FeatureScan(Scan[Tensor | None]):
     """Base of the scans that look at the features of one layer.
 
     Args:
