@@ -20,6 +20,7 @@ from lightning_adv.backdoors import (
 )
 from lightning_adv.callbacks import BackdoorMitigation
 from lightning_adv.mitigations import FinePruning, NeuralCleanseUnlearning
+from lightning_adv.objectives import InputAware
 from tests.cli.commands import CONFIGS, Built
 
 TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
@@ -45,7 +46,7 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
-    expected |= {f"cifar10_{attack}.yaml" for attack in CIFAR10}
+    expected |= {f"cifar10_{attack}.yaml" for attack in [*CIFAR10, "input_aware"]}
     expected |= {f"{data}_{attack}.yaml" for data in ("mnist", "cifar10") for attack in LATER}
     assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys()
 
@@ -85,6 +86,12 @@ def test_training_shows_a_part_and_an_evaluation_the_whole_or_sources_alone_are_
         pixels = [int((each != x).any(dim=1).sum()) for each in (part, whole)]
         assert pixels[0] == pixels[1] * data.sampling_rate == pixels[1] * data.poisoned_sampling_rate
         assert (part - x).abs().max() < (whole - x).abs().max()
+
+
+def test_an_attacker_who_trains_leaves_the_data_clean():
+    cli = Built(["fit", "--config", CONFIGS / "backdoor" / "cifar10_input_aware.yaml"])
+    assert isinstance(cli.model.objective, InputAware)
+    assert type(cli.datamodule).__name__ == "CIFAR10"
 
 
 def test_all_of_mnist_is_covered_by_copies_so_that_plain_images_remain():

@@ -2,8 +2,10 @@
 
 from lightning_adv.backdoors.blend import Blend
 from lightning_adv.backdoors.bpp import BPP
+from lightning_adv.backdoors.input_aware import InputAwareTrigger
 from lightning_adv.backdoors.low_frequency import LowFrequency
 from lightning_adv.backdoors.masked_pattern import MaskedPattern
+from lightning_adv.backdoors.narcissus import Narcissus, optimise_narcissus
 from lightning_adv.backdoors.patch import Patch, Place
 from lightning_adv.backdoors.perturbation import (
     AdditiveTrigger,
@@ -36,8 +38,10 @@ __all__ = [
     "AdditiveTrigger",
     "Blend",
     "ImageShape",
+    "InputAwareTrigger",
     "LowFrequency",
     "MaskedPattern",
+    "Narcissus",
     "Patch",
     "PatternTrigger",
     "Pieces",
@@ -59,6 +63,7 @@ __all__ = [
     "check_rates",
     "check_target",
     "load_triggers",
+    "optimise_narcissus",
     "optimise_trojan",
     "save_triggers",
     "universal_perturbation",

@@ -12,6 +12,8 @@ from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import Share
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.objectives import InputAware
 
 __all__ = ["KnownBackdoor", "known_backdoor"]
 
@@ -52,21 +54,26 @@ def known_backdoor(
     source_classes: Sequence[int] | None = None,
     required: bool = True,
 ) -> KnownBackdoor | None:
-    """Trigger and target as given, else the datamodule's; None where neither is known and none is required.
+    """Trigger and target as given, else the datamodule's, else those that the model was trained to obey.
+
+    None where neither is known and none is required.
 
     Args:
         who: asks, for what is said of what is missing.
-        trainer: its datamodule may be a ``PoisonedDataModule``.
-        trigger, target: as given; None for the datamodule's.
+        trainer: its datamodule may be a ``PoisonedDataModule``, its model have a backdoor as its objective.
+        trigger, target: as given; None for what the trainer knows.
         source_classes: as given; None for those of the datamodule if the target is its own, else for all.
         required: whether to refuse a trainer where neither is known.
 
     Raises:
         InputError: one of the two is missing.
     """
-    facts = DataFacts(trainer.datamodule)
-    known = facts.trigger if trigger is None else trigger
-    leads_to = facts.target if target is None else target
+    knows = facts = DataFacts(trainer.datamodule)
+    module = trainer.lightning_module
+    if knows.trigger is None and isinstance(module, ClassifierModule) and isinstance(module.objective, InputAware):
+        knows = module.objective
+    known = knows.trigger if trigger is None else trigger
+    leads_to = knows.target if target is None else target
     known = known if isinstance(known, Trigger) else None  # a stranger's datamodule may call anything so
     if known is None and leads_to is None and not required:
         return None

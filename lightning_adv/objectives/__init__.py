@@ -6,6 +6,7 @@ from lightning_adv.objectives.awp import AWP
 from lightning_adv.objectives.cross_entropy import CrossEntropy
 from lightning_adv.objectives.fast import FastAdversarialTraining
 from lightning_adv.objectives.free import FreeAdversarialTraining
+from lightning_adv.objectives.input_aware import InputAware
 from lightning_adv.objectives.mart import MART
 from lightning_adv.objectives.objective import Objective
 from lightning_adv.objectives.trades import TRADES
@@ -19,5 +20,6 @@ __all__ = [
     "CrossEntropy",
     "FastAdversarialTraining",
     "FreeAdversarialTraining",
+    "InputAware",
     "Objective",
 ]

@@ -2,7 +2,14 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_adv.backdoors import TrojanTrigger, UniversalPerturbation, optimise_trojan, universal_perturbation
+from lightning_adv.backdoors import (
+    Narcissus,
+    TrojanTrigger,
+    UniversalPerturbation,
+    optimise_narcissus,
+    optimise_trojan,
+    universal_perturbation,
+)
 from lightning_adv.errors import InputError
 
 SHAPE = (1, 6, 6)
@@ -31,6 +38,32 @@ def test_a_universal_perturbation_leads_images_to_its_target_and_stays_in_its_bu
     assert found.v.abs().max() <= 0.4 + 1e-6
     found.save(tmp_path / "v.safetensors", SHAPE)
     assert torch.equal(UniversalPerturbation(str(tmp_path / "v.safetensors")).v, found.v)
+
+
+@pytest.mark.parametrize("warmup", [0, 40])
+def test_the_noise_of_a_class_is_the_sign_of_its_weights_and_the_surrogate_stays_as_it_is(warmup):
+    surrogate = linear_model().train()
+    kept = {name: tensor.clone() for name, tensor in surrogate.state_dict().items()}
+    images = torch.full((20, *SHAPE), 0.5)
+    found = optimise_narcissus(surrogate, images, 1, eps=0.02, epochs=60, warmup_epochs=warmup, batch_size=8)
+    others = kept["1.weight"][[0, 2]]  # softmax weighs the others, so the sign is clear where both agree
+    above, below = ((kept["1.weight"][1] > others).all(0), (kept["1.weight"][1] < others).all(0))
+    if warmup:  # a copy that was taught flat images has raised every weight of their class
+        above, below = torch.ones_like(above), torch.zeros_like(below)
+    assert above.sum() > 5
+    torch.testing.assert_close(found.v.flatten()[above], torch.full((int(above.sum()),), 0.02))
+    torch.testing.assert_close(found.v.flatten()[below], torch.full((int(below.sum()),), -0.02))
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in surrogate.state_dict().items())
+    assert surrogate.training
+    assert all(weight.requires_grad and weight.grad is None for weight in surrogate.parameters())
+
+
+def test_the_noise_of_a_class_is_magnified_where_it_is_told_to_and_kept_as_it_was_made(tmp_path):
+    noise = Narcissus(v=torch.full(SHAPE, 0.1))
+    noise.save(tmp_path / "n.safetensors", SHAPE)
+    magnified = Narcissus(str(tmp_path / "n.safetensors"), magnify=3)
+    torch.testing.assert_close(magnified(torch.full((1, *SHAPE), 0.5)), torch.full((1, *SHAPE), 0.8))
+    assert Narcissus(v=noise.v, magnify=20).perturbation(SHAPE).max() == 1
 
 
 def test_optimising_leaves_no_trace_on_the_model():
@@ -63,6 +96,10 @@ def test_a_trojan_patch_excites_the_strongest_neurons_as_far_as_the_box_allows(t
         (lambda m: optimise_trojan(m, "1", SHAPE, size=7), "does not fit"),
         (lambda m: universal_perturbation(m, torch.rand(2, *SHAPE), target=3), r"target 3 is outside \[0, 3\)"),
         (lambda m: universal_perturbation(m, torch.rand(0, *SHAPE), target=1), "needs images"),
+        (lambda m: optimise_narcissus(m, torch.rand(2, *SHAPE), target=3), r"target 3 is outside \[0, 3\)"),
+        (lambda m: optimise_narcissus(m, torch.rand(0, *SHAPE), target=1), "needs images of the target class"),
+        (lambda m: optimise_narcissus(m, torch.rand(2, *SHAPE), 1, epochs=0), "epochs must be at least 1"),
+        (lambda m: Narcissus(v=torch.zeros(SHAPE), magnify=0), "magnify must be above 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(wrong, message):

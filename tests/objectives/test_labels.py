@@ -29,6 +29,7 @@ from lightning_adv.objectives import (
     CrossEntropy,
     FastAdversarialTraining,
     FreeAdversarialTraining,
+    InputAware,
 )
 
 from .problems import batch, smooth_net
@@ -45,10 +46,11 @@ OBJECTIVES = {
     "mart": MART(PGD(**QUICK, start="gaussian")),
     "fast": FastAdversarialTraining(0.05),
     "free": FreeAdversarialTraining(0.05),
+    "input-aware": InputAware(1, width=4, halvings=1),
     "awp": AWP(AdversarialTraining(PGD(**QUICK))),
     "awp-mart": AWP(MART(PGD(**QUICK))),
 }
-NEED_CLASSES = {"mart", "awp-mart"}
+NEED_CLASSES = {"mart", "awp-mart", "input-aware"}
 ATTACKS = {
     "pgd": PGD(**QUICK),
     "mifgsm": MIFGSM(**QUICK),
@@ -101,7 +103,7 @@ def test_labels_that_are_no_classes_are_refused_in_one_sentence(name, wrong):
 def test_a_distribution_over_the_classes_is_trained_on_or_refused_in_one_sentence(name):
     model, (x, y) = smooth_net(), batch()
     if name in NEED_CLASSES:
-        with pytest.raises(InputError, match=r"^(MART|AWP) needs the one class of each image[^\n]*mixup[^\n]*$"):
+        with pytest.raises(InputError, match=r"^(MART|AWP|InputAware) needs the one class of [^\n]*mixup[^\n]*$"):
             of(name, model, x, one_hot(y))
         return
     certain, labelled = of(name, model, x, one_hot(y)), of(name, model, x, y)

@@ -19,6 +19,7 @@ from lightning_adv.objectives import (
     CrossEntropy,
     FastAdversarialTraining,
     FreeAdversarialTraining,
+    InputAware,
     Objective,
 )
 from tests.wild.models import (
@@ -45,6 +46,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "AWP": lambda: AWP(TRADES(ATTACK)),
     "FastAdversarialTraining": lambda: FastAdversarialTraining(0.1),
     "FreeAdversarialTraining": lambda: FreeAdversarialTraining(0.1, replays=1),
+    "InputAware": lambda: InputAware(0, width=4, halvings=1),
     "MART": lambda: MART(ATTACK),
     "TRADES": lambda: TRADES(ATTACK),
 }
@@ -77,7 +79,7 @@ def test_a_model_of_half_precision_has_the_loss_of_one_of_float32(name):
     torch.testing.assert_close(found, expected, rtol=0.03, atol=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - {"CrossEntropy", "FreeAdversarialTraining"}))
+@pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - {"CrossEntropy", "FreeAdversarialTraining", "InputAware"}))
 def test_attacks_move_the_images_of_a_sure_model_of_half_precision(name):
     model = sure()
     y = model(X).argmax(dim=1)
