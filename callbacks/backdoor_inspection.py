@@ -27,9 +27,9 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
     """Searches the model for backdoors with any number of inspectors.
 
     Every rank sees the same clean images; the classes are shared out to the ranks (r, r + W, ...) and put together
-    once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}``, ``p_value``, ``flagged_classes``,
-    masks and patterns as pictures, and the course of the index over the epochs. After fit, validate and test the
-    triggers that were found are in ``triggers.safetensors`` in the run's folder (those of a second inspector in
+    once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}`` (or ``margin``, where
+    those are judged), ``p_value``, ``flagged_classes``, masks and patterns as pictures, and the course of the index
+    over the epochs. After fit, validate and test the triggers that were found are in ``triggers.safetensors`` in the run's folder (those of a second inspector in
     ``triggers_{inspector}.safetensors``, with the callback's name before that of the inspector where it has been given
     one), ready for ``MaskedPattern``; classes without a successful trigger are not.
 
@@ -93,7 +93,8 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
 
     def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
         """Save the triggers of the last inspection."""
-        for number, (inspector, report) in enumerate(self.result.reports.items()):
+        triggers = {name: report for name, report in self.result.reports.items() if not report.large}
+        for number, (inspector, report) in enumerate(triggers.items()):
             whose = [self.key_prefix.rstrip("/"), inspector if number else ""]
             stem = "_".join(["triggers", *(file_name(part) for part in whose if part)])
             _save(report, folder / f"{stem}.safetensors")

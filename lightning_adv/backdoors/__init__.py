@@ -29,6 +29,7 @@ from lightning_adv.backdoors.several import Several
 from lightning_adv.backdoors.sig import SIG
 from lightning_adv.backdoors.trigger import ImageShape, PatternTrigger, Trigger
 from lightning_adv.backdoors.trigger_file import SavedTriggers, load_triggers, save_triggers
+from lightning_adv.backdoors.triggered import Triggered
 from lightning_adv.backdoors.trojan import TrojanTrigger, optimise_trojan
 from lightning_adv.backdoors.wanet import WaNet
 
@@ -55,6 +56,7 @@ __all__ = [
     "StaticPerturbation",
     "Target",
     "Trigger",
+    "Triggered",
     "TrojanTrigger",
     "UniversalPerturbation",
     "WaNet",

@@ -1,12 +1,17 @@
 """Inspectors look for a backdoor in a trained model. ``inspector(model, images) -> InspectionReport``."""
 
+from lightning_adv.inspectors.bti_dbf import BTIDBF
 from lightning_adv.inspectors.deep_inspect import DeepInspect
 from lightning_adv.inspectors.inspector import Inspector
+from lightning_adv.inspectors.largest import find_largest
+from lightning_adv.inspectors.mm_bd import MMBD
 from lightning_adv.inspectors.neural_cleanse import NeuralCleanse
 from lightning_adv.inspectors.outliers import Outliers, anomaly_indices, find_outliers
 from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search
 
 __all__ = [
+    "BTIDBF",
+    "MMBD",
     "ClassTrigger",
     "DeepInspect",
     "InspectionReport",
@@ -15,5 +20,6 @@ __all__ = [
     "Outliers",
     "Search",
     "anomaly_indices",
+    "find_largest",
     "find_outliers",
 ]

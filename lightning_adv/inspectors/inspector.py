@@ -12,7 +12,7 @@ from lightning_adv.attacks.description import settings_of
 from lightning_adv.attacks.randomised import VERDICT_DRAWS
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors.outliers import find_outliers, why_no_verdict
+from lightning_adv.inspectors.outliers import Outliers, find_outliers, why_no_verdict
 from lightning_adv.inspectors.report import ClassTrigger, InspectionReport, Search
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes
 
@@ -62,6 +62,12 @@ class Inspector(ABC):
     log_norms: bool = False
     """Whether the outlier rule is asked of the logarithms of the norms."""
 
+    measure: ClassVar[str] = "norm"
+    """What the classes are judged by: the norm of their trigger, unless a subclass says otherwise."""
+
+    large: ClassVar[bool] = False
+    """Whether it is a large value that is suspicious; what is found is then no mask and pattern of a trigger."""
+
     def __init__(
         self, threshold: float = 2.0, alpha: float = 0.05, seed: int = 0, allow_missing_classes: bool = False
     ) -> None:
@@ -110,16 +116,16 @@ class Inspector(ABC):
                 triggers = self.reconstruct(suspect, clean, mine) if len(mine) else []
         return Search(tuple(triggers), suspect.launches, suspect.image_passes, tuple(warnings))
 
+    def rule(self, values: Sequence[float]) -> Outliers:
+        """Which of the values [K] of the classes are outliers."""
+        return find_outliers(
+            values, double=self.double_mad, logarithmic=self.log_norms, threshold=self.threshold, alpha=self.alpha
+        )
+
     def judge(self, parts: Sequence[Search]) -> InspectionReport:
         """Put the parts of all processes together and find the outliers."""
         triggers = sorted((trigger for part in parts for trigger in part.triggers), key=lambda each: each.label)
-        outliers = find_outliers(
-            [trigger.norm for trigger in triggers],
-            double=self.double_mad,
-            logarithmic=self.log_norms,
-            threshold=self.threshold,
-            alpha=self.alpha,
-        )
+        outliers = self.rule([trigger.norm for trigger in triggers])
         warnings = list(dict.fromkeys(text for part in parts for text in part.warnings))
         failed = [trigger.label for trigger in triggers if trigger.status == "never succeeded"]
         if failed:
@@ -140,6 +146,8 @@ class Inspector(ABC):
             launches=sum(part.launches for part in parts),
             image_passes=sum(part.image_passes for part in parts),
             warnings=tuple(dict.fromkeys([*warnings, *outliers.warnings])),
+            measure=self.measure,
+            large=self.large,
         )
 
     def __repr__(self) -> str:

@@ -71,6 +71,7 @@ class Outliers:
         warnings: what a reader must know.
         reach: index that the smallest norm would have if it were 0; not above the threshold: no trigger, however small,
             could be flagged among these norms.
+        detail: what the paper's rule computed, where that is not the index.
 
     Example:
         >>> find_outliers([50.0, 52.0, 5.0, 49.0, 55.0, 51.0, 47.0, 53.0, 50.5, 48.0]).flagged
@@ -86,6 +87,7 @@ class Outliers:
     threshold: float = 2.0
     warnings: tuple[str, ...] = ()
     reach: float = float("nan")
+    detail: str = ""
 
     @property
     def judged(self) -> bool:

@@ -27,7 +27,8 @@ class ClassTrigger:
         label: the class that it leads to.
         mask: [1, H, W] in [0, 1]; the last one tried where none succeeded.
         pattern: [C, H, W] in [0, 1]: a triggered image is (1 - mask) x + mask pattern.
-        norm: L1 norm of the trigger in pixels; +inf if none succeeded, NaN if the search diverged.
+        norm: L1 norm of the trigger in pixels, or what else the class is judged by; +inf if none succeeded, NaN if the
+            search diverged.
         success_rate: share of all images that the trigger sends to the class, scored in float32.
         status: how the search ended.
         steps: steps taken.
@@ -87,6 +88,8 @@ class InspectionReport:
         outliers: the verdict, by position in ``triggers``.
         launches, image_passes: cost over all processes; see :class:`Search`.
         warnings: what a reader must know.
+        measure: name of what the classes were judged by.
+        large: large values of it are suspicious, and what was found are no masks and patterns of triggers.
 
     Example:
         >>> from lightning_adv.inspectors import NeuralCleanse
@@ -102,6 +105,8 @@ class InspectionReport:
     launches: int = 0
     image_passes: int = 0
     warnings: tuple[str, ...] = field(default=())
+    measure: str = "norm"
+    large: bool = False
 
     @property
     def labels(self) -> list[int]:
@@ -110,8 +115,14 @@ class InspectionReport:
 
     @property
     def norms(self) -> list[float]:
-        """L1 norms [K]; +inf where no trigger succeeded, NaN where the search diverged."""
+        """L1 norms [K], or what ``measure`` says; +inf where no trigger succeeded, NaN where the search diverged."""
         return [trigger.norm for trigger in self.triggers]
+
+    @property
+    def order(self) -> list[int]:
+        """Positions in ``triggers``, the most suspicious first, those without a trigger last."""
+        sign = -1 if self.large else 1
+        return sorted(range(len(self.triggers)), key=lambda i: (not self.triggers[i].found, sign * self.norms[i]))
 
     @property
     def masks(self) -> Tensor:

@@ -57,6 +57,10 @@ class NeuralCleanseUnlearning(Mitigation):
             raise InputError(f"share must lie in (0, 1], got {share}")
         if inspector is not None and triggers is not None:
             raise InputError("NeuralCleanseUnlearning takes an inspector or a file of triggers, not both")
+        if inspector is not None and inspector.large:
+            raise InputError(
+                f"{type(inspector).__name__} finds no triggers to unlearn: take NeuralCleanse or DeepInspect"
+            )
         # A class of few images may be held out altogether; what is missing has been told before the split.
         own = NeuralCleanse(allow_missing_classes=True) if triggers is None else None
         self.inspector = own if inspector is None else inspector

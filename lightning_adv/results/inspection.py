@@ -36,12 +36,31 @@ CANNOT_SEE = (
     "is larger than what the classes differ by."
 )
 
+MARGINS_CANNOT_SEE = (
+    "Margins and shares need no idea of the trigger, but are large by nature where a class is easily told, or the "
+    "model was trained adversarially."
+)
+
 BY_THE_RULE_ALONE = (
     "Believe the corrected verdict where it flags; what only the paper's rule flags, as {} here, is a suspicion to "
     "follow up and no all-clear: of models measured so, half of the backdoored ones looked so, and a quarter of the "
     "clean ones."
 )
 """Which of two verdicts that differ to believe; ``docs/results/open_models.md`` counts the models."""
+
+MEASURES = {"norm": "L1 norm", "share": "Share of images"}
+"""Headings of what classes are judged by."""
+
+OF_SMALL = (
+    "Smallest trigger first. A class without a norm had no successful trigger and counts as larger than all others. "
+    "Only classes at or below the median norm can be flagged; p-values of the others are 1. Budget exhausted: the "
+    "search ended with its steps, and the trigger may be larger than need be."
+)
+
+OF_LARGE = (
+    "The most suspicious class first. Index: distance from the mean of the other classes in their standard deviations. "
+    "What was found is no mask and pattern, and is not saved as a trigger."
+)
 
 SMALLEST_SEARCH = 75
 """Steps that make the masks of Neural Cleanse small; after 20 to 40 it flags clean classes of small networks."""
@@ -78,12 +97,13 @@ class InspectionResult(EvaluationResult):
     def scalars(self) -> dict[str, float]:
         """``<inspector>/anomaly_index/class_<k>``, ``norm/class_<k>`` where finite, p-value and counts of flags.
 
-        Without a verdict only the norms; ``exhausted_classes`` counts searches that ended with their steps.
+        Without a verdict only the norms; where margins or shares are judged, these take the place of the norms;
+        ``exhausted_classes`` counts searches that ended with their steps.
         """
         scalars: dict[str, float] = {}
         for name, report in self.reports.items():
             numbers = {f"anomaly_index/class_{label}": index for label, index in report.anomaly_index.items()}
-            numbers |= {f"norm/class_{trigger.label}": trigger.norm for trigger in report.triggers}
+            numbers |= {f"{report.measure}/class_{trigger.label}": trigger.norm for trigger in report.triggers}
             numbers |= {"p_value": report.p_value}
             scalars |= {f"{name}/{key}": value for key, value in numbers.items() if isfinite(value)}
             counts = {"flagged": report.flagged, "significant": report.significant, "exhausted": report.exhausted}
@@ -107,12 +127,17 @@ class InspectionResult(EvaluationResult):
             short = "Perhaps"
         else:
             short = "None found" if any(each.flagged is not None for each in done) else "No verdict"
-        return Answer(self.question, short, f"{self.summary()} {CANNOT_SEE}")
+        blind = {report.large: MARGINS_CANNOT_SEE if report.large else CANNOT_SEE for report in self.reports.values()}
+        return Answer(self.question, short, " ".join([self.summary(), *blind.values()]))
 
     def _verdict(self, name: str, report: InspectionReport) -> str:
         if report.flagged is None:
             return f"{name} has no verdict{_reason(report)}."
         chance = f"p = {report.p_value:.2g} for {len(report.labels)} classes" if isfinite(report.p_value) else "no p"
+        chance += f", {report.outliers.detail}" if report.outliers.detail else ""
+        if report.significant and not report.flagged:
+            named = ", ".join(f"{self._name(k)} (index {report.anomaly_index[k]:.2f})" for k in report.significant)
+            return f"{name} flags {named} at the corrected level alone ({chance})."
         if not report.flagged:
             could = report.outliers.reach > report.outliers.threshold
             return f"{name} flags no class{'' if could else ', and could not have flagged any'} ({chance})."
@@ -151,23 +176,30 @@ class InspectionResult(EvaluationResult):
 
     def _class_table(self, name: str, report: InspectionReport) -> Table:
         rows: list[list[Cell]] = []
-        judged = zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True)
-        shown = sorted(judged, key=lambda each: (not each[0].found, each[0].norm))
+        judged = list(zip(report.triggers, report.outliers.index, report.outliers.p_values, strict=True))
+        shown = [judged[position] for position in report.order]
         found = sum(trigger.found for trigger in report.triggers)
         empty = len(shown) - found if len(shown) > MOST_CLASSES else 0
         for trigger, index, p_value in shown[: len(shown) - empty]:
             cost = f"{trigger.costs[-1][1]:.2g}" if trigger.costs else ""
             numbers = [_finite(trigger.norm), _finite(index), _finite(p_value), trigger.success_rate]
             rows.append([self._name(trigger.label), *numbers, trigger.status, trigger.steps, cost])
-        columns = ["Class", "L1 norm", "Anomaly index", "p-value", "Success rate", "Search", "Steps", "Last cost"]
+        columns = [
+            "Class",
+            MEASURES.get(report.measure, report.measure.capitalize()),
+            "Anomaly index",
+            "p-value",
+            "Success rate",
+            "Search",
+            "Steps",
+            "Last cost",
+        ]
         return Table(
             f"Triggers found by {name}",
             columns,
             rows,
             percent=("Success rate",),
-            note="Smallest trigger first. A class without a norm had no successful trigger and counts as larger than "
-            "all others. Only classes at or below the median norm can be flagged; p-values of the others are 1. Budget "
-            "exhausted: the search ended with its steps, and the trigger may be larger than need be."
+            note=(OF_LARGE if report.large else OF_SMALL)
             + (f" {empty:,} of {len(shown):,} classes had none and are in results.json." if empty else ""),
         )
 
@@ -176,14 +208,16 @@ class InspectionResult(EvaluationResult):
         pictures = []
         for name, report in self.reports.items():
             grid = partial(trigger_grid, report, self.class_names)
-            caption = "The smallest triggers first. Orange: flagged by the paper's rule. Norm in pixels, anomaly index."
-            title = f"Triggers found by {name}"
+            what = "Norm in pixels" if not report.large else report.measure.capitalize()
+            caption = f"The most suspicious first. Orange: flagged by the paper's rule. {what}, anomaly index."
+            title = f"Triggers found by {name}" if not report.large else f"Images found by {name}"
             count = min(len(report.triggers), MOST_CLASSES)
-            alt = f"{title}: mask and pattern of the {count} smallest. {self._verdict(name, report)}"
+            alt = f"{title}: those of the {count} most suspicious classes. {self._verdict(name, report)}"
             pictures.append(Picture(f"{name}_triggers", title, grid, caption, alt=alt))
             if report.outliers.judged:
                 bars = partial(anomaly_bars, report, self.class_names)
-                caption = "Pale: norm above the median, never flagged. Dashed: the paper's threshold."
+                side = "below" if report.large else "above"
+                caption = f"Pale: {report.measure} {side} the median, never flagged. Dashed: the threshold."
                 pictures.append(Picture(f"{name}_anomaly_index", f"Anomaly index by {name}", bars, caption))
             courses = self._courses(name, report)
             if max(map(len, courses.values()), default=0) > 1:
@@ -274,21 +308,22 @@ HIGHLIGHTED = 5
 @in_house_style
 def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure:
     """Mask, and pattern seen through it, of the 20 classes with the smallest triggers."""
-    order = sorted(range(len(report.triggers)), key=lambda i: (not report.triggers[i].found, report.triggers[i].norm))
-    order = order[:MOST_CLASSES]
+    order = report.order[:MOST_CLASSES]
     columns, bands = min(COLUMNS, len(order)), math.ceil(len(order) / COLUMNS)
-    figure = Figure(figsize=(0.9 + 1.0 * columns, 2.75 * bands))
-    axes = figure.subplots(2 * bands, columns, squeeze=False)
+    rows = ["image"] if report.large else ["mask", "mask \N{MULTIPLICATION SIGN}\npattern"]
+    figure = Figure(figsize=(0.9 + 1.0 * columns, (0.75 + len(rows)) * bands))
+    axes = figure.subplots(len(rows) * bands, columns, squeeze=False)
     for panel in axes.flat:
         panel.set_axis_off()
     for number, position in enumerate(order):
         trigger, index = report.triggers[position], report.outliers.index[position]
-        top, column = 2 * (number // COLUMNS), number % COLUMNS
-        _show(axes[top, column], trigger.mask)
-        _show(axes[top + 1, column], trigger.mask * trigger.pattern)
+        top, column = len(rows) * (number // COLUMNS), number % COLUMNS
+        for place, picture in enumerate([trigger.mask, trigger.mask * trigger.pattern][-len(rows) :]):
+            _show(axes[top + place, column], picture)
         name = class_name(trigger.label, class_names)
         known = f", {index:.2f}" if math.isfinite(index) else ""
-        found = f"{trigger.norm:.1f} px{known}" if math.isfinite(trigger.norm) else trigger.status
+        value = f"{trigger.norm:.3g}" if report.large else f"{trigger.norm:.1f} px"
+        found = f"{value}{known}" if math.isfinite(trigger.norm) else trigger.status
         flagged = trigger.label in (report.flagged or ())
         axes[top, column].set_title(
             f"{name}\n{found}",
@@ -297,7 +332,7 @@ def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure
             weight="bold" if flagged else "normal",
             pad=3,
         )
-    for row, text in enumerate(["mask", "mask \N{MULTIPLICATION SIGN}\npattern"] * bands):
+    for row, text in enumerate(rows * bands):
         axes[row, 0].text(-0.12, 0.5, text, transform=axes[row, 0].transAxes, ha="right", va="center", color=QUIET)
     return figure
 
@@ -308,7 +343,8 @@ def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure
     index = np.nan_to_num(np.asarray(report.outliers.index))
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
-    small = [norm <= report.outliers.median for norm in report.norms]
+    sign = -1 if report.large else 1
+    small = [sign * norm <= sign * report.outliers.median for norm in report.norms]
     colours = [
         WRONG if label in (report.flagged or ()) else RIGHT if below else PALE
         for label, below in zip(report.labels, small, strict=True)
@@ -331,9 +367,8 @@ def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure
 def anomaly_course(
     courses: Mapping[int, Sequence[tuple[int, float]]], report: InspectionReport, class_names: Sequence[str]
 ) -> Figure:
-    """Anomaly index over epochs: class to points (epoch, index); the five smallest triggers of now are named."""
-    small = sorted((trigger for trigger in report.triggers if trigger.label in courses), key=lambda each: each.norm)
-    named = [trigger.label for trigger in small[:HIGHLIGHTED]]
+    """Anomaly index over epochs: class to points (epoch, index); the five most suspicious of now are named."""
+    named = [label for label in (report.labels[i] for i in report.order) if label in courses][:HIGHLIGHTED]
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
     for label, points in courses.items():

@@ -44,6 +44,9 @@ OTHER = {
     "false_rejection_rate": 0.1234,
     "weight": 0.5,
     "scale": 0.123,
+    "scales": (2, 4),
+    "normalise": True,
+    "error": 0.5,
 }
 """Another valid value of an argument; numbers that are not named here are changed by one."""
 

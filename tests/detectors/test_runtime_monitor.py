@@ -14,6 +14,7 @@ from lightning_adv.detectors import (
     ModelUncertainty,
     PaperMutation,
     RuntimeMonitor,
+    ScaleUp,
     UniformMutation,
 )
 from lightning_adv.errors import InputError
@@ -28,6 +29,7 @@ def calibrated(name: str, model: Learner) -> Detector:
         "mu": ModelUncertainty(passes=10),
         "lid": LocalIntrinsicDimensionality(k=10),
         "strip": STRIP(overlays=8),
+        "scale-up": ScaleUp(normalise=True),
     }
     detectors["ensemble"] = DetectorEnsemble({"kd": KernelDensity(), "mu": ModelUncertainty(passes=10)})
     detector = detectors[name].fit(model, loader())
@@ -36,7 +38,7 @@ def calibrated(name: str, model: Learner) -> Detector:
     return detector.calibrate(model, loader(60, seed=2), false_positive_rate=0.3)
 
 
-NAMES = ["lcr", "lcr-paper", "kd", "mu", "lid", "strip", "ensemble"]
+NAMES = ["lcr", "lcr-paper", "kd", "mu", "lid", "strip", "scale-up", "ensemble"]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -15,6 +15,7 @@ import lightning_adv.mitigations as mitigations
 from lightning_adv.backdoors import UniversalPerturbation, optimise_trojan
 from lightning_adv.backdoors.perturbation import universal_perturbation
 from lightning_adv.detectors import (
+    IBDPSC,
     STRIP,
     Detector,
     DetectorEnsemble,
@@ -24,11 +25,12 @@ from lightning_adv.detectors import (
     LocalIntrinsicDimensionality,
     ModelUncertainty,
     RuntimeMonitor,
+    ScaleUp,
     UniformMutation,
 )
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import Fooling, FoolingCPPN, FoolingEvolution, FoolingGradient
-from lightning_adv.inspectors import DeepInspect, Inspector, NeuralCleanse
+from lightning_adv.inspectors import MMBD, DeepInspect, Inspector, NeuralCleanse
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
 from tests.wild.models import (
     CLASSES,
@@ -87,18 +89,35 @@ def _ensemble() -> DetectorEnsemble:
     return Weighed(members)
 
 
+class _BehindBatchNorm(IBDPSC):
+    """Amplifies a normalisation that is put before the nets, which have none."""
+
+    def learn(self, model, batches):
+        super().learn(_normalised(model), batches)
+
+    def measure(self, model, x, index):
+        return super().measure(_normalised(model), x, index)
+
+
+def _normalised(model: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(1).to(next(model.parameters()).dtype), model).eval()
+
+
 DETECTORS = {
     "DetectorEnsemble": _ensemble,
+    "IBDPSC": _BehindBatchNorm,
     "KDEConfidence": lambda: KDEConfidence(bandwidth=1.0),
     "KernelDensity": lambda: KernelDensity(bandwidth=1.0),
     "LabelChangeRate": lambda: LabelChangeRate(UniformMutation(0.2), kappa_1=0.3, mu=1.2, mutations=8),
     "LocalIntrinsicDimensionality": lambda: LocalIntrinsicDimensionality(k=3, reference_samples=None),
     "ModelUncertainty": lambda: ModelUncertainty(passes=4),
     "STRIP": lambda: STRIP(overlays=4),
+    "ScaleUp": ScaleUp,
 }
 MEASURES: dict[str, Callable[[nn.Module], Tensor]] = {
     "NeuralCleanse": _inspected(CLEANSE),
     "DeepInspect": _inspected(DeepInspect(steps=4, **SMALL)),
+    "MMBD": lambda model: torch.tensor(MMBD(starts=2, steps=3)(model, CLEAN).norms),
     "DeepInspect-inverted": _inspected(DeepInspect(steps=2, substitutes=8, inversion_steps=3, **SMALL)),
     **{name: _scored(detector) for name, detector in DETECTORS.items()},
     "FinePruning": _repaired(FinePruning(epochs=1, lr=0.01, batch_size=8)),
@@ -111,7 +130,7 @@ MEASURES: dict[str, Callable[[nn.Module], Tensor]] = {
 }  # fmt: skip
 every_measure = pytest.mark.parametrize("name", MEASURES)
 NO_LOGITS_NEEDED = ("TrojanTrigger",)
-LOGITS_SUFFICE = (*NO_LOGITS_NEEDED, "LabelChangeRate")
+LABELS_SUFFICE = ("LabelChangeRate", "ScaleUp")
 
 
 def _methods(package: ModuleType, base: type) -> set[str]:
@@ -145,12 +164,12 @@ def test_a_model_of_half_precision_is_measured_as_one_of_float32(name):
 def test_a_model_without_logits_is_told_so(name, model):
     if name in NO_LOGITS_NEEDED:
         pytest.skip("looks at a hidden layer alone")
-    message = "labels \\[N\\], or to logits \\[N, K\\]" if name == "LabelChangeRate" else REFUSED[model]
+    message = "labels \\[N\\], or to logits \\[N, K\\]" if name in LABELS_SUFFICE else REFUSED[model]
     with pytest.raises(InputError, match=message):
         MEASURES[name](model())
 
 
-@pytest.mark.parametrize("name", [name for name in MEASURES if name not in LOGITS_SUFFICE])
+@pytest.mark.parametrize("name", [name for name in MEASURES if name not in NO_LOGITS_NEEDED + LABELS_SUFFICE])
 def test_probabilities_are_said(name):
     with pytest.warns(UserWarning, match="look like probabilities"):
         MEASURES[name](Probabilities())

@@ -1,0 +1,1 @@
+"""How far verdicts on backdoors can be trusted: inspections of many clean and backdoored networks."""
