@@ -27,11 +27,12 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
     """Searches the model for backdoors with any number of inspectors.
 
     Every rank sees the same clean images; the classes are shared out to the ranks (r, r + W, ...) and put together
-    once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}`` (or ``margin``, where
-    those are judged), ``p_value``, ``flagged_classes``, masks and patterns as pictures, and the course of the index
-    over the epochs. After fit, validate and test the triggers that were found are in ``triggers.safetensors`` in the run's folder (those of a second inspector in
-    ``triggers_{inspector}.safetensors``, with the callback's name before that of the inspector where it has been given
-    one), ready for ``MaskedPattern``; classes without a successful trigger are not.
+    once. Logs ``{stage}/{inspector}/anomaly_index/class_{k}``, ``norm/class_{k}`` (``margin`` or ``share``, where those
+    are judged), ``p_value``, ``flagged_classes``, masks and patterns as pictures, and the course of the index over the
+    epochs. After fit, validate and test the triggers that were found are in ``triggers.safetensors`` in the run's
+    folder (those of a second inspector in ``triggers_{inspector}.safetensors``, with the callback's name before that of
+    the inspector where it has been given one), ready for ``MaskedPattern``; classes without a successful trigger are
+    not, nor what an inspector finds that judges no norms.
 
     Args:
         inspectors: name to inspector.

@@ -99,9 +99,8 @@ class BTIDBF(Inspector):
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """Mask, generator, and where the generated images go."""
         x, features = images.image, _Features(suspect)
-        parts = x.split(fitting(x))
         with torch.no_grad():
-            known, logits = (torch.cat(each) for each in zip(*map(features, parts), strict=True))
+            known, logits = (torch.cat(each) for each in zip(*map(features, x.split(fitting(x))), strict=True))
         named = predicted(logits) != NO_CLASS
         if not named.any():
             nothing = torch.zeros_like(x[0]).cpu()
@@ -110,7 +109,7 @@ class BTIDBF(Inspector):
         mask = self._benign(features.last, known, said if images.label is None else images.label[named])
         generator, steps = self._generator(features, x, known, mask)
         with torch.no_grad():
-            made = torch.cat([generator(part) for part in parts])
+            made = torch.cat([generator(part) for part in x.split(fitting(x))])
             led = predicted(torch.cat([suspect.verdict(part) for part in made.split(fitting(x))]))
         return [self._found(label, made, said, led, steps) for label in classes]
 

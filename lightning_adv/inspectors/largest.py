@@ -26,6 +26,9 @@ FEWEST = 4
 ROUNDING = 1e-6
 """Share of the largest value, which the spread of equal ones may be."""
 
+SMALLEST = 1e-30
+"""Spread of values that are all 0."""
+
 
 def find_largest(values: Sequence[float], *, alpha: float = 0.05, alarm: float = 0.05) -> Outliers:
     """Judge the values of K classes, of which a large one is suspicious.
@@ -57,7 +60,7 @@ def find_largest(values: Sequence[float], *, alpha: float = 0.05, alarm: float =
     index, p_values = np.full(len(given), np.nan), np.full(len(given), np.nan)
     for place in np.flatnonzero(used):
         others = _others(given, place)
-        spread = max(others.std(ddof=1), ROUNDING * np.abs(given[used]).max())
+        spread = max(others.std(ddof=1), ROUNDING * np.abs(given[used]).max(), SMALLEST)
         index[place] = (given[place] - others.mean()) / (spread * (1 + 1 / len(others)) ** 0.5)
         p_values[place] = min(1.0, count * t.sf(index[place], len(others) - 1))
     largest = int(np.nanargmax(np.where(used, given, np.nan)))

@@ -49,6 +49,7 @@ def test_a_small_value_is_never_flagged_and_one_that_is_no_number_takes_no_part(
 
 
 def test_equal_values_accuse_nobody_and_one_above_them_stands_out():
+    assert find_largest([0.0] * 6).significant == find_largest([0.0] * 6).flagged == ()
     assert find_largest([3.0] * 6).significant == find_largest([3.0] * 6).flagged == ()
     assert find_largest([3.0] * 6 + [4.0]).significant == find_largest([3.0] * 6 + [4.0]).flagged == (6,)
 
