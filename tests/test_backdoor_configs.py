@@ -8,9 +8,12 @@ import torch
 
 from lightning_adv.backdoors import (
     BPP,
+    SIG,
     Blend,
+    LabelConsistent,
     LowFrequency,
     MaskedPattern,
+    Narcissus,
     Patch,
     Pieces,
     RandomPattern,
@@ -24,7 +27,12 @@ from lightning_adv.objectives import InputAware
 from tests.cli.commands import CONFIGS, Built
 
 TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
-CIFAR10 = {"wanet": (WaNet, 5000, 10000), "bpp": (BPP, 5000, 5000), "low_frequency": (LowFrequency, 0.1, 0)}
+CLEAN_LABEL = {"sig": (SIG, 4000, 0), "narcissus": (Narcissus, 25, 0), "label_consistent": (LabelConsistent, 0.5, 0)}
+CIFAR10 = {
+    "wanet": (WaNet, 5000, 10000),
+    "bpp": (BPP, 5000, 5000),
+    "low_frequency": (LowFrequency, 0.1, 0),
+} | CLEAN_LABEL
 """Trigger, poisoned and cover images of the attacks whose setting is the authors' on CIFAR-10."""
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
 LATER = {"tact": Patch, "adaptive_blend": Pieces, "adaptive_patch": Several}
@@ -39,6 +47,7 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     np.savez("data/orl_faces.npz", x=np.zeros((80, 8, 8), dtype="uint8"), y=np.arange(80) % 40)
+    Narcissus(v=torch.zeros(3, 32, 32)).save("runs/cifar10_surrogate/narcissus.safetensors", (3, 32, 32))
     for name, shape in SHAPES.items():
         mask, pattern = torch.ones(1, 1, *shape[1:]), torch.zeros(1, *shape)
         save_triggers(f"runs/{name}_clean/triggers.safetensors", mask, pattern, torch.tensor([TARGETS[name]]))
@@ -68,6 +77,8 @@ def test_an_attack_on_cifar10_is_built_in_the_setting_of_its_paper(attack):
     cli = Built(["fit", "--config", CONFIGS / "backdoor" / f"cifar10_{attack}.yaml"])
     data = cli.datamodule
     assert (type(data.trigger), data.poisoned, data.cover) == CIFAR10[attack]
+    assert data.label == ("keep" if attack in CLEAN_LABEL else "target")
+    assert attack != "narcissus" or (data.trigger.magnify, data.test_trigger.magnify) == (1, 3)
     assert cli.model.network == "preact_resnet18"
 
 

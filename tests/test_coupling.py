@@ -44,6 +44,7 @@ MAY_IMPORT_LATE = {
     "callbacks/transfer_evaluation.py": "networks of every kind, for a source that is a checkpoint",
     "lightning_adv/__main__.py": "everything, for which a signal need not wait",
     "lightning_adv/attacks/substitute.py": "timm, for a substitute that is named",
+    "lightning_adv/backdoors/label_consistent.py": "timm, for a network that is opened when training starts",
     "lightning_adv/cli/board.py": "the page, which a wrong option gets none of",
     "lightning_adv/cli/refused.py": "the page, which only a file with code gets",
     "lightning_adv/cli/front.py": "Lightning, which a help page does without",

@@ -3,6 +3,7 @@
 from lightning_adv.backdoors.blend import Blend
 from lightning_adv.backdoors.bpp import BPP
 from lightning_adv.backdoors.input_aware import InputAwareTrigger
+from lightning_adv.backdoors.label_consistent import LabelConsistent
 from lightning_adv.backdoors.low_frequency import LowFrequency
 from lightning_adv.backdoors.masked_pattern import MaskedPattern
 from lightning_adv.backdoors.narcissus import Narcissus, optimise_narcissus
@@ -40,6 +41,7 @@ __all__ = [
     "Blend",
     "ImageShape",
     "InputAwareTrigger",
+    "LabelConsistent",
     "LowFrequency",
     "MaskedPattern",
     "Narcissus",

@@ -66,7 +66,7 @@ class BPP(Trigger):
             kept += len(x)
             if kept >= KEPT:
                 break
-        self._errors = torch.cat(errors)[:KEPT]
+        self._errors = torch.cat(errors)[:KEPT].cpu()  # workers of a loader may ask for them
 
     def cover(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
         """Images with the rounding error of a poisoned image each; ``rate`` has no part in it.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_adv.models.opening import open_model
     from lightning_adv.models.registry import register
     from lightning_adv.models.soundness import check_archive, check_finite, check_layout
+    from lightning_adv.models.stored import open_checkpoint, stored_arguments
     from lightning_adv.models.weights import check_state, load_weights, read_checkpoint, read_state_dict
 
 __all__ = [
@@ -31,11 +32,13 @@ __all__ = [
     "create_model",
     "list_models",
     "load_weights",
+    "open_checkpoint",
     "open_model",
     "read_checkpoint",
     "read_state_dict",
     "register",
     "statistics_of",
+    "stored_arguments",
 ]
 
 _HOME = {
@@ -51,11 +54,13 @@ _HOME = {
     "create_model": "factory",
     "list_models": "factory",
     "load_weights": "weights",
+    "open_checkpoint": "stored",
     "open_model": "opening",
     "read_checkpoint": "weights",
     "read_state_dict": "weights",
     "register": "registry",
     "statistics_of": "normalize",
+    "stored_arguments": "stored",
 }
 
 
