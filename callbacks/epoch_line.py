@@ -14,7 +14,7 @@ __all__ = ["EpochLine"]
 
 
 class EpochLine(Tells, Callback):
-    """Prints the epoch's accuracies, attack success rates and loss, its seconds and the time that the run has left.
+    """Prints the epoch's accuracies, success of attacks and loss, its seconds and the time that the run has left.
 
     What is measured on validation images stands under its own name, e.g. ``pgd20 83.4%`` for the robust accuracy under
     that attack; what belongs to the training says so. The command line adds it, on a terminal too.
@@ -52,7 +52,7 @@ class EpochLine(Tells, Callback):
 
 def _is_headline(key: str) -> bool:
     """A share of the stage, of an attack or of an evaluation; those of pairs, one level down, would flood the line."""
-    return key.endswith(("accuracy", "attack_success_rate")) and key.count("/") <= 2
+    return key.endswith(("accuracy", "attack_success_rate", "false_activation_rate")) and key.count("/") <= 2
 
 
 def _short(key: str) -> str:

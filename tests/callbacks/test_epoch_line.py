@@ -4,7 +4,7 @@ import pytest
 
 from lightning_adv.attacks import FGSM
 from lightning_adv.callbacks import AttackEvaluation, EpochLine
-from lightning_adv.callbacks.epoch_line import _short
+from lightning_adv.callbacks.epoch_line import _is_headline, _short
 from tests.callbacks.recipes import SmallData, classifier
 from tests.callbacks.strangers import trainer
 
@@ -30,6 +30,7 @@ def test_one_line_an_epoch_with_what_was_measured_in_it(capsys):
         ("val/pgd20/robust_accuracy", "pgd20"),
         ("val/worst_case/robust_accuracy", "worst case"),
         ("val/badnets/attack_success_rate", "badnets attack success"),
+        ("val/tact/false_activation_rate", "tact false activation"),
         ("train/robust_accuracy", "train robust"),
         ("train/clean_accuracy", "train clean"),
         ("train/loss", "loss"),
@@ -37,3 +38,4 @@ def test_one_line_an_epoch_with_what_was_measured_in_it(capsys):
 )
 def test_names_are_short(key, name):
     assert _short(key) == name
+    assert _is_headline(key) == (key != "train/loss")
