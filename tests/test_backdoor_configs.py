@@ -22,7 +22,7 @@ from lightning_adv.backdoors import (
     save_triggers,
 )
 from lightning_adv.callbacks import BackdoorMitigation
-from lightning_adv.mitigations import FinePruning, NeuralCleanseUnlearning
+from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, NeuralCleanseUnlearning
 from lightning_adv.objectives import InputAware
 from tests.cli.commands import CONFIGS, Built
 
@@ -37,7 +37,18 @@ CIFAR10 = {
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
 LATER = {"tact": Patch, "adaptive_blend": Pieces, "adaptive_patch": Several}
 """Attacks that ask more of a plan, on MNIST and CIFAR-10."""
-MITIGATIONS = {"mnist_fine_pruning.yaml": FinePruning, "mnist_unlearning.yaml": NeuralCleanseUnlearning}
+MITIGATIONS = {
+    "mnist_anp.yaml": ANP,
+    "mnist_clp.yaml": CLP,
+    "mnist_fine_pruning.yaml": FinePruning,
+    "mnist_fine_tuning.yaml": FineTuning,
+    "mnist_fst.yaml": FST,
+    "mnist_ft_sam.yaml": FTSAM,
+    "mnist_ibau.yaml": IBAU,
+    "mnist_nad.yaml": NAD,
+    "mnist_retuned.yaml": FineTuning,
+    "mnist_unlearning.yaml": NeuralCleanseUnlearning,
+}
 SHAPES = {"mnist": (1, 28, 28), "gtsrb": (3, 32, 32), "faces": (1, 55, 47)}
 
 
@@ -118,4 +129,5 @@ def test_a_mitigation_is_built_for_any_checkpoint_and_the_attack_is_measured_on_
     kinds = [type(callback).__name__ for callback in callbacks]
     (mitigation,) = (each for each in callbacks if isinstance(each, BackdoorMitigation))
     assert type(mitigation.mitigation) is MITIGATIONS[name]
+    assert (mitigation.retune is not None) == (name == "mnist_retuned.yaml")
     assert kinds.index("BackdoorMitigation") < kinds.index("BackdoorEvaluation")

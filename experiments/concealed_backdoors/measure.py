@@ -107,7 +107,7 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
         found[name] = {
             "clean_accuracy": _share(repaired, image, label),
             "attack_success_rate": _share(repaired, triggered, goal),
-            "pruned": len(report.repair.pruned),
+            "pruned": report.repair.pruned,
             "unlearnt": list(report.repair.unlearnt),
             "clipped": any("clipped" in each for each in report.repair.warnings),
         }

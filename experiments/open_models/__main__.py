@@ -13,7 +13,6 @@ from experiments.kept import content
 from experiments.open_models import photographs
 from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.measure import ATTACKS, Measured
-from experiments.open_models.subjects import SUBJECTS
 from experiments.open_models.tables import (
     answers_table,
     inspection_table,
@@ -25,6 +24,7 @@ from experiments.open_models.trials import tried
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
 from experiments.records import claim, read_records, restore_records, write_records
+from experiments.subjects import SUBJECTS
 from lightning_adv.errors import InputError
 
 __all__ = ["main"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from experiments.by_hand import tensors_of
 from experiments.kept import Kept
 from experiments.networks import Images, all_logits, all_predicted, network
-from experiments.open_models.by_hand import tensors_of
-from experiments.open_models.subjects import Subject, images_for
+from experiments.subjects import Subject, images_for
 from lightning_adv.attacks import PGD, Attack, AutoAttack
 from lightning_adv.inspectors import ClassTrigger, NeuralCleanse
 from lightning_adv.modules import ClassifierModule
@@ -69,10 +69,9 @@ class Measured:
         return self._loaded()
 
     def _loaded(self, **layout: bool) -> ClassifierModule:
-        options = {**self.subject.statistics, "num_classes": self.subject.classes, **layout}
         if self.subject.by_hand:
-            weights = str(self.models / self.subject.file)
-            return ClassifierModule(self.subject.net(), weights=weights, **options).eval()
+            return self.subject.loaded(self.models, **layout)
+        options = {**self.subject.statistics, "num_classes": self.subject.classes, **layout}
         module = ClassifierModule(self.subject.net(), **options)
         module.load_state_dict(self.kept.tensors("weights", lambda: self._trained(options)))
         return module.eval()

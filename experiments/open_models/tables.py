@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.open_models.measure import BUDGETS, EPS, Measured
-from experiments.open_models.subjects import SUBJECTS
 from experiments.open_models.trials import Layout, Trial
 from experiments.page import RESULTS, prose
+from experiments.subjects import SUBJECTS
 from lightning_adv.inspectors import find_outliers
 from lightning_adv.results.result import Cell, Table
 from lightning_adv.results.shares import percent_interval, wilson_interval

@@ -8,7 +8,7 @@ as long as clean accuracy falls by no more than a given drop. A backdoor sits in
 fine-tuning on clean images then mends the rest.
 """
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from lightning_adv.asking import logits_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.suspect import CleanImages
-from lightning_adv.mitigations.mitigation import Mitigation, Repair, correct
+from lightning_adv.mitigations.channels import convolutions, prune
+from lightning_adv.mitigations.mitigation import Mitigation, Repair
 
 __all__ = ["FinePruning"]
-
-Norm = nn.BatchNorm2d
 
 
 class FinePruning(Mitigation):
@@ -44,7 +43,7 @@ class FinePruning(Mitigation):
     Example:
         >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
         >>> images = [(torch.rand(20, 1, 4, 4), torch.arange(20) % 3)]
-        >>> FinePruning(epochs=1)(model, images).repair.layer
+        >>> FinePruning(epochs=1)(model, images).repair.prunings[0].layer
         '0'
     """
 
@@ -64,65 +63,19 @@ class FinePruning(Mitigation):
         self.accuracy_drop, self.layer = accuracy_drop, layer
 
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
-        """Prune channel by channel, take the first one back that costs too much, fine-tune."""
-        layer = self.layer or _last_convolution(model, images.image[:1])
-        conv = dict(model.named_modules()).get(layer)
-        if not isinstance(conv, nn.Conv2d):
-            known = ", ".join(name for name, each in model.named_modules() if isinstance(each, nn.Conv2d))
-            raise InputError(f"FinePruning: {layer!r} is no convolution of the model; it has {known}")
-        norm = _norm_behind(model, conv, images.image[:1])
-        order = _mean_activation(model, conv if norm is None else norm, images.image).argsort(stable=True).tolist()
-        counts = [correct(model, held_out)]
-        least = counts[0] - self.accuracy_drop * len(held_out.image)
-        pruned: list[int] = []
-        for channel in order[:-1]:
-            before = _rows(conv, norm, channel)
-            _zero(conv, norm, [channel])
-            counts.append(correct(model, held_out))
-            if counts[-1] < least:
-                _restore(before)
-                break
-            pruned.append(channel)
-        warnings = self.fine_tune(model, images, after_step=lambda: _zero(conv, norm, pruned))
-        return Repair(layer, conv.out_channels, tuple(pruned), tuple(counts), warnings=warnings)
-
-
-def _watched(model: nn.Module, image: Tensor, kind: type, note: Callable[[nn.Module, Tensor, Tensor], None]) -> None:
-    """One forward in which ``note`` gets every module of a kind with its input and output."""
-    hooks = [
-        each.register_forward_hook(lambda module, args, output: note(module, args[0], output))
-        for each in model.modules()
-        if isinstance(each, kind)
-    ]
-    try:
-        with torch.no_grad():
-            logits_of(model, image)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _last_convolution(model: nn.Module, image: Tensor) -> str:
-    ran: list[nn.Module] = []
-    _watched(model, image, nn.Conv2d, lambda module, _, __: ran.append(module))
-    if not ran:
-        raise InputError("FinePruning prunes channels of a convolution, and no nn.Conv2d runs in the model's forward")
-    return next(name for name, each in model.named_modules() if each is ran[-1])
-
-
-def _norm_behind(model: nn.Module, conv: nn.Conv2d, image: Tensor) -> Norm | None:
-    """The BatchNorm that takes the convolution's output; it would turn a zero into a constant."""
-    made: list[Tensor] = []
-    found: list[nn.Module] = []
-
-    def note(module: nn.Module, given: Tensor, output: Tensor) -> None:
-        if module is conv:
-            made.append(output)
-        elif any(given is each for each in made):
-            found.append(module)
-
-    _watched(model, image, (nn.Conv2d, Norm), note)
-    return next((each for each in found if isinstance(each, Norm) and each.affine), None)
+        """Prune channel by channel as long as accuracy allows, fine-tune."""
+        found = {each.name: each for each in convolutions(model, images.image[:1])}
+        last = found.get(self.layer or list(found)[-1])
+        if last is None:
+            raise InputError(f"FinePruning: {self.layer!r} is no convolution of the model; it has {', '.join(found)}")
+        activation = _mean_activation(model, last.conv if last.norm is None else last.norm, images.image)
+        order = activation.argsort(stable=True).tolist()
+        counts = range(1, len(order))
+        pruned = self.prune(
+            model, held_out, ((count, (last.pruning(order[:count]),)) for count in counts), self.accuracy_drop
+        )
+        warnings = self.fine_tune(model, images, after_step=lambda: prune(model, pruned.prunings))
+        return replace(pruned, warnings=warnings)
 
 
 def _mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:
@@ -138,24 +91,3 @@ def _mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, batch_s
     finally:
         hook.remove()
     return torch.stack(sums).sum(dim=0) / len(images)
-
-
-def _parameters(conv: nn.Conv2d, norm: Norm | None) -> list[Tensor]:
-    owned = [conv.weight, conv.bias] if norm is None else [conv.weight, conv.bias, norm.weight, norm.bias]
-    return [each for each in owned if each is not None]
-
-
-@torch.no_grad()
-def _zero(conv: nn.Conv2d, norm: Norm | None, channels: list[int]) -> None:
-    for each in _parameters(conv, norm):
-        each[channels] = 0
-
-
-def _rows(conv: nn.Conv2d, norm: Norm | None, channel: int) -> list[tuple[Tensor, int, Tensor]]:
-    return [(each, channel, each[channel].detach().clone()) for each in _parameters(conv, norm)]
-
-
-@torch.no_grad()
-def _restore(rows: list[tuple[Tensor, int, Tensor]]) -> None:
-    for weight, channel, value in rows:
-        weight[channel] = value

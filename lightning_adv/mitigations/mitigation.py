@@ -2,9 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import torch
@@ -16,10 +16,17 @@ from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
 from lightning_adv.inspectors.suspect import CleanImages, Suspect, check_classes, shuffled_minibatches
+from lightning_adv.mitigations.channels import Pruning, Tried, prune
 
 __all__ = ["Mitigation", "MitigationReport", "Repair"]
 
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Of a batch of images [B, C, H, W] and labels [B]."""
+
 MOMENTUM = 0.9
+FAR = 0.1
+"""Clean accuracy lost, from which on no threshold is tried any more."""
+
 CLIPPED = 1.0
 """Norm of a step's gradient after fine-tuning has diverged; a trigger's own gradient, which unlearning is after, is
 the longest of all, so nothing is clipped before."""
@@ -30,24 +37,32 @@ class Repair:
     """What a mitigation did to a model, beside fine-tuning it.
 
     Args:
-        layer: name of the layer that was pruned; empty if none was.
-        channels: output channels that it has.
-        pruned: those of them that give 0 for every image now, in the order in which they were taken.
-        correct_by_pruned: held-out images classified correctly after 0, 1, 2, ... channels were tried.
+        prunings: layers that were looked at, each with the channels that are zero; a layer may have none.
+        threshold: of pruning, the one that was chosen; None where nothing is pruned.
+        tried: thresholds from the mildest on, whether chosen or not.
         unlearnt: classes whose reconstructed triggers were unlearnt.
         warnings: what a reader must know.
 
     Example:
-        >>> Repair(layer="conv", channels=8, pruned=(3, 1)).pruned
-        (3, 1)
+        >>> Repair((Pruning("conv", 8, (3, 1), ("conv.weight",)),), threshold=2.0).pruned
+        2
     """
 
-    layer: str = ""
-    channels: int = 0
-    pruned: tuple[int, ...] = ()
-    correct_by_pruned: tuple[int, ...] = ()
+    prunings: tuple[Pruning, ...] = ()
+    threshold: float | None = None
+    tried: tuple[Tried, ...] = ()
     unlearnt: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> int:
+        """How many the layers have."""
+        return sum(each.channels for each in self.prunings)
+
+    @property
+    def pruned(self) -> int:
+        """How many of them are zero."""
+        return sum(len(each.pruned) for each in self.prunings)
 
 
 @dataclass(frozen=True)
@@ -90,9 +105,10 @@ class Mitigation(ABC):
     A subclass is its hyperparameters and :meth:`repair`. What holds for every mitigation: any module from images in
     [0, 1] to logits will do; its weights are changed in place, and nothing else of it or of the global RNG; frozen
     parameters stay as they are; it computes in float32 and in eval mode, so dropout is off and BatchNorm keeps its
-    statistics; the result is a function of model, images and seed. Fine-tuning is SGD with momentum .9; where it leaves
-    fewer of its own images classified correctly than before, it has diverged, and is done again from the same weights
-    with gradients clipped to norm 1, which the report says.
+    statistics; the result is a function of model, images and seed. Methods differ in their loss: the loop that
+    minimises it is one (:meth:`descend`), and so is the choice of how much is pruned (:meth:`prune`). Fine-tuning is
+    SGD with momentum .9; where it leaves fewer of its own images classified correctly than before, it has diverged, and
+    is done again from the same weights with gradients clipped to norm 1, which the report says.
 
     Args:
         epochs: of fine-tuning.
@@ -105,15 +121,16 @@ class Mitigation(ABC):
         InputError: numbers that cannot be meant; in a call, images without labels or fewer than two.
 
     Example:
-        >>> class FineTuning(Mitigation):
+        >>> class Confidence(Mitigation):
         ...     def repair(self, model, images, held_out):
-        ...         self.fine_tune(model, images)
-        ...         return Repair()
+        ...         return Repair(warnings=self.fine_tune(model, images, lambda x, y: -model(x).amax(dim=1).mean()))
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> images = [(torch.rand(20, 1, 2, 2), torch.arange(20) % 3)]
-        >>> FineTuning(epochs=1, lr=0.1, batch_size=8)(model, images).held_out
+        >>> Confidence(epochs=1, lr=0.1, batch_size=8)(model, images).held_out
         4
     """
+
+    weight_decay = 0.0
 
     def __init__(
         self, epochs: int = 10, lr: float = 0.02, batch_size: int = 32, held_out: float = 0.2, seed: int = 0
@@ -142,7 +159,7 @@ class Mitigation(ABC):
         """
         if not isinstance(model, nn.Module) or not any(p.requires_grad for p in model.parameters()):
             raise InputError(f"{type(self).__name__} changes weights, and the model has none that may be trained")
-        with _changes_weights_only(model):
+        with changes_weights_only(model):
             clean = CleanImages.of(images, model)
             if clean.label is None or len(clean.image) < 2:
                 raise InputError(
@@ -159,29 +176,30 @@ class Mitigation(ABC):
         self,
         model: nn.Module,
         images: CleanImages,
-        dress: Callable[[Tensor], Tensor] = lambda image: image,
+        loss: Loss | None = None,
         after_step: Callable[[], None] = lambda: None,
     ) -> tuple[str, ...]:
-        """Minimise cross-entropy on the images; once more with clipped gradients if that diverges.
+        """Minimise a loss on the images; once more with clipped gradients if that diverges.
 
         Args:
             model: changed in place.
             images: with labels.
-            dress: what becomes of a batch [B, C, H, W] before the model sees it; labels stay.
+            loss: default the cross-entropy of the model.
             after_step: called after every step, e.g. to keep pruned weights at 0.
 
         Returns:
             What a reader must know of it, for :class:`Repair`.
         """
+        loss = loss or (lambda x, y: F.cross_entropy(logits_of(model, x), y))
         weights = [p for p in model.parameters() if p.requires_grad]
         start, at_first = [p.detach().clone() for p in weights], correct(model, images)
-        self._descend(model, weights, images, dress, after_step, math.inf)
+        self.descend(self.optimizer(weights), images, loss, after_step=after_step)
         if (diverged := correct(model, images)) >= at_first:
             return ()
         with torch.no_grad():
             for weight, value in zip(weights, start, strict=True):
                 weight.copy_(value)
-        self._descend(model, weights, images, dress, after_step, CLIPPED)
+        self.descend(self.optimizer(weights), images, loss, after_step=after_step, longest=CLIPPED)
         told = (
             f"fine-tuning at lr {self.lr:g} diverged ({diverged} of its {len(images.image)} images right, "
             f"{at_first} before): done again with gradients clipped to norm {CLIPPED:g}"
@@ -190,32 +208,82 @@ class Mitigation(ABC):
             told += f", which diverges too ({again} right): take a smaller lr"
         return (told,)
 
-    def _descend(
+    def optimizer(self, weights: Sequence[Tensor]) -> torch.optim.Optimizer:
+        """What follows the gradients."""
+        return torch.optim.SGD(weights, self.lr, momentum=MOMENTUM, weight_decay=self.weight_decay)
+
+    def descend(
         self,
-        model: nn.Module,
-        weights: list[Tensor],
+        optimizer: torch.optim.Optimizer,
         images: CleanImages,
-        dress: Callable[[Tensor], Tensor],
-        after_step: Callable[[], None],
-        longest: float,
+        loss: Loss,
+        steps: int | None = None,
+        after_step: Callable[[], None] = lambda: None,
+        longest: float = math.inf,
+        falling: bool = True,
+        seed: int | None = None,
     ) -> None:
-        """SGD on ``weights``; gradients longer than ``longest`` are clipped to it."""
-        sgd = torch.optim.SGD(weights, self.lr, momentum=MOMENTUM)
+        """The one loop of all mitigations: minibatches of shuffled images, a step each.
+
+        Args:
+            optimizer: of the tensors that the loss is differentiated by.
+            images: with labels.
+            loss: of a minibatch.
+            steps: default as many as ``epochs`` have whole minibatches.
+            after_step: called after every step.
+            longest: norm to which longer gradients are clipped.
+            falling: let the rate fall to 0 along a cosine.
+            seed: of the order of the images; default the mitigation's.
+        """
+        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         size = min(self.batch_size, len(images.image))
-        steps = self.epochs * (len(images.image) // size)
+        steps = self.epochs * (len(images.image) // size) if steps is None else steps
         numbers = torch.arange(len(images.image), device=images.image.device)
-        batches = shuffled_minibatches(numbers, size, self.seed)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, max(1, steps))
+        batches = shuffled_minibatches(numbers, size, self.seed if seed is None else seed)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps)) if falling else None
         for _ in range(steps):
             chosen = next(batches)
-            loss = F.cross_entropy(logits_of(model, dress(images.image[chosen])), images.label[chosen])
-            for weight, grad in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+            value = loss(images.image[chosen], images.label[chosen])
+            for weight, grad in zip(weights, torch.autograd.grad(value, weights, allow_unused=True), strict=True):
                 weight.grad = grad
             if longest < math.inf:
                 nn.utils.clip_grad_norm_(weights, longest)
-            sgd.step()
-            schedule.step()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
             after_step()
+
+    def prune(
+        self,
+        model: nn.Module,
+        held_out: CleanImages,
+        candidates: Iterable[tuple[float, tuple[Pruning, ...]]],
+        accuracy_drop: float,
+    ) -> Repair:
+        """Prune as far as held-out clean accuracy allows: nothing else decides, least of all the success of an attack.
+
+        Args:
+            model: pruned in place.
+            held_out: clean images.
+            candidates: thresholds from the mildest on, and what each would prune.
+            accuracy_drop: clean accuracy that may be lost, a share of the held-out images.
+        """
+        start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        unpruned, tried, kept = correct(model, held_out), [], 0
+        for threshold, prunings in candidates:
+            prune(model, prunings)
+            tried.append(Tried(threshold, correct(model, held_out), prunings))
+            _restore(model, start, prunings)
+            lost = (unpruned - tried[-1].correct) / len(held_out.image)
+            if lost <= accuracy_drop and kept == len(tried) - 1:
+                kept = len(tried)
+            if lost > max(accuracy_drop, FAR):
+                break
+        if not kept:
+            none = tuple(replace(each, pruned=()) for each in tried[0].prunings) if tried else ()
+            return Repair(none, tried=tuple(tried))
+        prune(model, tried[kept - 1].prunings)
+        return Repair(tried[kept - 1].prunings, tried[kept - 1].threshold, tuple(tried))
 
     def _split(self, clean: CleanImages) -> tuple[CleanImages, CleanImages]:
         """A seeded choice of the images, and the rest."""
@@ -238,7 +306,7 @@ def correct(model: nn.Module, images: CleanImages, batch_size: int = 512) -> int
 
 
 @contextmanager
-def _changes_weights_only(model: nn.Module) -> Iterator[None]:
+def changes_weights_only(model: nn.Module) -> Iterator[None]:
     """Eval mode and gradients inside; afterwards modes, ``.grad`` and the global RNG are as before."""
     modes = [(module, module.training) for module in model.modules()]
     grads = [(weight, weight.grad) for weight in model.parameters()]
@@ -254,3 +322,12 @@ def _changes_weights_only(model: nn.Module) -> Iterator[None]:
                 module.training = training
             for weight, grad in grads:
                 weight.grad = grad
+
+
+@torch.no_grad()
+def _restore(model: nn.Module, start: dict[str, Tensor], prunings: Iterable[Pruning]) -> None:
+    """Put the rows back that these take."""
+    parameters = dict(model.named_parameters())
+    for each in prunings:
+        for name in each.rows:
+            parameters[name][list(each.pruned)] = start[name][list(each.pruned)]

@@ -6,8 +6,10 @@ with the mask m and the pattern p that Neural Cleanse reconstructed: the model i
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.asking import logits_of
 from lightning_adv.backdoors import load_triggers
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import Inspector, NeuralCleanse
@@ -87,7 +89,7 @@ class NeuralCleanseUnlearning(Mitigation):
             bare = torch.rand(len(x), 1, 1, 1, generator=generator).to(x.device) >= self.share
             return torch.where(bare, x, x.lerp(patterns[which], masks[which]))
 
-        warnings = self.fine_tune(model, images, dress)
+        warnings = self.fine_tune(model, images, lambda x, y: F.cross_entropy(logits_of(model, dress(x)), y))
         evaded = () if self.labels or flagged else ("no class was flagged: the triggers of all classes were unlearnt",)
         return Repair(unlearnt=tuple(wanted), warnings=(*evaded, *warnings))
 

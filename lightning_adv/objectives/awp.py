@@ -3,12 +3,10 @@
 loss = L(w + v),   v = gamma |w| / |g| g for each weight tensor,   g = grad_w L(w) on the same attacked images
 """
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking.forward import in_its_precision
+from lightning_adv.asking import at_weights
 from lightning_adv.attacks import Classifier
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.objective import Objective
@@ -65,7 +63,7 @@ class AWP(Objective):
         if not self._active or self.gamma == 0:
             return self.objective.loss(model, x, x_adv, y)
         moved = self._perturbed_weights(model, x, x_adv, y)
-        return self.objective.loss(_at(model, moved), x, x_adv, y)
+        return self.objective.loss(at_weights(model, moved), x, x_adv, y)
 
     def _perturbed_weights(self, model: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> dict[str, Tensor]:
         """w + v by name, for tensors of more than one dimension (no biases, no normalisation) that the loss uses."""
@@ -77,19 +75,10 @@ class AWP(Objective):
             )
         # BatchNorm records the forward at the perturbed weights only; this one works on copies of its statistics.
         buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        loss, _ = self.objective.loss(_at(model, buffers), x, x_adv, y)
+        loss, _ = self.objective.loss(at_weights(model, buffers), x, x_adv, y)
         grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         return {
             name: w + (self.gamma * w.detach().norm() / (g.norm() + SMALL)) * g
             for (name, w), g in zip(weights.items(), grads, strict=True)
             if g is not None  # a head that this loss does not ask stays as it is
         }
-
-
-def _at(model: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
-    """The model as a function of images, with these tensors in place of its own."""
-    return partial(_called, model, tensors)
-
-
-def _called(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
-    return torch.func.functional_call(model, tensors, in_its_precision(model, x))

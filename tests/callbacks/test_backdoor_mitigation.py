@@ -12,7 +12,7 @@ from lightning_adv.backdoors import Patch
 from lightning_adv.callbacks import BackdoorEvaluation, BackdoorMitigation, Report
 from lightning_adv.data import MNISTSubset, PoisonedDataModule
 from lightning_adv.errors import InputError
-from lightning_adv.mitigations import FinePruning
+from lightning_adv.mitigations import CLP, FinePruning, FineTuning, Retuning
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import trainer
@@ -59,8 +59,8 @@ def test_the_cleaned_checkpoint_is_the_given_one_with_new_weights(tmp_path):
     )
     assert given.keys() == cleaned.keys()
     assert given["state_dict"].keys() == cleaned["state_dict"].keys()
-    pruned = list(callback.result.report.repair.pruned)
-    name = f"backbone.{callback.result.report.repair.layer.removeprefix('backbone.')}.weight"
+    (pruning,) = callback.result.report.repair.prunings
+    pruned, name = list(pruning.pruned), pruning.rows[0]
     assert given["state_dict"][name][pruned].any()
     assert not cleaned["state_dict"][name][pruned].any()
     (again,) = trainer(BackdoorEvaluation(), folder=tmp_path).test(
@@ -91,6 +91,36 @@ def test_the_report_has_the_table(tmp_path):
     assert "Before and after the mitigation" in page
 
 
+def test_retuning_is_told_and_leaves_the_mended_model_as_it_was(tmp_path):
+    models = []
+    for retune in (None, Retuning(images=200, epochs=1)):
+        callback = BackdoorMitigation(FineTuning(epochs=1), clean_samples=250, max_samples=200, retune=retune)
+        models.append(module())
+        (scalars,) = trainer(callback, folder=tmp_path).test(models[-1], datamodule=data(), verbose=False)
+        assert ("test/mitigation/attack_success_rate_retuned" in scalars) == (retune is not None)
+    assert all(torch.equal(*pair) for pair in zip(*(each.state_dict().values() for each in models), strict=True))
+    assert len(callback.result.led) == len(callback.result.correct) == 3
+    (table,) = callback.result.tables()
+    assert table.columns[-2:] == ["Retuned", "95% retuned"]
+    assert "fine-tuned again" in callback.result.summary().lower()
+
+
+def test_the_oracle_has_a_column_of_its_own_and_decides_nothing(tmp_path):
+    callback = BackdoorMitigation(CLP(), clean_samples=250, max_samples=200)
+    scalars = repaired(tmp_path, callback)
+    result = callback.result
+    assert len({each.threshold for each in result.thresholds}) == len(result.thresholds) > 1
+    (chosen,) = (each for each in result.thresholds if each.threshold == result.report.repair.threshold)
+    assert (chosen.correct, chosen.led) == (result.correct[1], result.led[1])  # nothing was fine-tuned
+    assert chosen.led / result.source_samples == scalars["test/mitigation/attack_success_rate_after"]
+    assert result.oracles_choice().led == min(
+        each.led for each in result.thresholds if each.correct >= result.correct[0] - 20
+    )
+    table = result.tables()[1]
+    assert [row[table.columns.index("Oracle")] for row in table.rows].count("x") == 1
+    assert [row[table.columns.index("Chosen")] for row in table.rows].count("x") == 1
+
+
 class TooLate(Callback):
     """Fails the test that gets as far as a batch."""
 
@@ -110,6 +140,9 @@ def test_what_cannot_be_meant_is_refused(tmp_path):
     without = BackdoorMitigation(FinePruning(epochs=1), trigger=Patch())
     with pytest.raises(InputError, match="has no target"):
         repaired(tmp_path, TooLate(), without, datamodule=MNISTSubset())
+    blind = BackdoorMitigation(FinePruning(), retune=Retuning())
+    with pytest.raises(InputError, match="cannot retune without trigger and target"):
+        repaired(tmp_path, TooLate(), blind, datamodule=MNISTSubset())
     with pytest.raises(InputError, match="target"):
         repaired(tmp_path, TooLate(), BackdoorMitigation(FinePruning(), trigger=Patch(), target=10))
     with pytest.raises(InputError, match="clean_samples of BackdoorMitigation must be at least 2"):
@@ -122,13 +155,13 @@ from datetime import timedelta
 from pytorch_lightning.strategies import DDPStrategy
 import pytorch_lightning as pl
 from lightning_adv.callbacks import BackdoorMitigation
-from lightning_adv.mitigations import FinePruning
+from lightning_adv.mitigations import FinePruning, Retuning
 from lightning_adv.modules import ClassifierModule
 from tests.callbacks.test_backdoor_mitigation import data
 from tests.mitigations.problems import network
 
 strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if sys.argv[1] != "1" else "auto"
-chosen = BackdoorMitigation(FinePruning(epochs=2), clean_samples=300, max_samples=301)
+chosen = BackdoorMitigation(FinePruning(epochs=2), clean_samples=300, max_samples=301, retune=Retuning(200, epochs=1))
 trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy, callbacks=[chosen], logger=False,
                      enable_progress_bar=False, enable_model_summary=False, default_root_dir=sys.argv[2])
 pl.seed_everything(0)

@@ -47,6 +47,20 @@ def hand_built(norm: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), head)
 
 
+def trained() -> nn.Module:
+    """A small network that tells the halves apart."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2))
+    x, y = halves()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(40):
+        sgd.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        sgd.step()
+    return model.eval()
+
+
 def share(model: nn.Module, x: Tensor, y: Tensor | int) -> float:
     """Share of the images that the model sends to these classes."""
     with torch.no_grad():

@@ -20,12 +20,16 @@ from tests.mitigations.problems import (
 )
 
 
+def pruned(report):
+    return list(report.repair.prunings[0].pruned)
+
+
 def test_the_channel_of_the_backdoor_goes_first_and_the_used_one_stays():
     model, (x, y) = hand_built(), halves()
     assert share(model, triggered(x), TARGET) == 1.0
     report = FinePruning(accuracy_drop=0.0, epochs=0)(model, [(x, y)])
-    assert report.repair.pruned[0] == DORMANT
-    assert USED not in report.repair.pruned
+    assert pruned(report)[0] == DORMANT
+    assert USED not in pruned(report)
     assert (report.clean_accuracy_before, report.clean_accuracy_after) == (1.0, 1.0)
     assert share(model, triggered(x), y) == 1.0
 
@@ -35,16 +39,15 @@ def test_channels_go_in_ascending_order_until_accuracy_falls_by_more_than_asked(
     activation = model[1](model[0](x)).mean(dim=(0, 2, 3))
     report = FinePruning(accuracy_drop=0.0, epochs=0)(model, [(x, y)])
     order = activation.argsort().tolist()
-    assert list(report.repair.pruned) == order[: len(report.repair.pruned)]
-    counts = report.repair.correct_by_pruned
-    assert counts[len(report.repair.pruned)] == counts[0]
-    assert len(counts) == 1 + len(report.repair.pruned) + 1  # the last one cost too much and came back
-    assert counts[-1] < counts[0]
+    assert pruned(report) == order[: len(pruned(report))]
+    assert report.repair.threshold == len(pruned(report))
+    kept, first_too_many = report.repair.tried[len(pruned(report)) - 1 : len(pruned(report)) + 1]
+    assert kept.correct == report.correct_before > first_too_many.correct
 
 
 def test_one_channel_stays_whatever_accuracy_may_fall():
     report = FinePruning(accuracy_drop=1.0, epochs=0)(hand_built(), [halves()])
-    assert len(report.repair.pruned) == report.repair.channels - 1
+    assert report.repair.pruned == report.repair.channels - 1
 
 
 @pytest.mark.parametrize("norm", [False, True], ids=["bare", "BatchNorm behind"])
@@ -54,8 +57,8 @@ def test_a_pruned_channel_gives_zero_for_every_image_after_fine_tuning_too(norm)
     layers = model[:2] if norm else model[:1]
     with torch.no_grad():
         outputs = layers.eval()(triggered(x))
-    assert DORMANT in report.repair.pruned
-    assert not outputs[:, list(report.repair.pruned)].any()
+    assert DORMANT in pruned(report)
+    assert not outputs[:, pruned(report)].any()
     assert outputs[:, USED].any()
 
 
@@ -67,13 +70,13 @@ def test_a_trained_backdoor_goes_and_accuracy_stays():
     report = FinePruning()(model, [digits()["owned"]])
     assert attack_success(model) < 0.1
     assert share(model, *digits()["test"]) > clean - 0.05
-    assert dict(model.named_modules())[report.repair.layer].in_channels == 16
-    assert 0 < len(report.repair.pruned) < report.repair.channels == 32
+    assert dict(model.named_modules())[report.repair.prunings[0].layer].in_channels == 16
+    assert 0 < report.repair.pruned < report.repair.channels == 32
 
 
 def test_the_layer_can_be_named():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(20, 2))
-    assert FinePruning(epochs=0)(model, [halves()]).repair.layer == "2"
+    assert FinePruning(epochs=0)(model, [halves()]).repair.prunings[0].layer == "2"
     assert FinePruning(layer="0", epochs=0)(model, [halves()]).repair.channels == 4
 
 

@@ -5,15 +5,11 @@ import torch
 from torch import nn
 
 from lightning_adv.errors import InputError
-from lightning_adv.mitigations import FinePruning, Mitigation, Repair
-from tests.mitigations.problems import halves, hand_built, share
-
-
-class FineTuning(Mitigation):
-    """Nothing but fine-tuning."""
-
-    def repair(self, model, images, held_out):
-        return Repair(warnings=self.fine_tune(model, images))
+from lightning_adv.inspectors.suspect import CleanImages
+from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning
+from lightning_adv.mitigations.channels import convolutions
+from lightning_adv.models.preact_resnet import PreActBlock
+from tests.mitigations.problems import DORMANT, USED, halves, hand_built, share
 
 
 def weights(model):
@@ -31,21 +27,46 @@ def net():
     )
 
 
-@pytest.mark.parametrize("mitigation", [FineTuning(epochs=3, lr=0.1), FinePruning(epochs=2)], ids=["tune", "prune"])
+SMALL = {"epochs": 2, "lr": 0.1}
+EVERY = [
+    FineTuning(**SMALL),
+    FTSAM(**SMALL),
+    FST(**SMALL),
+    NAD(**SMALL),
+    IBAU(rounds=1),
+    FinePruning(epochs=2),
+    ANP(accuracy_drop=1.0, steps=4),
+    CLP(u=0.1),
+]
+every_mitigation = pytest.mark.parametrize("mitigation", EVERY, ids=lambda each: type(each).__name__)
+
+
+@every_mitigation
 def test_weights_change_in_place_and_nothing_else_does(mitigation):
     model, images = net().train(), [halves()]
     model[4].eval()
     modes = [each.training for each in model.modules()]
-    model[5].weight.requires_grad_(False)
-    frozen, statistics, before = model[5].weight.clone(), model[1].running_mean.clone(), weights(model)
+    model[5].bias.requires_grad_(False)
+    frozen, before = model[5].bias.clone(), weights(model)
     state = torch.get_rng_state()
     mitigation(model, images)
     assert torch.equal(torch.get_rng_state(), state)
     assert [each.training for each in model.modules()] == modes
     assert all(each.grad is None for each in model.parameters())
-    assert torch.equal(model[5].weight, frozen)
-    assert torch.equal(model[1].running_mean, statistics)
+    assert torch.equal(model[5].bias, frozen)
+    assert all(torch.equal(each, before[f"1.{name}"]) for name, each in model[1].named_buffers())
     assert not same(before, weights(model))
+    assert not any(each._forward_hooks for each in model.modules())
+
+
+@every_mitigation
+def test_the_result_is_the_same_again_and_says_what_was_done(mitigation):
+    models, reports = (net(), net()), []
+    for model in models:
+        reports.append(mitigation(model, [halves()]))
+    assert same(*map(weights, models))
+    assert reports[0] == reports[1]
+    assert reports[0].mitigation == repr(mitigation)
 
 
 def test_the_result_is_a_function_of_the_seed():
@@ -111,7 +132,7 @@ def test_gradients_are_left_alone_where_nothing_diverges():
     grads = torch.autograd.grad(loss, list(model.parameters()))
     expected = [p.detach() - 1e-3 * grad for p, grad in zip(model.parameters(), grads, strict=True)]
     assert sum(grad.square().sum() for grad in grads) > 2
-    report = FineTuning(epochs=1, lr=1e-3, batch_size=4)(model, [(x, y)])
+    report = FineTuning(weight_decay=0, epochs=1, lr=1e-3, batch_size=4)(model, [(x, y)])
     assert report.repair.warnings == ()
     for weight, each in zip(model.parameters(), expected, strict=True):
         assert torch.allclose(weight, each, rtol=0, atol=1e-6)
@@ -139,3 +160,29 @@ def test_a_model_that_cannot_be_trained_is_refused():
         FineTuning()(hand_built().requires_grad_(False), [halves()])
     with pytest.raises(InputError, match="epochs >= 0"):
         FineTuning(epochs=-1)
+
+
+def test_the_choice_of_a_threshold_ends_before_the_first_that_costs_too_much_and_forgets_the_others():
+    """Channel by channel of a network that needs one of its three: clean accuracy alone decides."""
+    model, (x, y) = hand_built(), halves()
+    (layer,) = convolutions(model, x[:1])
+    order = [DORMANT, 1, USED]
+    candidates = [(float(n), (layer.pruning(order[:n]),)) for n in (1, 2, 3)]
+    before = weights(model)
+    repair = FineTuning().prune(model, CleanImages(x, y), candidates, accuracy_drop=0.0)
+    assert [each.correct == 60 for each in repair.tried] == [True, True, False]
+    assert (repair.threshold, repair.pruned, repair.channels) == (2.0, 2, 3)
+    assert torch.equal(model[0].weight[USED], before["0.weight"][USED])
+    assert not model[0].weight[order[:2]].any()
+    model = hand_built()
+    repair = FineTuning().prune(model, CleanImages(x, y), candidates[2:], accuracy_drop=0.0)
+    assert (repair.threshold, repair.pruned, repair.channels) == (None, 0, 3)
+    assert same(before, weights(model))
+
+
+def test_a_batchnorm_is_paired_with_the_convolution_that_feeds_it_and_not_with_the_one_before_it():
+    """In a pre-activated block the modules lie as norm, convolution, norm, convolution, shortcut."""
+    block = PreActBlock(2, 3, stride=2).eval()
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), block, nn.Flatten(), nn.Linear(12, 2)).eval()
+    pairs = {each.name: each.norm_name for each in convolutions(model, torch.rand(1, 1, 6, 6))}
+    assert pairs == {"0": "1.bn1", "1.conv1": "1.bn2", "1.conv2": "", "1.shortcut": ""}

@@ -7,9 +7,9 @@ import torch
 
 from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.measure import box_of
-from experiments.open_models.subjects import SUBJECTS
 from experiments.open_models.tables import inspection_table, layouts_table, verdicts_table
 from experiments.open_models.trials import Trial
+from experiments.subjects import SUBJECTS
 
 NAME = "mnist_badnet_target1"
 NORMS = [60.0, 5, 64, 75, 62, 70, 66, 61, 68, 71]

@@ -7,11 +7,12 @@ from pathlib import Path
 from torch import Tensor, nn
 from torchvision.io import ImageReadMode, read_image
 
+from experiments.by_hand import badnet, narrow_vgg, provable
 from experiments.networks import Images, images_of
-from experiments.open_models.by_hand import badnet, narrow_vgg, provable
-from experiments.open_models.networks import MNISTConvNet, NarrowVGG, provable_net
+from experiments.published_networks import MNISTConvNet, NarrowVGG, provable_net
 from lightning_adv.backdoors import Patch, Trigger, UniversalPerturbation
 from lightning_adv.data import CIFAR10, GTSRB, MNIST, ImageDataModule
+from lightning_adv.modules import ClassifierModule
 from lightning_adv.pixels import float_images
 
 __all__ = ["SUBJECTS", "Subject", "images_for"]
@@ -45,6 +46,11 @@ class Subject:
     def file(self) -> str:
         """Its name in the folder of the files."""
         return f"{self.name}.pth"
+
+    def loaded(self, models: Path, **layout: bool) -> ClassifierModule:
+        """The network with the weights of its file, as a user loads it."""
+        options = {**self.statistics, "num_classes": self.classes, **layout}
+        return ClassifierModule(self.net(), weights=str(models / self.file), **options).eval()
 
     @property
     def classes(self) -> int:

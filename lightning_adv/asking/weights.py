@@ -1,0 +1,29 @@
+"""A classifier at other weights than its own: those stay as they are, gradients reach the ones in their place."""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lightning_adv.asking.forward import Classifier, in_its_precision
+
+__all__ = ["at_weights"]
+
+
+def at_weights(model: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
+    """The model as a function of images, with these tensors in place of its own of the same names.
+
+    Args:
+        model: stays as it is.
+        tensors: parameters and buffers by name, as many as are to be replaced.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+        >>> at_weights(model, {"1.weight": torch.zeros(2, 1), "1.bias": torch.tensor([1.0, 2.0])})(torch.rand(1, 1))
+        tensor([[1., 2.]])
+    """
+    return partial(_called, model, tensors)
+
+
+def _called(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:
+    return torch.func.functional_call(model, tensors, in_its_precision(model, x))
