@@ -241,9 +241,8 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         different = [key for key in own if not own[key].startswith(self._resumed[key])][:1]
         if different:
             raise InputError(
-                f"the checkpoint was trained with another {' and another '.join(different)} of poisoning "
-                f"({', '.join(f'{key} {self._resumed[key]}, now {own[key]}' for key in different)}): keep the data, "
-                "trigger, target, poisoned, cover, sampling_rate and seed of the run, or start a new one"
+                f"the checkpoint was trained with another {different[0]} of poisoning ({self._resumed[different[0]]}, "
+                f"now {own[different[0]]}): keep the data, the trigger and the arguments of the run, or start a new one"
             )
 
     def _write_manifest(self) -> None:

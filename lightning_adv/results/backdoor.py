@@ -172,9 +172,10 @@ class BackdoorResult(EvaluationResult):
             draw = partial(trigger_panels, self.shown)
             caption = f"{self.trigger} on black, grey and white."
             pictures.append(Picture("trigger", "The trigger", draw, caption, alt=f"The trigger {caption}"))
-        shares = {"attack success": self._shares(self.per_class_led), "clean accuracy": self._class_accuracy()}
+        led = self._led_to().lower()
+        shares = {led: self._shares(self.per_class_led), "clean accuracy": self._class_accuracy()}
         draw = partial(class_shares, self.class_names, shares, "share of the images of a class")
-        pictures.append(Picture("source_classes", "Attack success by source class", draw))
+        pictures.append(Picture("source_classes", f"{self._led_to()} by {self._whose()}", draw))
         return pictures
 
     def as_dict(self) -> dict:
@@ -216,6 +217,13 @@ class BackdoorResult(EvaluationResult):
     def _goal(self) -> str:
         return "the next class" if self.target == "all_to_all" else f"class {self.class_names[self.target]}"
 
+    def _led_to(self) -> str:
+        """What it is that the trigger leads an image of some class to the target: no success where none is wanted."""
+        return "Attack success" if self.source_classes is None else "Led to the target"
+
+    def _whose(self) -> str:
+        return "source class" if self.source_classes is None else "class"
+
     def _of(self) -> str:
         if self.source_classes is not None:
             plural = "es" if len(self.source_classes) > 1 else ""
@@ -237,13 +245,13 @@ class BackdoorResult(EvaluationResult):
 
     def _class_table(self) -> Table:
         columns = {
-            "Attack success": self._shares(self.per_class_led),
+            self._led_to(): self._shares(self.per_class_led),
             "Target without trigger": self._shares(self.per_class_led_clean),
             "Clean accuracy": self._class_accuracy(),
         }
         rows = zip(self.class_names, self.per_class_samples, *columns.values(), strict=True)
         return Table(
-            "Backdoor by source class",
+            f"Backdoor by {self._whose()}",
             ["Class", "Images", *columns],
             [list(row) for row in rows if row[1]],
             percent=tuple(columns),

@@ -50,6 +50,8 @@ def test_of_source_classes_the_headline_is_theirs_and_the_rest_is_false_activati
         ["Attack success, images of class 2", 10, 0.6],
         ["False activation, images of the other classes", 20, 0.7],
     ]
+    assert found.tables()[1].columns[2] == "Led to the target"
+    assert result().tables()[1].columns[2] == "Attack success"
     (figure,) = (each for each in found.key_figures() if each.scalar == "false_activation_rate")
     assert figure.interval[0] < 0.7 < figure.interval[1]
     assert found.as_dict()["source_classes"] == [2]
