@@ -135,6 +135,7 @@ class MitigationResult(EvaluationResult):
             "led": None if self.led is None else list(self.led),
             "retuning": self.retuning,
             "thresholds": [asdict(each) for each in self.thresholds],
+            "oracle": asdict(chosen) if (chosen := self.oracles_choice()) else None,
             "tuned_on": self.report.tuned_on,
             "held_out": self.report.held_out,
             "channels": repair.channels,

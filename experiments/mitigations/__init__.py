@@ -1,0 +1,1 @@
+"""Mitigations on published backdoored networks."""
