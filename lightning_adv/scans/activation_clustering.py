@@ -1,10 +1,14 @@
 """Activation clustering (Chen et al., Detecting Backdoor Attacks on Neural Networks by Activation Clustering, 2018).
 
 Images that a trigger leads to a class come there by other features than the images that belong there. The features of
-each class, reduced to a few dimensions, fall in two clusters, which lie apart where the class is poisoned.
+each class, reduced to a few independent dimensions, fall in two clusters: halves where the class is clean, a small one
+and a large one where a part of it is poisoned.
 
-    score(x) = s (d_1 - d_2) / (d_1 + d_2),   d_1, d_2 = |f(x) - centre| of the larger and the smaller cluster,
-                                              s = mean silhouette of the two clusters of the class
+    score(x) = (1 - 2 s) (d_1 - d_2) / (d_1 + d_2),   d_1, d_2 = |f(x) - centre| of the larger and the smaller cluster,
+                                                      s = share of the smaller one
+
+The paper reduces by ICA, which is principal directions brought to one variance and turned; clusters do not depend on
+the turn, so there is none here.
 """
 
 from collections.abc import Sequence
@@ -18,15 +22,19 @@ from lightning_adv.scans.scan import ClassFinding, FeatureScan
 
 __all__ = ["ActivationClustering"]
 
+SMALLEST = 1e-9
+"""Variance, over the largest, of a direction that is none."""
 
-class ActivationClustering(FeatureScan):
-    """Suspects the smaller of two clusters of a class, where they lie apart (Chen et al., 2018).
 
-    Where more than half of the images of a class are poisoned, the smaller cluster is that of the clean ones.
+class ActivationClustering(FeatureScan[None]):
+    """Suspects the smaller of two clusters of a class, if it is small enough (Chen et al., 2018).
+
+    Where half of the images of a class or more are poisoned, this sees nothing: the clusters are then halves too, or
+    the smaller one is that of the clean images.
 
     Args:
-        silhouette: a class is flagged if the mean silhouette of its clusters is above.
-        largest_share: and if the smaller cluster is at most this share of the class; 0.5 asks nothing, 0.35 is usual.
+        largest_share: a class is flagged if the smaller cluster is at most this share of it, in (0, 0.5].
+        silhouette: and if the mean silhouette of the clusters is above; 0 asks nothing, the paper has 0.1 to 0.15.
         dimensions: to which features are reduced, along the directions of largest variance.
         layer: see ``FeatureScan``.
 
@@ -37,7 +45,7 @@ class ActivationClustering(FeatureScan):
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
         >>> images, label = 0.1 * torch.rand(40, 1, 2, 2), torch.arange(40) % 2
         >>> images[:8:2] += 0.8
-        >>> report = ActivationClustering(silhouette=0.5)(model, [(images, label)])
+        >>> report = ActivationClustering(largest_share=0.25)(model, [(images, label)])
         >>> report.flagged, report.suspects.tolist()
         ([0], [0, 2, 4, 6])
     """
@@ -46,8 +54,8 @@ class ActivationClustering(FeatureScan):
 
     def __init__(
         self,
-        silhouette: float = 0.15,
-        largest_share: float = 0.5,
+        largest_share: float = 0.35,
+        silhouette: float = 0.0,
         dimensions: int = 10,
         layer: str | None = None,
     ) -> None:
@@ -62,14 +70,16 @@ class ActivationClustering(FeatureScan):
 
     def split(self, measures: Tensor) -> ClassFinding:
         """Two clusters, and how far an image is on the side of the smaller one."""
-        points, _ = principal(measures, self.dimensions)
+        points, variances = principal(measures, self.dimensions)
+        seen = variances[: self.dimensions] > SMALLEST * variances[0]
+        points = points[:, seen] / variances[: self.dimensions][seen].sqrt()
         second = two_means(points)
         apart = silhouette(points, second)
         if not second.any():
             return ClassFinding(torch.zeros(len(points)), second, apart)
         first, other = ((points - points[part].mean(dim=0)).norm(dim=1) for part in (~second, second))
         side = (first - other) / (first + other).clamp(min=torch.finfo(points.dtype).tiny)
-        return ClassFinding(apart * side, second, apart)
+        return ClassFinding((1 - 2 * second.double().mean()) * side, second, apart)
 
     def verdicts(self, findings: Sequence[ClassFinding]) -> list[bool]:
         """By the silhouette and the size of the smaller cluster."""

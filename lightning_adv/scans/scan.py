@@ -190,7 +190,7 @@ class Scan(Described, ABC, Generic[Known]):
         return self.split(measures)
 
 
-class FeatureScan(Scan[Tensor | None]):
+class FeatureScan(Scan[Known]):
     """Base of the scans that look at the features of one layer.
 
     Args:
@@ -205,7 +205,7 @@ class FeatureScan(Scan[Tensor | None]):
         """Refuse a layer that the model does not have."""
         self.features(model, x)
 
-    def measure(self, model: nn.Module, batch: LabelledImages, known: Tensor | None) -> Tensor:
+    def measure(self, model: nn.Module, batch: LabelledImages, known: Known) -> Tensor:
         """The features [N, D]."""
         return self.features(model, batch.image)
 

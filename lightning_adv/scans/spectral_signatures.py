@@ -21,7 +21,7 @@ __all__ = ["SpectralSignatures"]
 SMALLEST = 1e-30
 
 
-class SpectralSignatures(FeatureScan):
+class SpectralSignatures(FeatureScan[None]):
     """Suspects the images of a class that lie farthest along the direction of its largest variance (Tran et al., 2018).
 
     The paper removes 1.5 times the rate of poisoned images, which a defender does not know: a fixed share of every

@@ -13,11 +13,14 @@ A class of one group or of two, with centres m or m_1, m_2 (log likelihood ratio
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import check_labels
 from lightning_adv.detectors import LabelledImages
+from lightning_adv.detectors.features import activations
 from lightning_adv.errors import InputError
 from lightning_adv.scans.halves import principal, two_means
 from lightning_adv.scans.scan import ClassFinding, FeatureScan, far_above
@@ -31,10 +34,24 @@ DIRECTIONS = 10
 """Of largest variance, in which the two groups are looked for."""
 
 
-class SCAn(FeatureScan):
-    """Suspects the smaller of two groups of a class that two explain far better than one (Tang et al., 2021).
+@dataclass(frozen=True)
+class _Clean:
+    """What clean images tell.
 
-    Needs clean images: a few of each class, which tell how images of a class differ.
+    Args:
+        unit: [D, D], by which features are multiplied to have lengths under S_e^-1.
+        means: [K, D], of each class, so multiplied; NaN without clean images.
+    """
+
+    unit: Tensor
+    means: Tensor
+
+
+class SCAn(FeatureScan[_Clean]):
+    """Suspects one of two groups of a class that two explain far better than one (Tang et al., 2021).
+
+    Needs clean images: a few of each class, which tell how images of a class differ. The group that is farther from the
+    clean images of the class is the suspect, also where it is the larger one; the smaller one is where there are none.
 
     Args:
         threshold: of the class's distance from the median of all, in units of 1.4826 MAD.
@@ -45,7 +62,7 @@ class SCAn(FeatureScan):
         InputError: a threshold that is not above 0, a negative ridge; no clean images, fewer than two classes of them.
 
     Example:
-        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 6))
         >>> images, label = 0.1 * torch.rand(60, 1, 2, 2), torch.arange(60) % 6
         >>> clean = [(images[30:], label[30:])]
         >>> images[0:12:6] += 0.8
@@ -62,24 +79,40 @@ class SCAn(FeatureScan):
             raise InputError(f"SCAn: threshold must be above 0 and ridge at least 0, got {threshold} and {ridge}")
         self.threshold, self.ridge = threshold, ridge
 
-    def learn(self, model: nn.Module, clean: Iterable[LabelledImages]) -> Tensor:
-        """What makes lengths under S_e^-1 of features: [D, D], the inverse of a Cholesky factor, transposed."""
-        parts = [(self.features(model, batch.image), batch.label) for batch in clean]
+    def learn(self, model: nn.Module, clean: Iterable[LabelledImages]) -> _Clean:
+        """How images of a class differ, and where their middles are."""
+        parts, classes = [], 0
+        for batch in clean:
+            (found,), logits = activations(model, batch.image, [self.layer])
+            parts.append((found, batch.label))
+            classes = logits.shape[1]
         features, label = (torch.cat(each).cpu() for each in zip(*parts, strict=True))
         finite = features.isfinite().all(dim=1)
         variation = within_classes(features[finite].double(), label[finite])
         added = self.ridge * variation.diagonal().mean() + torch.finfo(variation.dtype).eps
         factor = torch.linalg.cholesky(variation + added * torch.eye(len(variation), dtype=variation.dtype))
         unit = torch.eye(len(factor), dtype=factor.dtype)
-        return torch.linalg.solve_triangular(factor, unit, upper=False).T.to(parts[0][0])
+        unit = torch.linalg.solve_triangular(factor, unit, upper=False).T
+        means = [(features[finite & (label == each)].double() @ unit).mean(dim=0) for each in range(classes)]
+        return _Clean(*(each.to(parts[0][0]) for each in (unit, torch.stack(means))))
 
-    def measure(self, model: nn.Module, batch: LabelledImages, known: Tensor | None) -> Tensor:
-        """Features [N, D] whose lengths are those under S_e^-1."""
-        return self.features(model, batch.image) @ known
+    def measure(self, model: nn.Module, batch: LabelledImages, known: _Clean) -> Tensor:
+        """Features whose lengths are those under S_e^-1, from the middle of the clean images of the class [N, D + 1].
+
+        The last column is 1 where there are clean images of the class, else 0.
+        """
+        check_labels(batch.label, len(known.means))
+        middle = known.means[batch.label]
+        there = middle[:, :1].isfinite()
+        features = self.features(model, batch.image) @ known.unit - torch.where(there, middle, 0)
+        return torch.cat([features, there.to(features)], dim=1)
 
     def split(self, measures: Tensor) -> ClassFinding:
         """Two groups, and the likelihood ratio."""
+        measures, there = measures[:, :-1], bool(measures[0, -1])
         second = two_means(principal(measures, DIRECTIONS)[0])
+        if there and second.any() and measures[second].mean(dim=0).norm() < measures[~second].mean(dim=0).norm():
+            second = ~second
         if not second.any():
             return ClassFinding(torch.zeros(len(measures)), second, 0.0)
         whole, first, other = (

@@ -50,7 +50,7 @@ def poisoned(**changes) -> PoisonedDataModule:
 
 
 def scan(**options) -> PoisonScan:
-    scans = {"clusters": ActivationClustering(silhouette=0.2), "spectral": SpectralSignatures(share=0.3)}
+    scans = {"clusters": ActivationClustering(), "spectral": SpectralSignatures(share=0.3)}
     return PoisonScan(scans, **({"budget": 20 / 240} | options))
 
 

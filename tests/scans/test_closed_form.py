@@ -27,12 +27,13 @@ def test_a_share_of_every_class_is_removed_whether_or_not_it_is_poisoned():
 
 def test_a_cluster_of_more_than_the_largest_share_is_no_suspect():
     parts = batches(images(poisoned=20))
-    assert ActivationClustering(silhouette=0.3, largest_share=0.35)(model(), parts).flagged == []
-    assert ActivationClustering(silhouette=0.3, largest_share=0.4)(model(), parts).flagged == [2]
+    assert ActivationClustering(largest_share=0.35)(model(), parts).classes[2].flagged is False
+    assert ActivationClustering(largest_share=0.4)(model(), parts).classes[2].flagged is True
+    assert ActivationClustering(largest_share=0.4, silhouette=0.9)(model(), parts).classes[2].flagged is False
 
 
-def test_the_score_of_clustering_is_the_silhouette_at_the_centre_of_the_smaller_cluster_and_minus_it_at_the_other():
+def test_the_score_of_clustering_falls_with_the_share_of_the_smaller_cluster_and_is_below_0_in_the_other():
     features = torch.tensor([[0.0, 0]] * 6 + [[4.0, 0]] * 2).double()
     found = ActivationClustering(dimensions=1).split(features)
-    torch.testing.assert_close(found.score, torch.tensor([-1.0] * 6 + [1.0] * 2).double())
+    torch.testing.assert_close(found.score, torch.tensor([-0.5] * 6 + [0.5] * 2).double())
     assert found.statistic == 1

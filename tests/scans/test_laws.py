@@ -11,7 +11,7 @@ from lightning_adv.scans import ActivationClustering, SCAn, Scan, SpectralSignat
 from tests.scans.problems import POISONED, batches, images, model, truth
 
 SCANS: dict[str, Scan] = {
-    "clustering": ActivationClustering(silhouette=0.3),
+    "clustering": ActivationClustering(largest_share=0.25),
     "spectral": SpectralSignatures(share=0.16),
     "scan": SCAn(ridge=0.1),
 }
