@@ -22,8 +22,11 @@ from lightning_adv.backdoors import (
     save_triggers,
 )
 from lightning_adv.callbacks import BackdoorMitigation
+from lightning_adv.data import CleansedDataModule
 from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, NeuralCleanseUnlearning
 from lightning_adv.objectives import InputAware
+from lightning_adv.scans import ScanReport
+from lightning_adv.scans.scan_file import save_scan
 from tests.cli.commands import CONFIGS, Built
 
 TRIGGERS = {"badnets": Patch, "blended": Blend, "reconstructed": MaskedPattern, "random": RandomPattern}
@@ -62,13 +65,24 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, shape in SHAPES.items():
         mask, pattern = torch.ones(1, 1, *shape[1:]), torch.zeros(1, *shape)
         save_triggers(f"runs/{name}_clean/triggers.safetensors", mask, pattern, torch.tensor([TARGETS[name]]))
+    one = torch.zeros(1, dtype=torch.long)
+    save_scan("runs/mnist_badnets/scan_contamination.safetensors", ScanReport("", one, one, one, one == 1, ()))
 
 
 def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
     expected |= {f"cifar10_{attack}.yaml" for attack in [*CIFAR10, "input_aware"]}
     expected |= {f"{data}_{attack}.yaml" for data in ("mnist", "cifar10") for attack in LATER}
-    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys()
+    assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys() | {
+        "mnist_cleansed.yaml"
+    }
+
+
+def test_a_run_without_suspects_is_that_of_the_attack_on_what_a_scan_of_it_leaves():
+    cleansed, whole = (Built(["fit", "--config", CONFIGS / "backdoor" / f"mnist_{name}.yaml"]).datamodule
+                       for name in ("cleansed", "badnets"))  # fmt: skip
+    assert isinstance(cleansed, CleansedDataModule)
+    assert (repr(cleansed.trigger), cleansed.target, cleansed.poisoned) == (repr(whole.trigger), 2, whole.poisoned)
 
 
 @pytest.mark.parametrize("attack", TRIGGERS)

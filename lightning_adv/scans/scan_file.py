@@ -23,7 +23,8 @@ def save_scan(path: str | Path, report: ScanReport) -> None:
         path: of the file; its folder is made.
         report: of a scan.
     """
-    tensors = {name: vars(report)[name].to(dtype).contiguous() for name, dtype in TYPES.items()}
+    # A copy each: safetensors refuses tensors that share memory.
+    tensors = {name: vars(report)[name].to(dtype, copy=True).contiguous() for name, dtype in TYPES.items()}
     replace_atomically(path, save(tensors, metadata={"scan": report.scan}))
 
 
