@@ -14,6 +14,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.modules import CaptionerModule, LatentDiffusionModule
 from lightning_adv.modules.templates import CaptionTemplates, bert_tokenizer, clip_tokenizer
 from lightning_adv.purifiers import Captions, ConstantPrompt, LanguageGuidedDiffusion
+from tests.callbacks.recipes import EveryCheckpoint, SmallData
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, quarter, trainer
 from tests.cli.commands import FEW_IMAGES, run
 
@@ -117,6 +118,53 @@ def test_the_same_seed_gives_the_same_weights(kind):
         fitted(module, max_epochs=3, limit_train_batches=2)
     others = two.state_dict()
     assert all(torch.equal(value, others[name]) for name, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [LatentDiffusionModule, CaptionerModule])
+def test_a_run_killed_in_any_stage_goes_on_to_the_weights_and_the_loss_of_an_uninterrupted_one(kind, tmp_path):
+    def trained(*callbacks: Callback, checkpoint: Path | None = None) -> tuple[float, dict]:
+        stages = {"autoencoder_epochs": 1} if kind is LatentDiffusionModule else {}
+        runner, module = trainer(*callbacks, max_epochs=2, num_sanity_val_steps=0), small(kind, **stages)
+        runner.fit(module, datamodule=SmallData(), ckpt_path=checkpoint, weights_only=True)
+        return float(runner.callback_metrics["train/loss"]), module.state_dict()
+
+    saved = EveryCheckpoint(tmp_path)
+    torch.manual_seed(5)
+    loss, weights = trained(saved)
+    half = len(saved.copies) // 2
+    for checkpoint in (saved.copies[1], *saved.copies[half - 1 : half + 1], saved.copies[-2]):
+        again, resumed = trained(checkpoint=checkpoint)
+        assert again == loss, checkpoint.name
+        differ = [name for name, value in weights.items() if not torch.equal(value, resumed[name])]
+        assert not differ, checkpoint.name
+
+
+class EveryStep(Callback):
+    """Weights of the denoising network after every step, and whether the average was touched."""
+
+    def __init__(self) -> None:
+        self.weights, self.averages = [], []
+
+    def on_train_batch_end(self, trainer: Trainer, module: LatentDiffusionModule, *_: object) -> None:
+        for kept, network in ((self.weights, module.denoiser), (self.averages, module.average.module)):
+            kept.append(torch.cat([each.detach().flatten() for each in network.parameters()]))
+
+
+def test_weights_are_averaged_exponentially_from_the_first_step_of_the_network_on_and_the_average_is_exported(tmp_path):
+    steps, decay = EveryStep(), 0.8
+    module = small(LatentDiffusionModule, ema=decay, autoencoder_epochs=1, export=str(tmp_path / "exported"))
+    trainer(steps, max_epochs=2).fit(module, *[DataLoader(images(64), batch_size=16)] * 2)
+    of_autoencoder, of_network = steps.weights[:4], steps.weights[4:]
+    assert all(torch.equal(each, of_autoencoder[0]) for each in steps.averages[:4]), "there is nothing to average yet"
+    expected = of_network[0]
+    for now, found in zip(of_network, steps.averages[4:], strict=True):
+        expected = decay * expected + (1 - decay) * now
+        torch.testing.assert_close(found, expected)
+    assert not torch.allclose(steps.averages[-1], of_network[-1])
+    pipe = StableDiffusionImg2ImgPipeline.from_pretrained(tmp_path / "exported", low_cpu_mem_usage=False)
+    for exported, average in ((pipe.unet, "unet"), (pipe.text_encoder, "text")):
+        own = module.average.module[average].state_dict()
+        assert all(torch.equal(value, own[name]) for name, value in exported.state_dict().items())
 
 
 @pytest.mark.parametrize("kind", ["LatentDiffusionModule", "CaptionerModule"])
