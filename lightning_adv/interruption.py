@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from time import monotonic
 from types import FrameType
 from typing import Literal, NoReturn
@@ -147,6 +148,7 @@ def die_with(launcher: int) -> None:
 
 def _install() -> None:
     _state.owner = os.getpid()
+    _watch_forks()
     if threading.current_thread() is threading.main_thread():  # Python lets no other thread do so
         for each in SIGNALS:
             if signal.getsignal(each) is not signal.SIG_IGN:  # nohup, or a shell's background job
@@ -167,6 +169,30 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
             os.kill(os.getppid(), number)
     if first and _state.leads and _state.stage == "running":
         raise Interrupted(number)
+
+
+@cache
+def _watch_forks() -> None:
+    if sys.platform == "linux":  # others do not tell who sent a signal
+        os.register_at_fork(after_in_child=_serve)
+
+
+def _serve() -> None:
+    """In a forked worker: only its owner ends it, who is ended gently and may need it until then.
+
+    A cluster sends SIGTERM to all processes of a job, and a run whose workers are gone could not finish its step. A
+    signal's handler is not told the sender, and torch puts one of its own into its workers.
+    """
+    if _state.stage == "starting":
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True, name="signals").start()
+
+
+def _end_with(owner: int) -> NoReturn:
+    while os.getppid() == owner and signal.sigwaitinfo({signal.SIGTERM}).si_pid != owner:
+        pass
+    os._exit(0)
 
 
 def _as_a_worker(number: int) -> None:

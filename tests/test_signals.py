@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from tests.cli.commands import DEMO, FEW_IMAGES, SMALL_NET
-from tests.processes import PAUSE, ROOT, SECONDS, TWO_RANKS, environment, run, weights
+from tests.processes import PAUSE, ROOT, SECONDS, TWO_RANKS, environment, launched, run, weights
 from tests.warm import Warm
 
 PATIENCE = 3 * SECONDS
@@ -106,6 +106,24 @@ def test_ctrl_c_ends_two_ranks_at_one_step_and_the_line_that_is_said_goes_on_to_
         assert done.returncode == 0, done.stderr
     whole, cut = weights(tmp_path, "whole"), weights(tmp_path, "cut")
     assert all(torch.equal(value, cut[name]) for name, value in whole.items())
+
+
+def test_sigterm_to_torchrun_ends_its_ranks_at_one_step_and_the_same_launcher_goes_on_to_the_same_weights(tmp_path):
+    """As a cluster ends a job: torchrun passes the signal on to its processes, at different moments."""
+    accident = ("--trainer.callbacks=tests.accidents.Signalled", f"--trainer.callbacks.number={signal.SIGTERM:d}")
+    accident += ("--trainer.callbacks.hook=on_train_batch_start", "--trainer.callbacks.batch=1")
+    line = [str(ROOT / "train.py"), *FIT, *TWO_RANKS, "--ckpt_path=last"]
+    launcher = ["--nproc-per-node=2", f"--master-port={environment()['MASTER_PORT']}"]
+    cut = launched(tmp_path, launcher, [*line, "--run=cut", *accident, "--trainer.callbacks.launcher=true"], starts=2)
+    _, err = cut.communicate(timeout=PATIENCE)
+    (told,) = [each for each in err.splitlines() if each.startswith("interrupted")]
+    assert told.startswith("interrupted in epoch 1 of 2; go on with: the same launcher, and ")
+    for name in ("cut", "whole"):
+        again = launched(tmp_path, launcher, [*line, f"--run={name}"], starts=2)
+        _, err = again.communicate(timeout=PATIENCE)
+        assert again.returncode == 0, err[-4000:]
+    whole, resumed = weights(tmp_path, "whole"), weights(tmp_path, "cut")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
 
 
 def test_no_rank_outlives_the_first_one_that_is_killed(tmp_path):
