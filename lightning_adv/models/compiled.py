@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from lightning_adv.models.grey_conv import GreyConv2d
+from lightning_adv.models.stand_ins import StridedConv2d, put_in
 
 try:
     from functorch.compile import default_partition, min_cut_rematerialization_partition
@@ -26,8 +27,8 @@ _LIMIT = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch
 evaluation, are more: few images and many are compiled apart."""
 
 DANGER = (
-    "compiled code with several threads has ended a process on processors with AVX-512, for a reason not found yet; "
-    "if this run crashes, leave compile out or set OMP_NUM_THREADS=1"
+    "compiled code with several threads has ended a process on processors with AVX-512; its probable cause is avoided, "
+    "which nobody has measured there: if this run crashes, leave compile out or set OMP_NUM_THREADS=1"
 )
 
 
@@ -43,8 +44,10 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
     cache is used by processors of the same vector width alone: torch would take it up on any, and code written for
     steps of 8 numbers that is then compiled for vectors of 16 writes past the end of its buffers.
 
-    On processors with AVX-512, compiled code with several threads has ended a process (memory overwritten inside a
-    backward pass), perhaps for that reason. Until that is proven, the first forward there warns.
+    Narrow convolutions of one pixel with a stride, the shortcuts of small ResNets, look at their pixels in another way
+    (:class:`~lightning_adv.models.stand_ins.StridedConv2d`): in the layout that compiled code gives images, oneDNN's
+    gradient to their weights overwrites the heap. On processors with AVX-512, where that concerns up to 15 channels,
+    compiled code with several threads has ended a process. Until it is measured there, the first forward warns.
 
     Args:
         model: images to logits.
@@ -55,13 +58,10 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
         >>> sorted(model.state_dict())
         ['bias', 'weight']
     """
+    put_in(model, *([GreyConv2d] if mode is None else []), StridedConv2d)
     if mode is not None:
         model.compile(backend=_Inductor(torch._inductor.list_mode_options(mode) | _width()), **_LIMIT)
         return model
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
-            if GreyConv2d.fits(child):
-                setattr(parent, name, GreyConv2d.of(child))
     options = {"custom_partitioner_fn": _KeepOnCPU(), **_width()} if _HAS_HOOK else {}
     model.compile(backend=_Inductor(options), **_LIMIT)
     return model

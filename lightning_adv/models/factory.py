@@ -28,6 +28,7 @@ from lightning_adv.models import (  # noqa: F401
 )
 from lightning_adv.models.normalize import NormalizedModel, Statistics, normalize_by
 from lightning_adv.models.registry import own_models
+from lightning_adv.models.stand_ins import StridedConv2d, put_in
 from lightning_adv.models.stem import shrink_stem
 
 __all__ = ["check_forward", "create_model", "list_models"]
@@ -91,6 +92,7 @@ def create_model(
         statistics = _given(in_channels, mean, std)
     elif (pretrained or "." in name) and (statistics is None or statistics.assumed):
         statistics = _trained(name, net, in_channels)
+    put_in(net, StridedConv2d)
     model = NormalizedModel(normalize_by(statistics, in_channels), net)
     check_forward(name, model, num_classes, in_channels, image_size)
     return model

@@ -4,16 +4,17 @@ On a CPU, oneDNN takes several times as long for it.
 """
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightning_adv.models.stand_ins import ConvStandIn
+
 __all__ = ["GreyConv2d"]
 
 
-class GreyConv2d(nn.Conv2d):
+class GreyConv2d(ConvStandIn):
     """``nn.Conv2d`` of one input channel, backward by weights times gradients on a CPU; elsewhere as ever.
 
     Example:
@@ -26,15 +27,8 @@ class GreyConv2d(nn.Conv2d):
     @classmethod
     def fits(cls, module: nn.Module) -> bool:
         """Whether a module is a convolution that this can take the place of."""
-        plain = type(module) is nn.Conv2d and module.in_channels == 1 and module.padding_mode == "zeros"
+        plain = super().fits(module) and module.in_channels == 1 and module.padding_mode == "zeros"
         return plain and not isinstance(module.padding, str)
-
-    @classmethod
-    def of(cls, module: nn.Conv2d) -> Self:
-        """The same weights, under the same names and shared with ``module``."""
-        grey = cls.__new__(cls)
-        grey.__dict__ = module.__dict__
-        return grey
 
     def forward(self, image: Tensor) -> Tensor:
         """[N, O, H', W'] of images [N, 1, H, W]."""
@@ -42,9 +36,6 @@ class GreyConv2d(nn.Conv2d):
             return super().forward(image)
         products = _GreyConvolution.apply(image, self.weight, self.stride, self.padding, self.dilation)
         return products if self.bias is None else products + self.bias[:, None, None]
-
-    def _get_name(self) -> str:
-        return "Conv2d"  # it is one: a model's printed structure stays what it was
 
 
 class _GreyConvolution(torch.autograd.Function):
