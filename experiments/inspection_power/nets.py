@@ -17,7 +17,7 @@ CLASSES = 10
 DEFENDER = 2000
 """Test images that the defender has: half to search with, half held out; reference networks are trained on all."""
 
-TRAINED_ON, EPOCHS = 10_000, 3
+TRAINED_ON, EPOCHS = 10_000, 2
 """Images of the owner of a network, a choice of its own, and how often it sees them."""
 
 
@@ -84,4 +84,4 @@ def own_images(net: Net, train: Images) -> Images:
 def plain() -> nn.Module:
     """The network of all kinds, without training."""
     size = {"num_classes": CLASSES, "in_channels": 1, "image_size": (28, 28)}
-    return create_model("mnist_cnn", **size, backbone_options={"width": 8, "hidden": 32})
+    return create_model("mnist_cnn", **size, backbone_options={"width": 4, "hidden": 32})

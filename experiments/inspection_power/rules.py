@@ -81,7 +81,7 @@ PARTS: Mapping[str, Callable[[Found], np.ndarray]] = {
     "norms": small_norms,
     "margins": margins,
     "shares": shares,
-    "shrunk": lambda found: shrunk(found, 2),
+    "shrunk": lambda found: shrunk(found, 1),
 }
 """What is compared with references, by name."""
 
@@ -100,12 +100,10 @@ RULES: Mapping[str, Rule] = {
     ),
     "Neural Cleanse, all searches, smallest norm": lambda found, _: float(small_norms(found).max()),
     "Neural Cleanse, all searches, against references": _against("norms"),
-    "success of 0.7 of the trigger": lambda found, _: float(shrunk(found, 1).max()),
-    "success of 0.5 of the trigger": lambda found, _: float(shrunk(found, 2).max()),
-    "success of 0.3 of the trigger": lambda found, _: float(shrunk(found, 3).max()),
-    "success of 0.5 of the trigger, against references": _against("shrunk"),
+    "success of half of the trigger": lambda found, _: float(shrunk(found, 1).max()),
+    "success of a quarter of the trigger": lambda found, _: float(shrunk(found, 2).max()),
+    "success of half of the trigger, against references": _against("shrunk"),
     "unlearning of the smallest trigger": lambda found, _: _unlearnt(found),
-    "DeepInspect, index of logarithms": lambda found, _: _index(found["deep_inspect"], logarithmic=True, double=True),
     "MM-BD, the paper's p-value": lambda found, _: -float(find_largest(found["mm_bd"]).detail.split()[0]),
     "MM-BD, corrected index": lambda found, _: float(np.nanmax(find_largest(found["mm_bd"]).index)),
     "MM-BD, against references": _against("margins"),
