@@ -1,17 +1,19 @@
 """Inspections for backdoors at the end of an epoch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
+from torch import nn
 
 from lightning_adv.backdoors import save_triggers
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.share import Share, from_every_rank
-from lightning_adv.inspectors import InspectionReport, Inspector, Search
+from lightning_adv.inspectors import InspectionReport, Inspector, Search, second_look
 from lightning_adv.inspectors.suspect import Suspect
 from lightning_adv.names import file_name
 from lightning_adv.results.inspection import InspectionResult
@@ -19,8 +21,9 @@ from lightning_adv.results.inspection import InspectionResult
 __all__ = ["BackdoorInspection"]
 
 
-_Measured = tuple[int, dict[str, Search]]
-"""How many images there were, and what each inspector found on this rank."""
+_Searches = dict[str, Search]
+_Measured = tuple[int, list[_Searches]]
+"""How many images there were; what each inspector found on this rank, in the model and then in each reference."""
 
 
 class BackdoorInspection(EpochEndEvaluation[_Measured]):
@@ -34,13 +37,19 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
     the inspector where it has been given one), ready for ``MaskedPattern``; classes without a successful trigger are
     not, nor what an inspector finds that judges no norms.
 
+    With ``references`` the inspectors also search networks that you trained on clean images of your own, and the report
+    leads with what stands out beside them: of one network's norms alone nobody can tell a class that is small by nature
+    from a backdoor. Logs ``{stage}/second_look/index/class_{k}``, ``p_value`` and ``flagged_classes``.
+
     Args:
         inspectors: name to inspector.
         max_samples: clean images, a seeded choice; None for all.
+        references: checkpoints of ``train.py``, at least two, of the model's kind, trained on other seeds of your data.
         **shared: see ``EpochEndEvaluation``.
 
     Raises:
-        InputError: no inspector, an unknown kind of batch, a forward that does not give logits, labels out of range.
+        InputError: no inspector, an unknown kind of batch, a forward that does not give logits, labels out of range; a
+            single reference, one that is no checkpoint, or of other classes.
 
     Example:
         >>> from lightning_adv.inspectors import NeuralCleanse
@@ -54,12 +63,15 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
         self,
         inspectors: dict[str, Inspector],
         max_samples: int | None = 1000,
+        references: Sequence[str] = (),
         **shared: Shared,
     ) -> None:
         super().__init__(max_samples=max_samples, **shared)
+        if len(references) == 1:
+            raise InputError("a second look compares with at least two references: train another on clean images")
         if not inspectors:
             raise InputError("inspectors is empty: name one, e.g. inspectors: {neural_cleanse: NeuralCleanse}")
-        self.inspectors = dict(inspectors)
+        self.inspectors, self.references = dict(inspectors), tuple(references)
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a class without a clean image; say what is known before."""
@@ -68,21 +80,33 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
         for name, inspector in self.inspectors.items():
             for text in inspector.check(label, classes):
                 rank_zero_warn(f"{name}: {text}")
+        for path in self.references:
+            theirs = Suspect(_reference(path, model)).classes(images.first().image)
+            if theirs != classes:
+                raise InputError(f"reference {path} has {theirs} classes, and the model has {classes}")
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
-        """Search for the triggers of this rank's classes."""
+        """Search for the triggers of this rank's classes, in the model and in the references."""
         clean = [(batch.image, batch.label) for batch in images.on_every_rank()]
-        found = {
-            name: self.inspectors[name].search(model, clean, trainer.global_rank, trainer.world_size)
-            for name in self.track(trainer, list(self.inspectors), " + ".join(self.inspectors))
-        }
+        works = [(path, name) for path in (None, *self.references) for name in self.inspectors]
+        found: list[_Searches] = [{} for _ in (None, *self.references)]
+        for number, (path, name) in enumerate(self.track(trainer, works, " + ".join(self.inspectors))):
+            suspect = model if path is None else _reference(path, model)
+            search = self.inspectors[name].search(suspect, clean, trainer.global_rank, trainer.world_size)
+            found[number // len(self.inspectors)][name] = search
         return images.total, found
 
     def results(self, trainer: Trainer, measured: _Measured) -> InspectionResult:
         """The reports over all ranks' classes."""
         samples, found = measured
         parts = from_every_rank(trainer, found)
-        reports = {name: inspector.judge([part[name] for part in parts]) for name, inspector in self.inspectors.items()}
+        reports, *references = (
+            {
+                name: inspector.judge([part[place][name] for part in parts])
+                for name, inspector in self.inspectors.items()
+            }
+            for place in range(len(found))
+        )
         return InspectionResult(
             title="Search for backdoors",
             reports=reports,
@@ -90,6 +114,7 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
             class_names=self.class_names(trainer, max(len(report.labels) for report in reports.values())),
             history=self.history,
             key_prefix=self.key_prefix,
+            second=second_look(reports, references) if references else None,
         )
 
     def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:
@@ -99,6 +124,13 @@ class BackdoorInspection(EpochEndEvaluation[_Measured]):
             whose = [self.key_prefix.rstrip("/"), inspector if number else ""]
             stem = "_".join(["triggers", *(file_name(part) for part in whose if part)])
             _save(report, folder / f"{stem}.safetensors")
+
+
+def _reference(path: str, model: LightningModule) -> nn.Module:
+    """The classifier of a checkpoint, on the model's device."""
+    from lightning_adv.modules import load_classifier
+
+    return load_classifier(path).to(model.device)
 
 
 def _save(report: InspectionReport, path: Path) -> None:

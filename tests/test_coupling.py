@@ -40,6 +40,7 @@ MAY_PROBE = {
 """Where something is asked whether it has an attribute, how often, and why a declared one would not do."""
 
 MAY_IMPORT_LATE = {
+    "callbacks/backdoor_inspection.py": "networks of every kind, for a reference that is a checkpoint",
     "callbacks/report.py": "the page, whose templates a run without one does not need",
     "callbacks/transfer_evaluation.py": "networks of every kind, for a source that is a checkpoint",
     "lightning_adv/__main__.py": "everything, for which a signal need not wait",

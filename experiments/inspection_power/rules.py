@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lightning_adv.inspectors import find_largest, find_outliers
+from lightning_adv.inspectors import compare, find_largest, find_outliers
 from lightning_adv.metrics.detection import auroc
 
-__all__ = ["FALSE_ALARMS", "RULES", "Judged", "References", "judged"]
+__all__ = ["FALSE_ALARMS", "RULES", "Judged", "judged"]
 
 FALSE_ALARMS = 0.05
 WHOLE = 28.0 * 28
@@ -21,23 +21,6 @@ WHOLE = 28.0 * 28
 
 Found = Mapping[str, object]
 """Figures of a network, as ``Measured.everything`` gives them."""
-
-
-class References:
-    """Values of the classes of networks that a defender trained, to which those of another are compared.
-
-    Args:
-        values: [R, K], one row a network; each is taken about its median.
-    """
-
-    def __init__(self, values: np.ndarray) -> None:
-        values = values - np.median(values, axis=1, keepdims=True)
-        self.mean = values.mean(axis=0)
-        self.spread = np.sqrt(np.square(values - self.mean).sum() / ((len(values) - 1) * values.shape[1]))
-
-    def distances(self, values: np.ndarray) -> np.ndarray:
-        """[K] how far above the references a network's values lie, in their deviations."""
-        return (values - np.median(values) - self.mean) / self.spread
 
 
 def small_norms(found: Found) -> np.ndarray:
@@ -75,7 +58,7 @@ def _unlearnt(found: Found) -> float:
     return -float(np.mean([1.0 if each is None else each for each in left]))
 
 
-Rule = Callable[[Found, Mapping[str, References]], float]
+Rule = Callable[[Found, Sequence[Found]], float]
 
 PARTS: Mapping[str, Callable[[Found], np.ndarray]] = {
     "norms": small_norms,
@@ -87,9 +70,13 @@ PARTS: Mapping[str, Callable[[Found], np.ndarray]] = {
 
 
 def _against(*parts: str) -> Rule:
-    return lambda found, references: float(
-        np.max(np.mean([references[part].distances(PARTS[part](found)) for part in parts], axis=0))
-    )
+    def index(found: Found, references: Sequence[Found]) -> float:
+        values, others = (
+            np.array([[PARTS[part](each) for part in parts] for each in those]) for those in ([found], references)
+        )
+        return max(compare(values[0], others).index)
+
+    return index
 
 
 RULES: Mapping[str, Rule] = {

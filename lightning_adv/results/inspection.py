@@ -1,34 +1,15 @@
 """What inspections say of a model: a verdict for each inspector, and a trigger for each class."""
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from math import isfinite
 
-import matplotlib
-import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from torch import Tensor
-
-from lightning_adv.inspectors import InspectionReport
-from lightning_adv.results.figures import (
-    COLOURS,
-    HEIGHT,
-    INK,
-    PALE,
-    QUIET,
-    RIGHT,
-    WIDTH,
-    WRONG,
-    class_name,
-    in_house_style,
-    legend,
-)
+from lightning_adv.inspectors import InspectionReport, SecondLook
+from lightning_adv.results.inspection_figures import MOST_CLASSES, anomaly_bars, anomaly_course, trigger_grid
 from lightning_adv.results.result import Answer, Cell, EvaluationResult, Picture, Table
 
-__all__ = ["InspectionResult", "anomaly_bars", "anomaly_course", "trigger_grid"]
+__all__ = ["InspectionResult"]
 
 CANNOT_SEE = (
     "These searches see a trigger that is one small patch, or one small change, for one class. They cannot see one "
@@ -62,6 +43,9 @@ OF_LARGE = (
     "What was found is no mask and pattern, and is not saved as a trigger."
 )
 
+POWER = ""
+"""What the comparison with references is worth; ``docs/results/inspection_power.md`` counts the networks."""
+
 SMALLEST_SEARCH = 75
 """Steps that make the masks of Neural Cleanse small; after 20 to 40 it flags clean classes of small networks."""
 
@@ -78,6 +62,7 @@ class InspectionResult(EvaluationResult):
         class_names: names of the K classes.
         history: scalars of earlier epochs and of this one, (epoch, value) under the key of the logger, for the curves.
         key_prefix: what stands between the stage and the inspector's name in those keys.
+        second: the same reports beside those on networks of the defender's own.
     """
 
     reports: dict[str, InspectionReport]
@@ -85,6 +70,7 @@ class InspectionResult(EvaluationResult):
     class_names: list[str]
     history: History = field(default_factory=dict)
     key_prefix: str = ""
+    second: SecondLook | None = None
 
     question = "Does it hide a backdoor?"
 
@@ -108,20 +94,27 @@ class InspectionResult(EvaluationResult):
             scalars |= {f"{name}/{key}": value for key, value in numbers.items() if isfinite(value)}
             counts = {"flagged": report.flagged, "significant": report.significant, "exhausted": report.exhausted}
             scalars |= {f"{name}/{kind}_classes": len(found) for kind, found in counts.items() if found is not None}
+        if self.second:
+            scalars |= {f"second_look/index/class_{label}": index for label, index in enumerate(self.second.index)}
+            counts = {"p_value": self.second.p_value, "flagged_classes": len(self.second.flagged)}
+            scalars |= {f"second_look/{key}": value for key, value in counts.items()}
         return scalars
 
     def summary(self) -> str:
         """What each inspector flags, in words."""
-        return " ".join(self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
+        alone = (self._verdict(name, report) + _unfinished(report) for name, report in self.reports.items())
+        return " ".join([*([self._beside_references(self.second)] if self.second else []), *alone])
 
     def answer(self) -> Answer:
-        """The strongest verdict of all inspectors, and what none of them can see.
+        """The verdict beside references, or else the strongest of all inspectors, and what none of them can see.
 
         Where most searches had not ended, the strongest verdicts are not given; where that was early, none is.
         """
         reports = [each for each in self.reports.values() if not _is_noise(each)]
         done = [each for each in reports if not _is_cut(each)]
-        if any(each.significant for each in done):
+        if self.second and done:
+            short = "Suspected" if self.second.flagged else "None found"
+        elif any(each.significant for each in done):
             short = "Suspected"
         elif any(each.flagged for each in reports):
             short = "Perhaps"
@@ -129,6 +122,12 @@ class InspectionResult(EvaluationResult):
             short = "None found" if any(each.flagged is not None for each in done) else "No verdict"
         blind = {report.large: MARGINS_CANNOT_SEE if report.large else CANNOT_SEE for report in self.reports.values()}
         return Answer(self.question, short, " ".join([self.summary(), *blind.values()]))
+
+    def _beside_references(self, look: SecondLook) -> str:
+        named = ", ".join(f"{self._name(k)} (index {look.index[k]:.2f})" for k in look.flagged)
+        said = f"{named or 'no class'} stand{'s' * (len(look.flagged) < 2)} out"
+        chance = f"p = {look.p_value:.2g} for {len(look.index)} classes"
+        return f"Beside {look.references} networks of your own, {said} ({chance}). {POWER}"
 
     def _verdict(self, name: str, report: InspectionReport) -> str:
         if report.flagged is None:
@@ -153,7 +152,18 @@ class InspectionResult(EvaluationResult):
 
     def tables(self) -> list[Table]:
         """The verdicts, then the classes of every inspector, the most suspicious first."""
-        return [self._verdict_table(), *(self._class_table(*each) for each in self.reports.items())]
+        second = [self._second_table(self.second)] if self.second else []
+        return [*second, self._verdict_table(), *(self._class_table(*each) for each in self.reports.items())]
+
+    def _second_table(self, look: SecondLook) -> Table:
+        order = sorted(range(len(look.index)), key=lambda k: -look.index[k])[:MOST_CLASSES]
+        return Table(
+            "Beside networks of your own",
+            ["Class", "Index", "p-value"],
+            [[self._name(k), look.index[k], look.p_values[k]] for k in order],
+            note=f"{', '.join(look.inspectors)} on the model and on {look.references} networks that are known to be "
+            f"clean. Index: how much more a class stands out than in those, in their deviations. {POWER}",
+        )
 
     def _verdict_table(self) -> Table:
         rows: list[list[Cell]] = []
@@ -241,6 +251,7 @@ class InspectionResult(EvaluationResult):
             "samples": self.samples,
             "class_names": list(self.class_names),
             "inspectors": {name: _report(report) for name, report in self.reports.items()},
+            "second_look": asdict(self.second) if self.second else None,
         }
 
 
@@ -256,6 +267,7 @@ def _report(report: InspectionReport) -> dict:
         "scale": report.outliers.scale,
         "reach": report.outliers.reach,
         "exhausted": report.exhausted,
+        "measure": report.measure,
         "launches": report.launches,
         "image_passes": report.image_passes,
         "classes": [
@@ -299,96 +311,3 @@ def _unfinished(report: InspectionReport) -> str:
 
 def _finite(value: float) -> float | None:
     return value if isfinite(value) else None
-
-
-COLUMNS, MOST_CLASSES, NAMED_BARS = 10, 20, 25
-HIGHLIGHTED = 5
-
-
-@in_house_style
-def trigger_grid(report: InspectionReport, class_names: Sequence[str]) -> Figure:
-    """Mask, and pattern seen through it, of the 20 classes with the smallest triggers."""
-    order = report.order[:MOST_CLASSES]
-    columns, bands = min(COLUMNS, len(order)), math.ceil(len(order) / COLUMNS)
-    rows = ["image"] if report.large else ["mask", "mask \N{MULTIPLICATION SIGN}\npattern"]
-    figure = Figure(figsize=(0.9 + 1.0 * columns, (0.75 + len(rows)) * bands))
-    axes = figure.subplots(len(rows) * bands, columns, squeeze=False)
-    for panel in axes.flat:
-        panel.set_axis_off()
-    for number, position in enumerate(order):
-        trigger, index = report.triggers[position], report.outliers.index[position]
-        top, column = len(rows) * (number // COLUMNS), number % COLUMNS
-        for place, picture in enumerate([trigger.mask, trigger.mask * trigger.pattern][-len(rows) :]):
-            _show(axes[top + place, column], picture)
-        name = class_name(trigger.label, class_names)
-        known = f", {index:.2f}" if math.isfinite(index) else ""
-        value = f"{trigger.norm:.3g}" if report.large else f"{trigger.norm:.1f} px"
-        found = f"{value}{known}" if math.isfinite(trigger.norm) else trigger.status
-        flagged = trigger.label in (report.flagged or ())
-        axes[top, column].set_title(
-            f"{name}\n{found}",
-            color=WRONG if flagged else INK if trigger.found else QUIET,
-            fontsize=7.5,
-            weight="bold" if flagged else "normal",
-            pad=3,
-        )
-    for row, text in enumerate(rows * bands):
-        axes[row, 0].text(-0.12, 0.5, text, transform=axes[row, 0].transAxes, ha="right", va="center", color=QUIET)
-    return figure
-
-
-@in_house_style
-def anomaly_bars(report: InspectionReport, class_names: Sequence[str]) -> Figure:
-    """Anomaly index of every class; pale above the median, orange where the paper's rule flags it."""
-    index = np.nan_to_num(np.asarray(report.outliers.index))
-    figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_subplot()
-    sign = -1 if report.large else 1
-    small = [sign * norm <= sign * report.outliers.median for norm in report.norms]
-    colours = [
-        WRONG if label in (report.flagged or ()) else RIGHT if below else PALE
-        for label, below in zip(report.labels, small, strict=True)
-    ]
-    axes.bar(range(len(index)), index, 0.8, color=colours)
-    axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
-    axes.grid(visible=False, axis="x")
-    axes.tick_params(axis="x", length=0)
-    names = [class_name(label, class_names) for label in report.labels]
-    if len(names) <= NAMED_BARS:
-        slanted = max(map(len, names)) > 50 // len(names)
-        axes.set_xticks(range(len(names)), names, rotation=90 if slanted else 0)
-    else:
-        axes.set_xlabel("class")
-    axes.set_ylabel("anomaly index")
-    return figure
-
-
-@in_house_style
-def anomaly_course(
-    courses: Mapping[int, Sequence[tuple[int, float]]], report: InspectionReport, class_names: Sequence[str]
-) -> Figure:
-    """Anomaly index over epochs: class to points (epoch, index); the five most suspicious of now are named."""
-    named = [label for label in (report.labels[i] for i in report.order) if label in courses][:HIGHLIGHTED]
-    figure = Figure(figsize=(WIDTH, HEIGHT))
-    axes = figure.add_subplot()
-    for label, points in courses.items():
-        if label not in named:
-            axes.plot(*zip(*points, strict=True), color=PALE, lw=1, zorder=1)
-    lines = {}
-    for i, label in enumerate(named):
-        (line,) = axes.plot(*zip(*courses[label], strict=True), color=COLOURS[i], marker="o")
-        lines[class_name(label, class_names)] = line
-    axes.axhline(report.outliers.threshold, color=QUIET, lw=1, ls="--")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set(xlabel="epoch", ylabel="anomaly index")
-    axes.set_ylim(bottom=0)
-    legend(figure, lines)
-    return figure
-
-
-def _show(panel: matplotlib.axes.Axes, image: Tensor) -> None:
-    pixels = image.clamp(0, 1).permute(1, 2, 0).numpy()
-    # A mask or a pattern of a number of channels that no screen shows is drawn by its mean.
-    pixels = pixels if pixels.shape[2] == 3 else pixels.mean(axis=2)
-    smoothing = "nearest" if max(pixels.shape[:2]) <= 96 else "antialiased"
-    panel.imshow(pixels, "gray", vmin=0, vmax=1, interpolation=smoothing)

@@ -10,7 +10,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_adv.backdoors import load_triggers
 from lightning_adv.callbacks import BackdoorInspection, Report
 from lightning_adv.errors import InputError
-from lightning_adv.inspectors import DeepInspect, NeuralCleanse
+from lightning_adv.inspectors import MMBD, DeepInspect, NeuralCleanse, second_look
+from lightning_adv.modules import ClassifierModule, load_classifier
 from lightning_adv.reports.storage import read_results
 from tests.callbacks.strangers import CHANNELS, SIZE, PlainModule, trainer
 from tests.inspectors.problems import PatchModel, block_images
@@ -179,3 +180,40 @@ def test_two_ranks_give_the_report_of_one(tmp_path):
         for each, other in zip(ours["classes"], theirs["classes"], strict=True):
             assert other["status"] == each["status"]
             assert other["norm"] == pytest.approx(each["norm"], rel=0.02) or math.isinf(each["norm"])
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    """Two networks of another seed each, as ``train.py`` stores them, and a third one of fewer classes."""
+    paths = []
+    for name, classes in (("one", CLASSES), ("two", CLASSES), ("other", 3)):
+        options = {"width": 2, "hidden": 8}
+        module = ClassifierModule(
+            "mnist_cnn", num_classes=classes, in_channels=1, image_size=(12, 12), backbone_options=options
+        )
+        runner = trainer(folder=tmp_path, max_epochs=0)
+        runner.strategy.connect(module)
+        runner.save_checkpoint(tmp_path / f"{name}.ckpt")
+        paths.append(str(tmp_path / f"{name}.ckpt"))
+    return paths
+
+
+def test_references_are_inspected_like_the_model_and_the_result_leads_with_them(tmp_path, checkpoints):
+    inspectors = {"mm": MMBD(starts=2, steps=3), "nc": cleanse(steps=20)}
+    result, scalars = in_test(BackdoorInspection(inspectors, references=checkpoints[:2]), tmp_path / "run")
+    theirs = [
+        {name: each(load_classifier(path), loader()) for name, each in inspectors.items()} for path in checkpoints[:2]
+    ]
+    expected = second_look({name: each(Suspicious(), loader()) for name, each in inspectors.items()}, theirs)
+    assert result.second.index == pytest.approx(expected.index, rel=1e-3)
+    assert result.second.inspectors == ("mm", "nc")
+    assert scalars["test/second_look/p_value"] == pytest.approx(expected.p_value, rel=1e-2)
+    assert result.summary().startswith("Beside 2 networks of your own")
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.safetensors")) == ["triggers.safetensors"]
+
+
+def test_references_that_tell_nothing_are_refused_before_the_search(tmp_path, checkpoints):
+    with pytest.raises(InputError, match="at least two references"):
+        BackdoorInspection({"nc": cleanse()}, references=checkpoints[:1])
+    with pytest.raises(InputError, match="has 3 classes, and the model has 7"):
+        in_test(BackdoorInspection({"nc": cleanse()}, references=checkpoints[1:]), tmp_path)

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lightning_adv.inspectors import ClassTrigger, InspectionReport, find_outliers
+from lightning_adv.inspectors import ClassTrigger, InspectionReport, SecondLook, find_largest, find_outliers
 from lightning_adv.reports.storage import _finite
 from lightning_adv.results.figures import png
-from lightning_adv.results.inspection import InspectionResult, anomaly_bars, anomaly_course, trigger_grid
+from lightning_adv.results.inspection import InspectionResult
+from lightning_adv.results.inspection_figures import anomaly_bars, anomaly_course, trigger_grid
 
 NORMS = [60.0, 75.0, 6.0, 80.0, 66.0, math.inf, 71.0]
 TARGET, FAILED = 2, 5
@@ -201,3 +202,41 @@ def test_of_many_classes_those_without_a_trigger_are_counted_and_not_listed():
     assert "988 of 1,000 classes had none" in table.note
     few = result().tables()[1]
     assert few.rows[-1][5] == "never succeeded", "of few classes each is listed"
+
+
+def margins():
+    values = [20.0, 21, 70, 19, 22, 20, 18]
+    triggers = [
+        ClassTrigger(k, torch.ones(1, 6, 6), torch.rand(1, 6, 6), v, 1.0, "converged", 9) for k, v in enumerate(values)
+    ]
+    return InspectionReport("MMBD()", tuple(triggers), find_largest(values), measure="margin", large=True)
+
+
+def test_large_values_are_listed_from_the_largest_on_under_a_name_of_their_own():
+    shown = InspectionResult(title="", reports={"mm": margins()}, samples=9, class_names=["a"] * 7)
+    assert shown.answer().short == "Suspected"
+    assert "adversarially" in shown.answer().text
+    assert "by the paper's Gamma distribution" in shown.summary()
+    _, classes = shown.tables()
+    assert classes.columns[1] == "Margin"
+    assert [row[1] for row in classes.rows[:2]] == [70.0, 22.0]
+    assert shown.scalars()["mm/margin/class_2"] == 70.0
+    axes = trigger_grid(margins(), ["a"] * 7).axes
+    assert len(axes) == 7
+    assert axes[0].get_title().startswith("a\n70")
+
+
+@pytest.mark.parametrize(("index", "short"), [(9.0, "Suspected"), (1.0, "None found")])
+def test_the_report_leads_with_what_stands_out_beside_references(index, short):
+    p = 1e-4 if index > 5 else 0.7
+    look = SecondLook((0.0, 0, index, 0, 0, 0, 0), (1.0, 1, p, 1, 1, 1, 1), 0.05, 3, ("nc",))
+    shown = replace_second(result(), look)
+    assert shown.answer().short == short
+    assert shown.summary().startswith("Beside 3 networks of your own, " + ("class 2" if index > 5 else "no class"))
+    assert shown.scalars()["second_look/flagged_classes"] == (index > 5)
+    assert shown.tables()[0].rows[0][:2] == ["class 2 (sign 2)", index]
+    assert json.loads(json.dumps(shown.as_dict()["second_look"]))["references"] == 3
+
+
+def replace_second(shown, look):
+    return InspectionResult(title="", reports=shown.reports, samples=9, class_names=shown.class_names, second=look)

@@ -30,7 +30,7 @@ from lightning_adv.detectors import (
 )
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import Fooling, FoolingCPPN, FoolingEvolution, FoolingGradient
-from lightning_adv.inspectors import BTIDBF, MMBD, DeepInspect, Inspector, NeuralCleanse
+from lightning_adv.inspectors import BTIDBF, MMBD, DeepInspect, Inspector, NeuralCleanse, Repeated
 from lightning_adv.mitigations import (
     ANP,
     CLP,
@@ -134,6 +134,7 @@ MEASURES: dict[str, Callable[[nn.Module], Tensor]] = {
     "NeuralCleanse": _inspected(CLEANSE),
     "DeepInspect": _inspected(DeepInspect(steps=4, **SMALL)),
     "BTIDBF": lambda model: torch.tensor(BTIDBF(steps=2, mask_steps=2, width=2)(model, CLEAN).norms),
+    "Repeated": _inspected(Repeated(CLEANSE, searches=2)),
     "MMBD": lambda model: torch.tensor(MMBD(starts=2, steps=3)(model, CLEAN).norms),
     "DeepInspect-inverted": _inspected(DeepInspect(steps=2, substitutes=8, inversion_steps=3, **SMALL)),
     **{name: _scored(detector) for name, detector in DETECTORS.items()},

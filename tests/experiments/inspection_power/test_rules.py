@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+import torch
+
+from experiments.inspection_power.__main__ import nets
+from experiments.inspection_power.measure import _strongest
+from experiments.inspection_power.nets import KINDS, Net, own_images
+from experiments.inspection_power.rules import RULES, judged
+from lightning_adv.metrics.detection import auroc
+
+
+def found(seed, backdoor=None):
+    generator = np.random.default_rng(seed)
+    norms = 60 * np.exp(0.2 * generator.normal(size=(2, 10)))
+    margins, shares = 20 + generator.normal(size=10), 0.01 * generator.random(10)
+    sizes = np.tile([1.0, 0.4, 0.1], (2, 10, 1)) + 0.01 * generator.random((2, 10, 3))
+    left = 0.9
+    if backdoor is not None:
+        norms[:, backdoor], margins[backdoor], shares[backdoor], sizes[:, backdoor], left = 5, 70, 0.9, 0.95, 0.1
+    cleansed = [
+        {"norms": norm.tolist(), "sizes": size.tolist(), "unlearnt": [0, left]}
+        for norm, size in zip(norms, sizes, strict=True)
+    ]
+    return {"neural_cleanse": cleansed, "mm_bd": margins.tolist(), "bti_dbf": shares.tolist()}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_backdoored_network_scores_above_clean_ones(rule):
+    references = [found(100 + seed) for seed in range(3)]
+    clean = [RULES[rule](found(seed), references) for seed in range(8)]
+    backdoored = [RULES[rule](found(seed, seed % 10), references) for seed in range(8)]
+    assert auroc(torch.tensor(clean), torch.tensor(backdoored)) > 0.85
+
+
+def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other():
+    scores = {"clean": {0: 1.0, 1: 5.0, 2: 3.0, 3: 2.0}, "badnets": {0: 4.0, 1: 3.0, 2: 2.0, 3: 9.0}}
+    told = judged("rule", scores)
+    assert told.threshold == 3.0
+    assert told.chosen_power == 0.5
+    assert told.false_alarms == (1, 2)
+    assert told.caught == {"badnets": (1, 2)}
+    assert told.area == 0.75
+
+
+def test_networks_of_every_kind_come_in_turn_each_with_images_of_its_own():
+    whole = nets(4)
+    assert [sum(net.kind == kind for net in whole) for kind in KINDS] == [8, 4, 4, 2]
+    assert {net.kind for net in whole[:8]} == set(KINDS)
+    data = (torch.rand(12_000, 1, 1, 1), torch.arange(12_000))
+    one, same, other = (
+        own_images(Net(kind, number), data)[1] for kind, number in (("clean", 0), ("blend", 0), ("clean", 1))
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_a_part_of_a_trigger_is_where_its_mask_is_strongest():
+    mask = torch.tensor([[[0.1, 0.9], [0.6, 0.2]]])
+    assert torch.equal(_strongest(mask, 1.0), mask)
+    assert _strongest(mask, 0.45).flatten().tolist() == pytest.approx([0, 0.9, 0, 0])
+    assert _strongest(mask, 0.55).flatten().tolist() == pytest.approx([0, 0.9, 0.6, 0])
