@@ -124,6 +124,8 @@ class PoisonScan(EpochEndEvaluation[_Measured]):
             cover=cover,
             shown={name: self._worst(measured.images, report) for name, report in reports.items()},
             history=self.history,
+            success=_courses_beside(trainer, self, "attack_success_rate"),
+            indices=_courses_beside(trainer, self, f"anomaly_index/class_{DataFacts(trainer.datamodule).target}"),
             key_prefix=self.key_prefix,
             warnings=[f"{name}: {text}" for name, report in reports.items() for text in report.warnings],
         )
@@ -153,6 +155,20 @@ class PoisonScan(EpochEndEvaluation[_Measured]):
 
     def _is_due(self, trainer: Trainer) -> bool:
         return self._is_last(trainer) if self.only_last else super()._is_due(trainer)
+
+
+def _courses_beside(trainer: Trainer, own: PoisonScan, ending: str) -> dict[str, list[list[float]]]:
+    """Name to points of the scalars with such a key that other evaluations have logged in fit.
+
+    The points are theirs: those of an epoch whose evaluation comes after this one are there when the curve is drawn.
+    """
+    others = [each for each in trainer.callbacks if isinstance(each, EpochEndEvaluation) and each is not own]
+    return {
+        key.removeprefix("val/").replace("_", " "): points
+        for each in others
+        for key, points in each.history.items()
+        if key.startswith("val/") and key.endswith(ending)
+    }
 
 
 def _numbered(images: Share, classes: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

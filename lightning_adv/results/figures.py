@@ -239,17 +239,32 @@ def accuracy_curve(
 
 
 @in_house_style
-def history_curves(series: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Shares over epochs, one line a metric: name to points (epoch, share in [0, 1])."""
+def history_curves(
+    series: Mapping[str, Sequence[tuple[int, float]]],
+    indices: Mapping[str, Sequence[tuple[int, float]]] | None = None,
+) -> Figure:
+    """Shares over epochs, one line a metric: name to points (epoch, share in [0, 1]).
+
+    Args:
+        series: the shares.
+        indices: name to points (epoch, number) of anomaly indices, which have an axis of their own.
+    """
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_subplot()
-    for i, points in enumerate(series.values()):
-        epochs, shares = zip(*sorted(points), strict=True)
-        axes.plot(epochs, shares, **_line(i))
+    beside = axes.twinx() if indices else None
+    drawn = {}
+    for i, (name, points) in enumerate([*series.items(), *(indices or {}).items()]):
+        panel = axes if i < len(series) else beside
+        (drawn[name],) = panel.plot(*zip(*sorted(points), strict=True), **_line(i))
     _percent_axis(axes)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    legend(figure, dict(zip(series, axes.lines, strict=True)))
+    if beside is not None:
+        beside.set_ylabel("anomaly index")
+        beside.set_ylim(bottom=0)
+        beside.spines["right"].set_visible(True)
+        beside.grid(visible=False)
+    legend(figure, drawn)
     return figure
 
 

@@ -105,6 +105,8 @@ class PoisonScanResult(EvaluationResult):
         shown: name of the scan to its images of highest score [n, C, H, W].
         history: scalars of earlier epochs and of this one, (epoch, value) under the key of the logger, for the curves.
         key_prefix: what stands between the stage and the scan's name in those keys.
+        success, indices: name to points (epoch, value) of what other evaluations have measured over the epochs: attack
+            success rates, and anomaly indices of the class that the backdoor leads to.
     """
 
     reports: dict[str, ScanReport]
@@ -115,6 +117,8 @@ class PoisonScanResult(EvaluationResult):
     shown: dict[str, Tensor] = field(default_factory=dict)
     history: dict[str, list[list[float]]] = field(default_factory=dict)
     key_prefix: str = ""
+    success: dict[str, list[list[float]]] = field(default_factory=dict)
+    indices: dict[str, list[list[float]]] = field(default_factory=dict)
 
     question = "Are its training images poisoned?"
 
@@ -285,7 +289,10 @@ class PoisonScanResult(EvaluationResult):
             pictures.append(Picture("scores", "Scores of clean and poisoned images", draw))
         courses = self._courses()
         if max(map(len, courses.values()), default=0) > 1:
-            pictures.append(Picture("over_epochs", "Over the epochs", partial(history_curves, courses)))
+            courses |= self.success
+            draw = partial(history_curves, courses, self.indices)
+            caption = "When the backdoor is learnt, and when it shows." if self.success else ""
+            pictures.append(Picture("over_epochs", "Over the epochs", draw, caption))
         return pictures
 
     def _scores(self, name: str) -> dict[str, list[float]]:

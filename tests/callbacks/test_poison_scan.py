@@ -8,11 +8,12 @@ from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
 from lightning_adv.backdoors import Patch
-from lightning_adv.callbacks import PoisonScan, Report
+from lightning_adv.callbacks import BackdoorEvaluation, BackdoorInspection, PoisonScan, Report
 from lightning_adv.data import CropFlip, PoisonedDataModule
 from lightning_adv.data.poisoned import MANIFEST
 from lightning_adv.data.roles import numbers_of, poisoned_and_cover
 from lightning_adv.errors import InputError
+from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.reports.storage import read_results
 from lightning_adv.scans import ActivationClustering, ClassFinding, Scan, SpectralSignatures
 from lightning_adv.scans.scan_file import load_suspects
@@ -20,6 +21,7 @@ from tests.callbacks.strangers import PlainModule, images, trainer
 from tests.data.builders import MarkedData
 
 TRIGGER, TARGET = Patch(size=3, margin=0), 1
+SEARCH = {"steps": 8, "batch_size": 8, "images_per_step": 8, "init_cost": 0.05, "success_threshold": 0.01}
 
 
 class Data(pl.LightningDataModule):
@@ -111,6 +113,22 @@ def test_scalars_course_page_and_files_say_the_same(fitted):
     (file,) = folder.rglob("scan_spectral.safetensors")
     number, _, suspect = load_suspects(file)
     assert number[suspect].tolist() == callback.result.reports["spectral"].suspects.tolist()
+
+
+def test_attack_success_anomaly_index_and_recall_are_in_one_picture_over_the_epochs(tmp_path):
+    inspection = BackdoorInspection({"nc": NeuralCleanse(**SEARCH)}, max_samples=16)
+    callback = scan(every_n_epochs=1)
+    run = trainer(callback, BackdoorEvaluation(), inspection, folder=tmp_path, max_epochs=2)
+    run.fit(PlainModule(), datamodule=poisoned())
+    (picture,) = (each for each in callback.result.pictures() if each.name == "over_epochs")
+    shares, indices = picture.draw().axes
+    success = BackdoorEvaluation().default_name
+    drawn = {line.get_label(): line.get_ydata().tolist() for line in (*shares.lines, *indices.lines)}
+    assert len(drawn["spectral, recall"]) == 2
+    assert drawn[f"{success}/attack success rate"] == [
+        value for _, value in run.callbacks[1].history[f"val/{success}/attack_success_rate"]
+    ]
+    assert {line.get_label() for line in indices.lines} == {f"nc/anomaly index/class {TARGET}"}
 
 
 def test_without_every_n_epochs_the_last_one_alone_is_scanned(tmp_path):
