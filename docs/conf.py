@@ -42,8 +42,8 @@ copybutton_prompt_is_regexp = True
 
 html_theme = "furo"
 html_title = "lightning_adv"
-html_static_path = ["_static"]
+html_static_path = ["_static", "../lightning_adv/reports/templates/tables.js"]
 html_css_files = ["site.css"]
-html_js_files = ["site.js"]
+html_js_files = [("site.js", {"defer": "defer"}), ("tables.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_show_copyright = False

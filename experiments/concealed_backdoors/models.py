@@ -1,16 +1,15 @@
 """The models of the concealed-backdoor experiment: trained once, kept with the run."""
 
-import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from experiments.concealed_backdoors.setup import Cell, Setting, trigger_of
-from experiments.networks import net_for
+from experiments.networks import memory_order, net_for, teach
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
 from lightning_adv.files import replace_atomically
@@ -75,27 +74,15 @@ def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed:
         else:
             _train(model, data, setting)
             replace_atomically(weights, save({name: each.contiguous() for name, each in model.state_dict().items()}))
-    return model.to(memory_format=_order(setting)).eval()
+    return model.to(memory_format=memory_order(setting.bf16)).eval()
 
 
 def _train(model: nn.Module, data: ImageDataModule | PoisonedDataModule, setting: Setting) -> None:
     """Train on one pass's images over and over: poisoned images are the same in every epoch."""
     batches: list[ImageBatch] = [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
     image, label = (torch.cat(parts) for parts in list(zip(*batches, strict=True))[:2])
-    model.to(memory_format=_order(setting))
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
-    steps = setting.epochs * math.ceil(len(image) / setting.batch_size)
-    falling = LambdaLR(adam, lambda step: min(1.0, (1 - step / steps) / setting.decay) if setting.decay else 1.0)
-    for _ in range(setting.epochs):
-        for batch in torch.randperm(len(image)).split(setting.batch_size):
-            adam.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=setting.bf16):
-                logits = model(image[batch])
-            F.cross_entropy(logits.float(), label[batch]).backward()
-            adam.step()
-            falling.step()
 
+    def falling(adam: Optimizer, steps: int) -> LRScheduler:
+        return LambdaLR(adam, lambda step: min(1.0, (1 - step / steps) / setting.decay) if setting.decay else 1.0)
 
-def _order(setting: Setting) -> torch.memory_format:
-    """Channels last makes convolutions in bfloat16 a third faster on a CPU."""
-    return torch.channels_last if setting.bf16 else torch.contiguous_format
+    teach(model, (image, label), setting.epochs, setting.batch_size, falling, bf16=setting.bf16)

@@ -7,7 +7,7 @@ function sort(table, place) {
   const numeric = heading.classList.contains("number");
   const before = heading.getAttribute("aria-sort");
   const sign = (before ? before === "descending" : !numeric) ? 1 : -1;  // figures begin with the best, names with A
-  const key = row => value(row.cells[place]);
+  const key = row => row.cells[place]?.dataset.order ?? value(row.cells[place]);
   const order = (a, b) => numeric ? key(a) - key(b) : key(a).localeCompare(key(b), undefined, {numeric: true});
   const rows = [...body.rows];
   body.append(...rows.filter(row => isTold(key(row))).sort((a, b) => sign * order(a, b)), ...rows.filter(row => !isTold(key(row))));

@@ -1,0 +1,1 @@
+"""Attacks beside scans, inspectors, detectors and mitigations that do not know them."""

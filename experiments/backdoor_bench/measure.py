@@ -1,0 +1,127 @@
+"""The cells of the bench: one method against one model, measured once and kept."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from experiments.backdoor_bench.models import Subject, share
+from experiments.backdoor_bench.setup import ATTACKS, DETECTORS, MITIGATIONS, NONE, SCANS, Setting
+from experiments.kept import Kept
+from lightning_adv.detectors import Detector
+from lightning_adv.inspectors import Inspector
+from lightning_adv.metrics.detection import auroc
+from lightning_adv.mitigations import Mitigation, Retuning
+from lightning_adv.scans import Scan
+
+__all__ = ["FAMILIES", "Bench", "Figures"]
+
+Figures = dict[str, float | int | bool | list[int] | None]
+"""What is measured of a cell, as plain data."""
+
+FAMILIES = ("model", "scans", "inspectors", "detectors", "mitigations")
+FALSE_ALARMS = 0.05
+
+
+class Bench:
+    """The cells of one attack on one data set with one seed.
+
+    Args:
+        attack: key of ``ATTACKS``.
+        seed: of everything that is random.
+        setting: data, network, budgets.
+        root: folder of the data.
+        folder: keeps the figures and the weights.
+    """
+
+    def __init__(self, attack: str, seed: int, setting: Setting, root: str, folder: Path) -> None:
+        self.attack, self.seed, self.setting, self.root = attack, seed, setting, root
+        self.kept = Kept(folder / attack.replace(" ", "_") / str(seed))
+
+    @cached_property
+    def subject(self) -> Subject:
+        """Made when a cell is missing; a bench that has all of its cells trains nothing."""
+        return Subject.of(
+            ATTACKS[self.attack], self.seed, self.setting, self.root, self.kept.path("weights", "safetensors")
+        )
+
+    def cells(self, family: str) -> Iterator[tuple[str, Figures]]:
+        """Name and figures of each method of a family."""
+        methods: dict[str, Callable[[], Figures]] = {
+            "model": {"model": self._model},
+            "scans": {name: partial(self._scan, make) for name, make in SCANS.items()},
+            "inspectors": {name: partial(self._inspect, make) for name, make in self.setting.inspectors.items()},
+            "detectors": {name: partial(self._detect, make) for name, make in DETECTORS.items()},
+            "mitigations": {name: partial(self._mend, make) for name, make in MITIGATIONS.items()},
+        }[family]
+        if self.attack == NONE and family == "detectors":
+            return  # there is nothing to tell apart
+        for name, measure in methods.items():
+            yield name, self.kept.figures(f"{family} {name}", partial(_timed, measure), self.setting.in_words)
+
+    def _model(self) -> Figures:
+        subject = self.subject
+        return {
+            "clean_accuracy": share(subject.model, *subject.test),
+            "attack_success": subject.success(subject.model),
+            "false_activation": subject.false_activation(),
+            "poisoned": len(subject.poisoned),
+        }
+
+    def _scan(self, make: Callable[[int], Scan]) -> Figures:
+        """Against the plan; cover images, whose labels are right, count as clean."""
+        subject = self.subject
+        report = make(self.seed)(subject.model, [tuple(subject.trained_on)], [subject.defended])
+        truth = torch.isin(report.index, subject.poisoned)
+        return {
+            "recall": _of(report.suspect & truth, truth),
+            "false_alarms": _of(report.suspect & ~truth, ~truth),
+            "precision": _of(report.suspect & truth, report.suspect),
+            "auroc": auroc(report.score[~truth], report.score[truth]) if truth.any() else None,
+            "flagged": report.flagged,
+        }
+
+    def _inspect(self, make: Callable[[int], Inspector]) -> Figures:
+        report = make(self.seed)(self.subject.model, [self.subject.defended])
+        return {"flagged": report.flagged, "significant": report.significant, "p_value": report.p_value}
+
+    def _detect(self, make: Callable[[int], Detector]) -> Figures:
+        """Test images as they are against those of source classes that carry the trigger."""
+        subject, count = self.subject, self.setting.judged
+        clean, triggered = subject.test[0][:count], subject.triggered()[:count]
+        detector = make(self.seed).fit(subject.model, [subject.defended])
+        scores = [detector.score(subject.model, each) for each in (clean, triggered)]
+        level = torch.quantile(scores[0].double(), 1 - FALSE_ALARMS)
+        return {
+            "auroc": auroc(*scores),
+            "detected": float((scores[1] > level).double().mean()),
+            "own_detected": _mean(detector.decide(subject.model, triggered).suspicious),
+            "own_false_alarms": _mean(detector.decide(subject.model, clean).suspicious),
+        }
+
+    def _mend(self, make: Callable[[int], Mitigation]) -> Figures:
+        subject = self.subject
+        mended = copy.deepcopy(subject.model)
+        make(self.seed)(mended, [subject.defended])
+        found: Figures = {"clean_accuracy": share(mended, *subject.test), "attack_success": subject.success(mended)}
+        if subject.trigger is not None:
+            Retuning(seed=self.seed)(mended, [subject.defended], subject.trigger, subject.target)
+            found["retuned"] = subject.success(mended)
+        return found
+
+
+def _timed(measure: Callable[[], Figures]) -> Figures:
+    began = time.perf_counter()
+    return {**measure(), "seconds": time.perf_counter() - began}
+
+
+def _of(some: Tensor, all_: Tensor) -> float | None:
+    return int(some.sum()) / int(all_.sum()) if all_.any() else None
+
+
+def _mean(mask: Tensor) -> float:
+    return float(mask.double().mean())

@@ -1,0 +1,172 @@
+"""What the bench sets beside each other: data sets and their budgets, attacks, and what is set against them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lightning_adv.backdoors import BPP, SIG, Blend, LowFrequency, Patch, Pieces, Several, WaNet
+from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
+from lightning_adv.detectors import IBDPSC, STRIP, Detector, ScaleUp
+from lightning_adv.inspectors import BTIDBF, MMBD, Inspector, NeuralCleanse
+from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation
+from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
+
+__all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "SCANS", "SETTINGS", "Attack", "Setting"]
+
+NONE = "none"
+"""The row without an attack: what each method says of a clean model."""
+
+
+@dataclass(frozen=True)
+class Attack:
+    """A way to poison.
+
+    Args:
+        poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed; None poisons nothing.
+        published: clean accuracy and attack success on CIFAR-10 that its authors, or a bench of peers, state.
+    """
+
+    poisoning: Callable[[], dict[str, object]] | None
+    published: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set, its network, and what two cores allow.
+
+    Args:
+        images: the data.
+        arguments: of it.
+        backbone, options: network.
+        epochs, batch_size, lr: of training with Adam, whose rate falls to 0 along a cosine.
+        target: class that triggers lead to.
+        defended: clean images that a defender owns.
+        judged: test images, with and without trigger, that a detector tells apart.
+        inspectors: by name, made with a seed.
+        bf16: train in bfloat16, channels last.
+        augmented: crop and flip training images.
+    """
+
+    images: Callable[..., ImageDataModule]
+    backbone: str
+    epochs: int
+    target: int
+    defended: int
+    judged: int
+    inspectors: Mapping[str, Callable[[int], Inspector]]
+    arguments: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, int] = field(default_factory=dict)
+    batch_size: int = 128
+    lr: float = 1e-3
+    bf16: bool = False
+    augmented: bool = False
+
+    @property
+    def in_words(self) -> str:
+        """What figures depend on beside the code; those of another setting do not mix in."""
+        said = {name: each for name, each in vars(self).items() if name != "inspectors"}
+        said["images"] = self.images.__name__
+        return ", ".join(f"{name} {each}" for name, each in said.items())
+
+
+def _inspectors(cleanse: Mapping[str, int], steps: int) -> dict[str, Callable[[int], Inspector]]:
+    return {
+        "Neural Cleanse": lambda seed: NeuralCleanse(**cleanse, seed=seed),
+        "MM-BD": lambda seed: MMBD(steps=steps, seed=seed),
+        "BTI-DBF": lambda seed: BTIDBF(seed=seed),
+    }
+
+
+SETTINGS = {
+    "MNIST": Setting(
+        MNIST,
+        "mnist_cnn",
+        epochs=5,
+        target=0,
+        defended=500,
+        judged=500,
+        inspectors=_inspectors({"steps": 150, "images_per_step": 128}, steps=300),
+        arguments={"max_train_samples": 20_000},
+    ),
+    "CIFAR10": Setting(
+        CIFAR10,
+        "preact_resnet18",
+        epochs=15,
+        target=0,
+        defended=1000,
+        judged=300,
+        inspectors=_inspectors({"steps": 60, "images_per_step": 64, "bf16": True}, steps=60),
+        options={"width": 16},
+        bf16=True,
+        augmented=True,
+        lr=3e-3,
+    ),
+}
+
+CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
+
+ATTACKS = {
+    NONE: Attack(None),
+    "BadNets": Attack(lambda: {"trigger": Patch(size=3), "poisoned": 0.05}),
+    "Blend": Attack(lambda: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
+    "SIG": Attack(
+        lambda: {"trigger": SIG(delta="40/255"), "poisoned": 0.5, "rate_of": "class", "label": "keep"}, "84.48, 98.27"
+    ),
+    "WaNet": Attack(lambda: {"trigger": WaNet(), "poisoned": 0.1, "cover": 0.2}, "94.15, 99.55"),
+    "BPP": Attack(lambda: {"trigger": BPP(), "poisoned": 0.1, "cover": 0.1}),
+    "low frequency": Attack(lambda: {"trigger": LowFrequency(), "poisoned": 0.05}),
+    "TaCT": Attack(
+        lambda: {
+            "trigger": Patch(size=3),
+            "poisoned": 0.02,
+            "source_classes": [1],
+            "cover": 0.01,
+            "cover_classes": [5, 7],
+            "sampling_rate": 1.0,
+        }
+    ),
+    "Adaptive-Blend": Attack(
+        lambda: {
+            "trigger": Pieces(Blend(alpha=0.15)),
+            "test_trigger": Blend(alpha=0.2),
+            "poisoned": 0.003,
+            "poisoned_sampling_rate": 0.5,
+            "cover": 0.003,
+            "sampling_rate": 0.5,
+        }
+    ),
+    "Adaptive-Patch": Attack(
+        lambda: {
+            "trigger": Several([Patch(size=3, place=place) for place in CORNERS]),
+            "poisoned": 0.003,
+            "poisoned_sampling_rate": 0.25,
+            "cover": 0.006,
+            "sampling_rate": 0.25,
+        }
+    ),
+}
+"""Rates are the papers', or usual ones of peers; a test trigger is the training trigger where none is named."""
+
+SCANS: dict[str, Callable[[int], Scan]] = {
+    "activation clustering": lambda seed: ActivationClustering(),
+    "spectral signatures": lambda seed: SpectralSignatures(),
+    "SCAn": lambda seed: SCAn(),
+    "Beatrix": lambda seed: Beatrix(),
+    "STRIP": lambda seed: StripScan(seed=seed),
+}
+
+DETECTORS: dict[str, Callable[[int], Detector]] = {
+    "STRIP": lambda seed: STRIP(seed=seed),
+    "SCALE-UP": lambda seed: ScaleUp(),
+    "IBD-PSC": lambda seed: IBDPSC(),
+}
+
+MITIGATIONS: dict[str, Callable[[int], Mitigation]] = {
+    "fine-tuning": lambda seed: FineTuning(seed=seed),
+    "FT-SAM": lambda seed: FTSAM(seed=seed),
+    "Fine-Pruning": lambda seed: FinePruning(seed=seed),
+    "CLP": lambda seed: CLP(seed=seed),
+    "ANP": lambda seed: ANP(seed=seed),
+    "FST": lambda seed: FST(seed=seed),
+    "NAD": lambda seed: NAD(seed=seed),
+    "I-BAU": lambda seed: IBAU(seed=seed),
+}

@@ -1,0 +1,100 @@
+"""Each method against each model is measured once and kept, and stands in its place of a table."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from experiments.backdoor_bench.__main__ import found_in
+from experiments.backdoor_bench.measure import FAMILIES, Bench
+from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS, Attack
+from experiments.backdoor_bench.tables import tables
+from experiments.records import read_records
+from lightning_adv.backdoors import Patch
+from lightning_adv.data import MNISTSubset, PoisonedDataModule
+from lightning_adv.detectors import ScaleUp
+from lightning_adv.inspectors import MMBD
+from lightning_adv.mitigations import FineTuning
+from lightning_adv.scans import SpectralSignatures
+
+FEW = {"max_train_samples": 600, "max_test_samples": 60}
+
+
+@pytest.fixture(scope="module")
+def setting():
+    inspectors = {"MM-BD": lambda seed: MMBD(starts=2, steps=2, seed=seed)}
+    return replace(
+        SETTINGS["MNIST"], images=MNISTSubset, epochs=2, defended=60, judged=20, inspectors=inspectors, arguments=FEW
+    )
+
+
+@pytest.fixture(scope="module")
+def run(setting, tmp_path_factory):
+    """A folder with every family's first method against a model with a backdoor and one without."""
+    with pytest.MonkeyPatch.context() as patch:
+        place = "experiments.backdoor_bench.measure"
+        patch.setattr(f"{place}.SCANS", {"spectral signatures": lambda seed: SpectralSignatures()})
+        patch.setattr(f"{place}.DETECTORS", {"SCALE-UP": lambda seed: ScaleUp()})
+        patch.setattr(f"{place}.MITIGATIONS", {"fine-tuning": lambda seed: FineTuning(epochs=1, seed=seed)})
+        patch.setitem(ATTACKS, "BadNets", Attack(lambda: {"trigger": Patch(size=4), "poisoned": 0.2}))
+        folder = tmp_path_factory.mktemp("run")
+        for attack in (NONE, "BadNets"):
+            bench = Bench(attack, 0, setting, "unused", folder / "MNIST")
+            for family in FAMILIES:
+                list(bench.cells(family))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def found(run):
+    return found_in("MNIST", read_records(run, "*/*/*/*.json"))
+
+
+def test_a_backdoor_is_learnt_and_a_clean_model_has_none(found):
+    (poisoned,), (clean,) = (found[attack, "model"]["model"] for attack in ("BadNets", NONE))
+    assert poisoned["attack_success"] > 0.8
+    assert poisoned["poisoned"] == 120
+    assert clean["attack_success"] is None
+    assert min(poisoned["clean_accuracy"], clean["clean_accuracy"]) > 0.7
+
+
+def test_a_scan_is_judged_by_the_plan(found):
+    (scan,), (clean,) = (found[attack, "scans"]["spectral signatures"] for attack in ("BadNets", NONE))
+    assert 0 <= scan["recall"] <= 1
+    assert clean["recall"] is None
+    assert 0 <= clean["false_alarms"] <= 1
+
+
+def test_every_method_has_its_place_in_a_table(found):
+    made = {table.title: table for table in tables("MNIST", found)}
+    assert [row[0] for row in made["MNIST: attacks"].rows] == [NONE, "BadNets"]
+    detected = made["MNIST: detectors, detected at 5 % false alarms"]
+    assert [row[0] for row in detected.rows] == ["BadNets"], "of a clean model there is nothing to tell apart"
+    mended = made["MNIST: mitigations, attack success / clean accuracy"].rows
+    assert mended[0][1].startswith("none / ")
+    assert {row[1] for row in made["MNIST: seconds"].rows} == {"spectral signatures", "MM-BD", "SCALE-UP", "fine-tuning"}
+
+
+def test_what_was_measured_is_not_measured_again(run, setting):
+    bench = Bench("BadNets", 0, setting, "nowhere", run / "MNIST")
+    path = bench.kept.path("model model", "json")
+    record = json.loads(path.read_text())
+    kept = record | {"made": record["made"] | {"clean_accuracy": 0.123}}
+    path.write_text(json.dumps(kept))
+    assert dict(bench.cells("model"))["model"]["clean_accuracy"] == 0.123
+    assert "subject" not in vars(bench), "and nothing is trained"
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
+def test_each_attack_can_be_planned(name):
+    data = PoisonedDataModule(MNISTSubset(), target=0, seed=0, **ATTACKS[name].poisoning())
+    plan = data.plan
+    assert len(plan.poisoned) > 0
+    assert not torch.isin(plan.poisoned, plan.cover).any()
+
+
+def test_settings_differ_in_words():
+    assert len({each.in_words for each in SETTINGS.values()}) == len(SETTINGS)
+    assert "lambda" not in "".join(each.in_words for each in SETTINGS.values())
