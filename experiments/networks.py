@@ -35,15 +35,21 @@ Images = tuple[Tensor, Tensor]
 """Images [N, C, H, W] in [0, 1] and labels [N]."""
 
 
-def net_for(data: ImageDataModule | PoisonedDataModule, name: str, options: dict[str, int | bool]) -> nn.Module:
-    """The network of a name for the images of a data module."""
+def net_for(
+    data: ImageDataModule | PoisonedDataModule,
+    name: str,
+    options: dict[str, int | bool],
+    statistics: tuple[list[float], list[float]] | None = None,
+) -> nn.Module:
+    """The network of a name for the images of a data module, normalised by these means and deviations or by its own."""
+    mean, std = statistics or (data.mean, data.std)
     return create_model(
         name,
         num_classes=data.num_classes,
         in_channels=data.in_channels,
         image_size=data.image_size,
-        mean=data.mean,
-        std=data.std,
+        mean=mean,
+        std=std,
         backbone_options=options,
     )
 

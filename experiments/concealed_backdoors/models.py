@@ -10,12 +10,37 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from experiments.concealed_backdoors.setup import Cell, Setting, trigger_of
 from experiments.networks import memory_order, net_for, teach
+from lightning_adv.attacks.noise import SampleNoise
+from lightning_adv.backdoors import ImageShape, Trigger
 from lightning_adv.backdoors.trigger import PatternTrigger
 from lightning_adv.data import ImageBatch, ImageDataModule, IndexedImages, PoisonedDataModule, float_images
 from lightning_adv.files import replace_atomically
 from lightning_adv.models import load_weights
 
-__all__ = ["clean_triggers", "images_of", "owned", "subject_of"]
+__all__ = ["Bernoulli", "clean_triggers", "images_of", "owned", "subject_of"]
+
+RAW = ([0.0], [1 / 255])
+"""Mean and deviation with which a network sees pixels of 0 to 255."""
+
+
+class Bernoulli(Trigger):
+    """A trigger whose pixels a cover image shows each with the sampling rate, whatever their number comes to."""
+
+    def __init__(self, trigger: PatternTrigger) -> None:
+        self.trigger = trigger
+
+    def apply(self, x: Tensor) -> Tensor:
+        """The whole trigger."""
+        return self.trigger.apply(x)
+
+    def support(self, shape: ImageShape) -> Tensor:
+        """Pixels that it may change."""
+        return self.trigger.support(shape)
+
+    def part(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
+        """Images whose pixels show it or not, drawn one by one."""
+        shown = SampleNoise(seed, index).uniform(x[:, :1]) < rate
+        return torch.where(shown, self.apply(x), x)
 
 
 def subject_of(
@@ -54,7 +79,7 @@ def _poisoned(
 ) -> PoisonedDataModule:
     return PoisonedDataModule(
         data,
-        trigger,
+        Bernoulli(trigger) if setting.bernoulli else trigger,
         setting.target,
         setting.poisoned,
         setting.cover if cell.rate else 0,
@@ -68,7 +93,7 @@ def _trained(data: ImageDataModule | PoisonedDataModule, setting: Setting, seed:
     """The trained model, whose weights are kept: another inspection of it costs no training."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = net_for(data, setting.backbone, setting.backbone_options)
+        model = net_for(data, setting.backbone, setting.backbone_options, RAW if setting.raw else None)
         if weights.is_file():
             load_weights(weights, model)
         else:

@@ -11,6 +11,7 @@ from lightning_adv.data import GTSRB, MNIST, Faces, ImageDataModule
 
 __all__ = [
     "CONTROLS",
+    "GRID",
     "SETTINGS",
     "TABLES",
     "WIDE_MNIST",
@@ -61,6 +62,8 @@ class Setting:
         backbone, backbone_options: network.
         epochs, batch_size: of training with Adam, lr 1e-3.
         decay: share of the training at whose end the learning rate falls to zero, linearly.
+        raw: the network sees pixels of 0 to 255, not normalised.
+        bernoulli: each pixel of a cover image shows the trigger by itself, in place of an exact share of them.
         target: class that triggers lead to.
         poisoned, cover: numbers or shares, as ``PoisonedDataModule`` takes them.
         cover_copies: cover images are added instead of replacing their originals.
@@ -87,6 +90,8 @@ class Setting:
     samples: int = 500
     bf16: bool = False
     decay: float = 0.0
+    raw: bool = False
+    bernoulli: bool = False
 
     @property
     def in_words(self) -> str:
@@ -159,6 +164,16 @@ WIDE_MNIST = replace(
     batch_size=32,
 )
 """The network of Neural Cleanse's authors for MNIST and their training: 5x5 convolutions, pooling, 512 hidden units."""
+
+GRID = {
+    f"{'raw' if raw else 'normalised'}_{'bernoulli' if each else 'exact'}_{'added' if added else 'replaced'}": replace(
+        SETTINGS["MNIST"], raw=raw, bernoulli=each, cover_copies=added
+    )
+    for raw in (False, True)
+    for each in (False, True)
+    for added in (True, False)
+}
+"""What the paper leaves open: the network's inputs, how cover pixels are drawn, and whether cover images are copies."""
 
 CONTROLS: tuple[Attack, ...] = ("clean", "badnets")
 

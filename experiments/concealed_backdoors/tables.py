@@ -10,7 +10,7 @@ from lightning_adv.results.result import Cell as Entry
 from lightning_adv.results.result import Table
 from lightning_adv.results.shares import percent, percent_interval, wilson_interval
 
-__all__ = ["AUTHORS", "PARTS", "Found", "all_tables", "budgets"]
+__all__ = ["AUTHORS", "PARTS", "Found", "all_tables", "budgets", "evades_at_most", "mean_of", "repeats_of", "times"]
 
 AUTHORS = "_at_authors_budget"
 """Behind a cell's name: what Neural Cleanse finds in its models at its authors' budget."""
@@ -47,21 +47,22 @@ def _options(setting: Setting) -> str:
 
 def all_tables(found: Found) -> list[Table]:
     """Tables 1 to 6, as far as they were measured, then the controls and the defences."""
-    of_paper = [_paper_table(table, found) for table in TABLES if any(_repeats(found, r.cell) for r in table.rows)]
+    of_paper = [_paper_table(table, found) for table in TABLES if any(repeats_of(found, r.cell) for r in table.rows)]
     return [*of_paper, _controls(found), _anatomy(found), *_budget_table(found), _defences(found)]
 
 
-def _repeats(found: Found, cell: Cell) -> list[dict]:
+def repeats_of(found: Found, cell: Cell) -> list[dict]:
+    """The measured repeats of a cell."""
     start = f"{cell.data}/{cell.name}/"
     return [each for name, each in found.items() if name.startswith(start)]
 
 
 def _paper_table(table: PaperTable, found: Found) -> Table:
-    clean = _repeats(found, Cell(table.headline.data, "clean"))
+    clean = repeats_of(found, Cell(table.headline.data, "clean"))
     baseline = f"{_spread(clean, 'clean_accuracy')} ({percent(table.baseline)})"
     rows: list[Sequence[Entry]] = []
     for row in table.rows:
-        done, target = _repeats(found, row.cell), SETTINGS[row.cell.data].target
+        done, target = repeats_of(found, row.cell), SETTINGS[row.cell.data].target
         paper = " and ".join(f"{100 * share:.0f}%" for share in row.evaded)
         if not done:
             continue
@@ -72,10 +73,10 @@ def _paper_table(table: PaperTable, found: Found) -> Table:
                 f"{_spread(done, 'attack_success_rate')} ({percent(row.attack)})",
                 f"{_spread(done, 'clean_accuracy')} ({percent(row.normal)})",
                 baseline,
-                f"{_count(done, lambda each, t=target: t not in each['neural_cleanse']['flagged'])} ({paper})",
-                _count(done, lambda each, t=target: _evades_at_most(each, t)),
-                _count(done, lambda each: not each["neural_cleanse"]["flagged"]),
-                _count(done, lambda each, t=target: t not in each["deep_inspect"]["flagged"]),
+                f"{times(done, lambda each, t=target: t not in each['neural_cleanse']['flagged'])} ({paper})",
+                times(done, lambda each, t=target: evades_at_most(each, t)),
+                times(done, lambda each: not each["neural_cleanse"]["flagged"]),
+                times(done, lambda each, t=target: t not in each["deep_inspect"]["flagged"]),
                 f"{fmean(each['mask_pixels'] for each in done):.0f}",
             ]
         )
@@ -84,7 +85,7 @@ def _paper_table(table: PaperTable, found: Found) -> Table:
     return Table(f"Table {table.number}: {table.title}", columns, [list(row) for row in rows])
 
 
-def _evades_at_most(each: dict, target: int) -> bool:
+def evades_at_most(each: dict, target: int) -> bool:
     """Whether the target would evade if the inspector had to find all of the hidden trigger: a mask of its norm."""
     norms = [*each["neural_cleanse"]["norms"]]
     norms[target] = each["mask_pixels"]
@@ -95,18 +96,18 @@ def _controls(found: Found) -> Table:
     rows: list[list[Entry]] = []
     for data, setting in SETTINGS.items():
         for attack in CONTROLS:
-            done = _repeats(found, Cell(data, attack))
+            done = repeats_of(found, Cell(data, attack))
             for name, verdicts in _verdicts(done).items():
                 rows.append(
                     [
                         f"{data}, {attack}",
                         name,
                         len(done),
-                        _mean(done, "attack_success_rate"),
-                        _mean(done, "clean_accuracy"),
-                        _count(verdicts, lambda each, t=setting.target: t in each["flagged"]),
-                        _count(verdicts, lambda each: each["flagged"]),
-                        _count(verdicts, lambda each: each["significant"]),
+                        mean_of(done, "attack_success_rate"),
+                        mean_of(done, "clean_accuracy"),
+                        times(verdicts, lambda each, t=setting.target: t in each["flagged"]),
+                        times(verdicts, lambda each: each["flagged"]),
+                        times(verdicts, lambda each: each["significant"]),
                     ]
                 )
     columns = ["model", "inspector", "repeats", "attack accuracy", "normal accuracy", "target flagged", "any flagged"]
@@ -132,7 +133,7 @@ def _anatomy(found: Found) -> Table:
     """What Neural Cleanse found of the triggers."""
     rows: list[list[Entry]] = []
     for cell in _attacks():
-        done = [each for each in _repeats(found, cell) if "recovered" in each]
+        done = [each for each in repeats_of(found, cell) if "recovered" in each]
         if not done:
             continue
         cleanse, recovered = [each["neural_cleanse"] for each in done], [each["recovered"] for each in done]
@@ -195,15 +196,15 @@ def _attacks() -> list[Cell]:
 def _defences(found: Found) -> Table:
     rows: list[list[Entry]] = []
     for cell in _attacks():
-        done = _repeats(found, cell)
+        done = repeats_of(found, cell)
         if not done:
             continue
         repaired = [
-            " / ".join(_mean([each[name] for each in done], key) for key in ("attack_success_rate", "clean_accuracy"))
+            " / ".join(mean_of([each[name] for each in done], key) for key in ("attack_success_rate", "clean_accuracy"))
             + "*" * any(each[name].get("clipped") for each in done)
             for name in ("fine_pruning", "unlearning")
         ]
-        before = " / ".join(_mean(done, key) for key in ("attack_success_rate", "clean_accuracy"))
+        before = " / ".join(mean_of(done, key) for key in ("attack_success_rate", "clean_accuracy"))
         name = f"{cell.data}, {cell.name.replace('_', ' ')}"
         rows.append([name, len(done), f"{_auroc(done)}", before, *repaired])
     columns = ["attack", "repeats", "STRIP AUROC", "before", "Fine-Pruning", "unlearning"]
@@ -216,16 +217,18 @@ def _auroc(done: list[dict]) -> str:
     return f"{fmean(areas):.3f}" + (f" ± {stdev(areas):.3f}" if len(areas) > 1 else "")
 
 
-def _mean(done: list[dict], key: str) -> str:
+def mean_of(done: list[dict], key: str) -> str:
+    """Mean of a share over the repeats that have it."""
     values = [each[key] for each in done if key in each]
     return percent(fmean(values)) if values else percent(None)
 
 
 def _spread(done: list[dict], key: str) -> str:
     values = [100 * each[key] for each in done]
-    return _mean(done, key) + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    return mean_of(done, key) + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def _count(done: list[dict], holds: Callable[[dict], object]) -> str:
+def times(done: list[dict], holds: Callable[[dict], object]) -> str:
+    """How often something holds, with its interval."""
     hits = sum(bool(holds(each)) for each in done)
     return f"{hits} of {len(done)}, {percent_interval(wilson_interval(hits, len(done)))}"

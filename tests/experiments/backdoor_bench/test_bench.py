@@ -73,7 +73,12 @@ def test_every_method_has_its_place_in_a_table(found):
     assert [row[0] for row in detected.rows] == ["BadNets"], "of a clean model there is nothing to tell apart"
     mended = made["MNIST: mitigations, attack success / clean accuracy"].rows
     assert mended[0][1].startswith("none / ")
-    assert {row[1] for row in made["MNIST: seconds"].rows} == {"spectral signatures", "MM-BD", "SCALE-UP", "fine-tuning"}
+    assert {row[1] for row in made["MNIST: seconds"].rows} == {
+        "spectral signatures",
+        "MM-BD",
+        "SCALE-UP",
+        "fine-tuning",
+    }
 
 
 def test_what_was_measured_is_not_measured_again(run, setting):
