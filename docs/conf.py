@@ -34,7 +34,7 @@ napoleon_use_rtype = False
 myst_enable_extensions = ["colon_fence", "dollarmath", "deflist"]
 myst_heading_anchors = 4
 nb_execution_mode = "cache"  # run once, and again when a cell changes
-nb_execution_timeout = 900
+nb_execution_timeout = 3600
 nb_execution_raise_on_error = True
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
