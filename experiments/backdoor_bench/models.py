@@ -52,7 +52,7 @@ class Subject:
         """The subject of an attack, its model trained if it was not kept."""
         data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
         data.setup()
-        arguments = attack.poisoning() if attack.poisoning else {}
+        arguments = attack.poisoning(setting) if attack.poisoning else {}
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
         trained_on = ImageBatch(*map(torch.cat, zip(*batches, strict=True)))

@@ -3,12 +3,16 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lightning_adv.backdoors import BPP, SIG, Blend, LowFrequency, Patch, Pieces, Several, WaNet
+from torch import nn
+
+from lightning_adv.attacks import PGD
+from lightning_adv.backdoors import BPP, SIG, Blend, LabelConsistent, LowFrequency, Patch, Pieces, Several, WaNet
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
 from lightning_adv.detectors import IBDPSC, STRIP, Detector, ScaleUp
 from lightning_adv.inspectors import BTIDBF, MMBD, Inspector, NeuralCleanse
 from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation
-from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.scans import ActivationClustering, SCAn, Scan, SpectralSignatures, StripScan
 
 __all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "SCANS", "SETTINGS", "Attack", "Setting"]
 
@@ -21,11 +25,12 @@ class Attack:
     """A way to poison.
 
     Args:
-        poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed; None poisons nothing.
+        poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed for a setting; None
+            poisons nothing.
         published: clean accuracy and attack success on CIFAR-10 that its authors, or a bench of peers, state.
     """
 
-    poisoning: Callable[[], dict[str, object]] | None
+    poisoning: Callable[["Setting"], dict[str, object]] | None
     published: str = ""
 
 
@@ -42,23 +47,33 @@ class Setting:
         defended: clean images that a defender owns.
         judged: test images, with and without trigger, that a detector tells apart.
         inspectors: by name, made with a seed.
+        zoo: a robust network of the package, which label-consistent poisoning attacks.
+        reach: eps of that attack.
         bf16: train in bfloat16, channels last.
         augmented: crop and flip training images.
     """
 
-    images: Callable[..., ImageDataModule]
+    images: type[ImageDataModule]
     backbone: str
     epochs: int
     target: int
     defended: int
     judged: int
     inspectors: Mapping[str, Callable[[int], Inspector]]
+    zoo: str
+    reach: str
     arguments: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     batch_size: int = 128
     lr: float = 1e-3
     bf16: bool = False
     augmented: bool = False
+
+    def robust(self) -> nn.Module:
+        """The network of the zoo."""
+        data = self.images
+        known = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+        return ClassifierModule(weights=self.zoo, **known).eval()
 
     @property
     def in_words(self) -> str:
@@ -85,6 +100,8 @@ SETTINGS = {
         defended=500,
         judged=500,
         inspectors=_inspectors({"steps": 150, "images_per_step": 128}, steps=300),
+        zoo="zoo/mnist_pgd",
+        reach="0.3",
         arguments={"max_train_samples": 20_000},
     ),
     "CIFAR10": Setting(
@@ -95,6 +112,8 @@ SETTINGS = {
         defended=1000,
         judged=300,
         inspectors=_inspectors({"steps": 60, "images_per_step": 64, "bf16": True}, steps=60),
+        zoo="zoo/cifar10_fast",
+        reach="16/255",
         options={"width": 16},
         bf16=True,
         augmented=True,
@@ -106,16 +125,25 @@ CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
 ATTACKS = {
     NONE: Attack(None),
-    "BadNets": Attack(lambda: {"trigger": Patch(size=3), "poisoned": 0.05}),
-    "Blend": Attack(lambda: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
+    "BadNets": Attack(lambda setting: {"trigger": Patch(size=3), "poisoned": 0.05}),
+    "Blend": Attack(lambda setting: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
     "SIG": Attack(
-        lambda: {"trigger": SIG(delta="40/255"), "poisoned": 0.5, "rate_of": "class", "label": "keep"}, "84.48, 98.27"
+        lambda setting: {"trigger": SIG(delta="40/255"), "poisoned": 0.5, "rate_of": "class", "label": "keep"},
+        "84.48, 98.27",
     ),
-    "WaNet": Attack(lambda: {"trigger": WaNet(), "poisoned": 0.1, "cover": 0.2}, "94.15, 99.55"),
-    "BPP": Attack(lambda: {"trigger": BPP(), "poisoned": 0.1, "cover": 0.1}),
-    "low frequency": Attack(lambda: {"trigger": LowFrequency(), "poisoned": 0.05}),
+    "label-consistent": Attack(
+        lambda setting: {
+            "trigger": LabelConsistent(setting.robust(), PGD(eps=setting.reach, steps=40)),
+            "poisoned": 0.5,
+            "rate_of": "class",
+            "label": "keep",
+        }
+    ),
+    "WaNet": Attack(lambda setting: {"trigger": WaNet(), "poisoned": 0.1, "cover": 0.2}, "94.15, 99.55"),
+    "BPP": Attack(lambda setting: {"trigger": BPP(), "poisoned": 0.1, "cover": 0.1}),
+    "low frequency": Attack(lambda setting: {"trigger": LowFrequency(), "poisoned": 0.05}),
     "TaCT": Attack(
-        lambda: {
+        lambda setting: {
             "trigger": Patch(size=3),
             "poisoned": 0.02,
             "source_classes": [1],
@@ -125,7 +153,7 @@ ATTACKS = {
         }
     ),
     "Adaptive-Blend": Attack(
-        lambda: {
+        lambda setting: {
             "trigger": Pieces(Blend(alpha=0.15)),
             "test_trigger": Blend(alpha=0.2),
             "poisoned": 0.003,
@@ -135,7 +163,7 @@ ATTACKS = {
         }
     ),
     "Adaptive-Patch": Attack(
-        lambda: {
+        lambda setting: {
             "trigger": Several([Patch(size=3, place=place) for place in CORNERS]),
             "poisoned": 0.003,
             "poisoned_sampling_rate": 0.25,
@@ -150,7 +178,6 @@ SCANS: dict[str, Callable[[int], Scan]] = {
     "activation clustering": lambda seed: ActivationClustering(),
     "spectral signatures": lambda seed: SpectralSignatures(),
     "SCAn": lambda seed: SCAn(),
-    "Beatrix": lambda seed: Beatrix(),
     "STRIP": lambda seed: StripScan(seed=seed),
 }
 

@@ -25,7 +25,14 @@ FEW = {"max_train_samples": 600, "max_test_samples": 60}
 def setting():
     inspectors = {"MM-BD": lambda seed: MMBD(starts=2, steps=2, seed=seed)}
     return replace(
-        SETTINGS["MNIST"], images=MNISTSubset, epochs=2, defended=60, judged=20, inspectors=inspectors, arguments=FEW
+        SETTINGS["MNIST"],
+        images=MNISTSubset,
+        epochs=4,
+        batch_size=32,
+        defended=60,
+        judged=20,
+        inspectors=inspectors,
+        arguments=FEW,
     )
 
 
@@ -37,7 +44,7 @@ def run(setting, tmp_path_factory):
         patch.setattr(f"{place}.SCANS", {"spectral signatures": lambda seed: SpectralSignatures()})
         patch.setattr(f"{place}.DETECTORS", {"SCALE-UP": lambda seed: ScaleUp()})
         patch.setattr(f"{place}.MITIGATIONS", {"fine-tuning": lambda seed: FineTuning(epochs=1, seed=seed)})
-        patch.setitem(ATTACKS, "BadNets", Attack(lambda: {"trigger": Patch(size=4), "poisoned": 0.2}))
+        patch.setitem(ATTACKS, "BadNets", Attack(lambda setting: {"trigger": Patch(size=4), "poisoned": 0.2}))
         folder = tmp_path_factory.mktemp("run")
         for attack in (NONE, "BadNets"):
             bench = Bench(attack, 0, setting, "unused", folder / "MNIST")
@@ -94,7 +101,7 @@ def test_what_was_measured_is_not_measured_again(run, setting):
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
 def test_each_attack_can_be_planned(name):
-    data = PoisonedDataModule(MNISTSubset(), target=0, seed=0, **ATTACKS[name].poisoning())
+    data = PoisonedDataModule(MNISTSubset(), target=0, seed=0, **ATTACKS[name].poisoning(SETTINGS["MNIST"]))
     plan = data.plan
     assert len(plan.poisoned) > 0
     assert not torch.isin(plan.poisoned, plan.cover).any()
