@@ -16,7 +16,7 @@ from lightning_adv.backdoors import save_triggers
 from lightning_adv.inspectors import BTIDBF, MMBD, ClassTrigger, Inspector, NeuralCleanse
 from lightning_adv.mitigations import NeuralCleanseUnlearning
 
-__all__ = ["DRAWS", "INSPECTORS", "SIZES", "Measured"]
+__all__ = ["DRAWS", "INSPECTORS", "SETTING", "SIZES", "Measured"]
 
 DRAWS = 2
 """Searches of Neural Cleanse, each with its share of the images and a start of its own."""
@@ -73,6 +73,11 @@ class Measured:
         for name, inspector in INSPECTORS.items():
             found[name] = self._once(name, lambda inspector=inspector: inspector()(self.model, [self.searched]).norms)
         return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it was measured."""
+        return all(self.kept.path(f"{self.net.name} {what}", "json").is_file() for what in ("facts", *INSPECTORS))
 
     def _once(self, what: str, make: Callable, tensors: bool = False) -> object:
         return (self.kept.tensors if tensors else self.kept.figures)(f"{self.net.name} {what}", make, SETTING)

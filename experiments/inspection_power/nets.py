@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiments.networks import Images, network
-from lightning_adv.backdoors import Blend, Patch, PoisonPlan, Trigger
+from lightning_adv.backdoors import SIG, Blend, Patch, PoisonPlan, Trigger, WaNet
 from lightning_adv.models import create_model
 
 __all__ = ["CLASSES", "DEFENDER", "KINDS", "Net", "Poison", "own_images", "plain"]
@@ -23,16 +23,38 @@ TRAINED_ON, EPOCHS = 10_000, 2
 
 @dataclass(frozen=True)
 class Poison:
-    """A trigger, and the share of the training images that carry it."""
+    """How training images are poisoned.
+
+    Args:
+        trigger: that the images carry.
+        rate: share of the images that do.
+        cover: share of the others that are cover images.
+        keeps_labels: only images of the target class carry it, ``rate`` of which.
+    """
 
     trigger: Trigger
     rate: float
+    cover: float = 0.0
+    keeps_labels: bool = False
+
+    def apply(self, x: Tensor, y: Tensor, target: int, seed: int) -> None:
+        """Poison images and labels in place."""
+        label, of = ("keep", "class") if self.keeps_labels else ("target", "set")
+        numbers = torch.arange(len(y))
+        plan = PoisonPlan.draw(
+            y, numbers, CLASSES, target, self.rate, self.cover, seed=seed, poisoned_label=label, rate_of=of
+        )
+        x[plan.cover] = self.trigger.cover(x[plan.cover], plan.sampling_rate, seed, plan.cover)
+        x[plan.poisoned] = self.trigger(x[plan.poisoned])
+        y[plan.poisoned] = target
 
 
 KINDS: Mapping[str, Poison | None] = {
     "clean": None,
     "badnets": Poison(Patch(size=3), 0.05),
     "blend": Poison(Blend(alpha=0.2), 0.1),
+    "sig": Poison(SIG(delta=0.16), 0.8, keeps_labels=True),
+    "wanet": Poison(WaNet(strength=1.0), 0.1, cover=0.2),
     "reference": None,
 }
 """By name; the last is what a defender trains to compare with."""
@@ -70,8 +92,7 @@ class Net:
         x, y = defender if self.kind == "reference" else own_images(self, train)
         epochs = EPOCHS * (TRAINED_ON // len(x))  # as many steps with fewer images
         if self.poison:
-            plan = PoisonPlan.draw(y, torch.arange(len(y)), CLASSES, self.target, self.poison.rate, seed=self.number)
-            x[plan.poisoned], y[plan.poisoned] = self.poison.trigger(x[plan.poisoned]), self.target
+            self.poison.apply(x, y, self.target, self.number)
         return network(x, y, epochs, seed=self.number, make=plain)
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lightning_adv.inspectors import compare, find_largest, find_outliers
+from lightning_adv.inspectors import SecondLook, compare, find_largest, find_outliers
 from lightning_adv.metrics.detection import auroc
 
-__all__ = ["FALSE_ALARMS", "RULES", "Judged", "judged"]
+__all__ = ["FALSE_ALARMS", "RULES", "Found", "Judged", "beside_references", "judged"]
 
 FALSE_ALARMS = 0.05
 WHOLE = 28.0 * 28
@@ -69,14 +69,20 @@ PARTS: Mapping[str, Callable[[Found], np.ndarray]] = {
 """What is compared with references, by name."""
 
 
-def _against(*parts: str) -> Rule:
-    def index(found: Found, references: Sequence[Found]) -> float:
-        values, others = (
-            np.array([[PARTS[part](each) for part in parts] for each in those]) for those in ([found], references)
-        )
-        return max(compare(values[0], others).index)
+BESIDE = ("norms", "margins", "shares")
+"""Those that a report with references compares."""
 
-    return index
+
+def beside_references(found: Found, references: Sequence[Found], parts: Sequence[str] = BESIDE) -> SecondLook:
+    """The second look of an inspection with these references."""
+    values, others = (
+        np.array([[PARTS[part](each) for part in parts] for each in those]) for those in ([found], references)
+    )
+    return compare(values[0], others)
+
+
+def _against(*parts: str) -> Rule:
+    return lambda found, references: max(beside_references(found, references, parts).index)
 
 
 RULES: Mapping[str, Rule] = {
@@ -97,7 +103,7 @@ RULES: Mapping[str, Rule] = {
     "BTI-DBF, largest share": lambda found, _: float(shares(found).max()),
     "BTI-DBF, against references": _against("shares"),
     "norms and margins, against references": _against("norms", "margins"),
-    "norms, margins and shares, against references": _against("norms", "margins", "shares"),
+    "norms, margins and shares, against references": _against(*BESIDE),
 }
 """By name."""
 
@@ -110,6 +116,7 @@ class Judged:
         rule: its name.
         threshold: chosen on the first half.
         chosen_power: share of the first half's backdoored networks above it.
+        chosen_area: under the ROC curve of the first half.
         false_alarms: clean networks of the second half above it, and how many there are.
         caught: kind to backdoored networks of the second half above it, and how many there are.
         area: under the ROC curve of the second half.
@@ -118,6 +125,7 @@ class Judged:
     rule: str
     threshold: float
     chosen_power: float
+    chosen_area: float
     false_alarms: tuple[int, int]
     caught: Mapping[str, tuple[int, int]]
     area: float
@@ -144,6 +152,7 @@ def judged(rule: str, scores: Mapping[str, Mapping[int, float]]) -> Judged:
         rule,
         threshold,
         float(np.mean(np.asarray(backdoored["even"]) > threshold)),
+        auroc(torch.tensor(clean), torch.tensor(backdoored["even"])),
         _above(odd["clean"], threshold),
         {kind: _above(each, threshold) for kind, each in odd.items() if kind != "clean"},
         auroc(torch.tensor(odd["clean"]), torch.tensor(backdoored["odd"])),

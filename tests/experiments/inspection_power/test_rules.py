@@ -6,6 +6,15 @@ from experiments.inspection_power.__main__ import nets
 from experiments.inspection_power.measure import _strongest
 from experiments.inspection_power.nets import KINDS, Net, own_images
 from experiments.inspection_power.rules import RULES, judged
+from experiments.inspection_power.tables import (
+    CURVES,
+    all_judged,
+    curves,
+    networks_table,
+    rules_table,
+    scores_of,
+    taken,
+)
 from lightning_adv.metrics.detection import auroc
 
 
@@ -44,14 +53,43 @@ def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 
 def test_networks_of_every_kind_come_in_turn_each_with_images_of_its_own():
     whole = nets(4)
-    assert [sum(net.kind == kind for net in whole) for kind in KINDS] == [8, 4, 4, 2]
-    assert {net.kind for net in whole[:8]} == set(KINDS)
+    assert [sum(net.kind == kind for net in whole) for kind in KINDS] == [8, 4, 4, 4, 4, 2]
+    assert {net.kind for net in whole[:14]} == set(KINDS)
     data = (torch.rand(12_000, 1, 1, 1), torch.arange(12_000))
     one, same, other = (
         own_images(Net(kind, number), data)[1] for kind, number in (("clean", 0), ("blend", 0), ("clean", 1))
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_clean_labels_are_kept_and_cover_images_keep_theirs():
+    x, y = torch.rand(200, 1, 28, 28), torch.arange(200) % 10
+    for kind, changed, relabelled in (("sig", 16, 0), ("wanet", 20 + 36, 20), ("badnets", 10, 10)):
+        images, labels = x.clone(), y.clone()
+        KINDS[kind].apply(images, labels, 3, seed=0)
+        assert int((images != x).flatten(1).any(dim=1).sum()) == changed
+        assert int((labels != y).sum()) == relabelled
+        assert set(labels[labels != y].tolist()) <= {3}
+
+
+def test_tables_count_networks_by_kind_and_name_the_best_rule_of_the_even_ones_first():
+    kinds = {"clean": None, "badnets": 1, "reference": None}
+    networks = {
+        Net(kind, number): found(20 * place + number, where and number)
+        | {"facts": {"accuracy": 0.9, "attack_success": where and 0.75 + 0.25 * (number % 2)}}
+        for place, (kind, where) in enumerate(kinds.items())
+        for number in range(6)
+    }
+    assert networks_table(networks).rows[1] == ["badnets", 6, pytest.approx(0.9), 0.875, 0.75]
+    scores = scores_of(networks)
+    rules = all_judged(scores)
+    best = rules_table(rules).rows[0]
+    assert (best[0], best[2], best[4]) == (rules[0].rule, 1.0, "3 of 3")
+    assert [each.chosen_power for each in rules] == sorted((each.chosen_power for each in rules), reverse=True)
+    assert taken(networks)["badnets"] == (6, 6)
+    assert taken(networks)["clean"][0] <= 1
+    assert len(curves(rules, scores).axes[0].lines) == CURVES
 
 
 def test_a_part_of_a_trigger_is_where_its_mask_is_strongest():

@@ -1,0 +1,117 @@
+"""Tables and the picture of the page."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from experiments.inspection_power.nets import Net
+from experiments.inspection_power.rules import FALSE_ALARMS, RULES, Found, Judged, beside_references, judged
+from lightning_adv.metrics.detection import roc_points
+from lightning_adv.results.figures import COLOURS, HEIGHT, WIDTH, in_house_style, legend
+from lightning_adv.results.result import Table
+
+__all__ = [
+    "CURVES",
+    "Networks",
+    "Scores",
+    "all_judged",
+    "curves",
+    "networks_table",
+    "rules_table",
+    "scores_of",
+    "taken",
+]
+
+Networks = Mapping[Net, Found]
+Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
+"""Rule to kind to number to score."""
+
+CURVES = 5
+"""Rules in the picture."""
+
+
+def scores_of(networks: Networks) -> Scores:
+    """Every rule's score of every network but the references."""
+    references = [found for net, found in networks.items() if net.kind == "reference"]
+    scores: dict[str, dict[str, dict[int, float]]] = {}
+    for rule, score in RULES.items():
+        for net, found in networks.items():
+            if net.kind != "reference":
+                scores.setdefault(rule, {}).setdefault(net.kind, {})[net.number] = score(found, references)
+    return scores
+
+
+def all_judged(scores: Scores) -> list[Judged]:
+    """All rules, the best on the half that thresholds are chosen on first."""
+    rules = [judged(rule, each) for rule, each in scores.items()]
+    return sorted(rules, key=lambda each: (-each.chosen_power, -each.chosen_area))
+
+
+def networks_table(networks: Networks) -> Table:
+    """How many networks of each kind, and what they can do."""
+    rows = []
+    for kind in dict.fromkeys(net.kind for net in networks):
+        facts = [found["facts"] for net, found in networks.items() if net.kind == kind]
+        success = [each["attack_success"] for each in facts if each["attack_success"] is not None]
+        accuracy = [each["accuracy"] for each in facts]
+        told = (float(np.mean(success)), min(success)) if success else (None, None)
+        rows.append([kind, len(facts), float(np.mean(accuracy)), *told])
+    columns = ["kind", "networks", "accuracy", "attack success", "least attack success"]
+    return Table("Networks", columns, rows, percent=tuple(columns[2:]))
+
+
+def rules_table(rules: Sequence[Judged]) -> Table:
+    """What every rule is worth."""
+    kinds = list(rules[0].caught)
+    rows = [
+        [
+            each.rule,
+            each.threshold,
+            each.chosen_power,
+            _of(each.false_alarms),
+            *map(_of, each.caught.values()),
+            each.area,
+        ]
+        for each in rules
+    ]
+    columns = ["rule", "threshold", "power, chosen", "false alarms", *kinds, "ROC area"]
+    note = (
+        f"Thresholds: of the even networks' clean ones at most {FALSE_ALARMS:.0%} lie above; *power, chosen*: of their "
+        "backdoored ones. All to the right of it: of the odd networks, on which nothing was chosen."
+    )
+    return Table("Rules", columns, rows, percent=("power, chosen",), note=note)
+
+
+def taken(networks: Networks) -> dict[str, tuple[int, int]]:
+    """Kind to networks that the second look flags at its own level, and all of them; no threshold is chosen."""
+    references = [found for net, found in networks.items() if net.kind == "reference"]
+    counts: dict[str, tuple[int, int]] = {}
+    for net, found in networks.items():
+        if net.kind != "reference":
+            flagged, every = counts.get(net.kind, (0, 0))
+            counts[net.kind] = flagged + bool(beside_references(found, references).flagged), every + 1
+    return counts
+
+
+@in_house_style
+def curves(rules: Sequence[Judged], scores: Scores) -> Figure:
+    """ROC curves of the first rules, on the odd networks."""
+    figure = Figure(figsize=(WIDTH, HEIGHT))
+    axes, lines = figure.add_subplot(), {}
+    for colour, rule in zip(COLOURS, rules[:CURVES], strict=False):
+        odd = {
+            kind: torch.tensor([s for number, s in each.items() if number % 2])
+            for kind, each in scores[rule.rule].items()
+        }
+        backdoored = torch.cat([each for kind, each in odd.items() if kind != "clean"])
+        points = roc_points(odd["clean"], backdoored)
+        (lines[rule.rule],) = axes.plot(*zip(*points, strict=True), color=colour)
+    axes.set(xlabel="clean networks flagged", ylabel="backdoored networks flagged", ylim=(-0.02, 1.02))
+    legend(figure, lines)
+    return figure
+
+
+def _of(counts: tuple[int, int]) -> str:
+    return f"{counts[0]} of {counts[1]}"
