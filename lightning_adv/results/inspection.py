@@ -43,8 +43,11 @@ OF_LARGE = (
     "What was found is no mask and pattern, and is not saved as a trigger."
 )
 
-POWER = ""
-"""What the comparison with references is worth; ``docs/results/inspection_power.md`` counts the networks."""
+POWER = (
+    "Corrected for the number of classes, it flags one honest network in twenty if honest networks differ as the "
+    "references do; a backdoor that they share, or a class no easier to reach than by nature, it does not see."
+)
+"""What the comparison with references is worth; ``experiments/inspection_power`` measures it."""
 
 SMALLEST_SEARCH = 75
 """Steps that make the masks of Neural Cleanse small; after 20 to 40 it flags clean classes of small networks."""
