@@ -119,8 +119,14 @@ class MitigationResult(EvaluationResult):
         if self.retuning:
             note += f" Retuned: a copy of the mended model after {self.retuning}; what comes back was only hidden."
         shares = ("Before", "After", "Retuned") if self.retuning else ("Before", "After")
-        both = [Table("Before and after the mitigation", columns, rows, percent=shares, note=note)]
-        return [*both, self._threshold_table()] if self.thresholds and self.source_samples else both
+        tables = [Table("Before and after the mitigation", columns, rows, percent=shares, note=note)]
+        if self.thresholds and self.source_samples:
+            tables.append(self._threshold_table())
+        if len(layers := self.report.repair.prunings) > 1:
+            found = [[each.layer, each.channels, ", ".join(map(str, sorted(each.pruned)))] for each in layers]
+            said = "A convolution + the BatchNorm that takes what it makes; other layers stand alone."
+            tables.append(Table("Layers that were looked at", ["Layer", "Channels", "Pruned"], found, note=said))
+        return tables
 
     def as_dict(self) -> dict:
         """Counts, and what was done."""

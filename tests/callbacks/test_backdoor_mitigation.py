@@ -116,7 +116,8 @@ def test_the_oracle_has_a_column_of_its_own_and_decides_nothing(tmp_path):
     assert result.oracles_choice().led == min(
         each.led for each in result.thresholds if each.correct >= result.correct[0] - 20
     )
-    table = result.tables()[1]
+    _, table, layers = result.tables()
+    assert [row[0] for row in layers.rows] == [each.layer for each in result.report.repair.prunings]
     assert [row[table.columns.index("Oracle")] for row in table.rows].count("x") == 1
     assert [row[table.columns.index("Chosen")] for row in table.rows].count("x") == 1
 
