@@ -151,11 +151,12 @@ import pytorch_lightning as pl
 from datetime import timedelta
 from pytorch_lightning.strategies import DDPStrategy
 from lightning_adv.callbacks import BackdoorInspection
-from lightning_adv.inspectors import DeepInspect
+from lightning_adv.inspectors import MMBD, DeepInspect
 from tests.callbacks.test_backdoor_inspection import Suspicious, cleanse, loader
 
 strategy = DDPStrategy(process_group_backend="gloo", timeout=timedelta(seconds=60)) if sys.argv[1] != "1" else "auto"
-chosen = BackdoorInspection({"nc": cleanse(), "di": DeepInspect(steps=20, hidden=16, draws=5)}, max_samples=40)
+chosen = BackdoorInspection({"nc": cleanse(), "di": DeepInspect(steps=20, hidden=16, draws=5),
+                             "mm": MMBD(starts=2, steps=5)}, max_samples=40)
 trainer = pl.Trainer(accelerator="cpu", devices=int(sys.argv[1]), strategy=strategy, callbacks=[chosen], logger=False,
                      enable_progress_bar=False, enable_model_summary=False, default_root_dir=sys.argv[2])
 trainer.test(Suspicious(), loader(), verbose=False)
@@ -173,7 +174,7 @@ def test_two_ranks_give_the_report_of_one(tmp_path):
     one, two = (in_processes(tmp_path, ranks) for ranks in (1, 2))
     assert (one["world"], two["world"]) == (1, 2)
     assert one["samples"] == two["samples"] == 40
-    for name in ("nc", "di"):
+    for name in ("nc", "di", "mm"):
         ours, theirs = one["inspectors"][name], two["inspectors"][name]
         assert theirs["flagged"] == ours["flagged"]
         assert [each["label"] for each in theirs["classes"]] == list(range(CLASSES))

@@ -8,8 +8,11 @@ from pytorch_lightning import Callback, LightningDataModule
 from torch.utils.data import DataLoader
 
 from lightning_adv.attacks import FGSM, PGD
+from lightning_adv.backdoors import Patch, Triggered
 from lightning_adv.callbacks import DetectionEvaluation
 from lightning_adv.detectors import (
+    IBDPSC,
+    STRIP,
     Detector,
     DetectorEnsemble,
     KDEConfidence,
@@ -17,11 +20,12 @@ from lightning_adv.detectors import (
     LabelChangeRate,
     LocalIntrinsicDimensionality,
     ModelUncertainty,
+    ScaleUp,
     UniformMutation,
 )
 from lightning_adv.errors import InputError
 from tests.callbacks.recipes import SmallData, classifier
-from tests.callbacks.strangers import images, trained, trainer
+from tests.callbacks.strangers import CLASSES, PlainModule, images, trained, trainer
 from tests.processes import torchrun
 
 ATTACKS = {"fgsm": FGSM(eps=0.15), "pgd": PGD(eps=0.15, steps=5), "nothing": FGSM(eps=0.0)}
@@ -58,6 +62,31 @@ def test_every_detector_meets_every_attack_that_succeeds_and_the_scalars_are_log
     assert max(row.auroc for row in rows.values() if row.attack == "pgd") > 0.7
     assert callback.detectors["lcr"].kappa_1 is not None
     assert "kappa_1" not in callback.result.descriptions["lcr"], "what calibration sets is no setting"
+
+
+class Doored(PlainModule):
+    """A white corner leads to class 0, whatever else is in the image."""
+
+    def forward(self, x):
+        return super().forward(x) + 60 * (x[:, 0, -1, -1] > 0.999)[:, None] * torch.eye(CLASSES)[0]
+
+
+def test_detectors_of_triggered_inputs_meet_a_trigger_as_an_attack():
+    detectors = {"strip": STRIP(overlays=8), "scale_up": ScaleUp(), "normalised": ScaleUp(normalise=True)}
+    callback = evaluation(
+        detectors=detectors | {"ibd_psc": IBDPSC(models=1)},
+        attacks={"badnets": Triggered(Patch(size=1), target=0)},
+    )
+    model = Doored()
+    model.load_state_dict(trained().state_dict())
+    run = trainer(callback, max_epochs=1, num_sanity_val_steps=0)
+    run.fit(model, DataLoader(images(128, seed=1), batch_size=16), DataLoader(images(96, seed=3), batch_size=32))
+    rows = {row.detector: row for row in callback.result.rows if row.attack == "badnets"}
+    assert rows.keys() == callback.detectors.keys()
+    assert rows["scale_up"].true_positives == rows["scale_up"].adversarial > 10
+    assert rows["strip"].auroc > 0.9
+    assert callback.detectors["normalised"].threshold is not None
+    assert callback.detectors["ibd_psc"].layers == ["net.1"]
 
 
 def test_held_out_images_are_about_half_and_the_same_for_every_detector():
