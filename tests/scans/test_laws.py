@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from lightning_adv.errors import InputError
-from lightning_adv.scans import ActivationClustering, SCAn, Scan, SpectralSignatures, StripScan
+from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
 from tests.scans.problems import POISONED, batches, images, model, truth
 
 SCANS: dict[str, Scan] = {
     "clustering": ActivationClustering(largest_share=0.25),
     "spectral": SpectralSignatures(share=0.16),
     "scan": SCAn(ridge=0.1),
+    "beatrix": Beatrix(),
 }
 every_scan = pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
 
@@ -122,6 +123,8 @@ def test_a_loader_without_images_is_refused(scan):
         (lambda: SpectralSignatures(threshold=-1), "threshold"),
         (lambda: SCAn(threshold=0), "threshold"),
         (lambda: SCAn(ridge=-1), "ridge"),
+        (lambda: Beatrix(orders=0), "orders"),
+        (lambda: Beatrix(clip=0), "clip"),
         (lambda: StripScan(overlays=0), "overlays"),
         (lambda: StripScan(false_rejection_rate=0), "false_rejection_rate"),
         (lambda: StripScan(alpha=1), "alpha"),
