@@ -37,6 +37,7 @@ class Generators(nn.Module):
 
     def __init__(self, channels: int, width: int = 32, halvings: int = 3, seed: int = 0) -> None:
         super().__init__()
+        self.channels = channels
         with torch.random.fork_rng(devices=[]):
             self.mask_network = _AutoEncoder(channels, 1, width, halvings)
             self.pattern_network = _AutoEncoder(channels, channels, width, halvings)
@@ -101,7 +102,7 @@ class InputAwareTrigger(Trigger):
         """
         if self._generators is None:
             self._generators = Generators(x.shape[1], self.width, self.halvings, self.seed)
-        channels = _channels(self.state_dict())
+        channels = self._generators.channels
         if x.shape[1] != channels:
             raise InputError(
                 f"the trigger's networks draw on images of {channels} channels, and these have {x.shape[1]}"
@@ -140,7 +141,7 @@ class InputAwareTrigger(Trigger):
         try:
             first = state["mask_network.down.0.0.0.weight"]
             self.width, self.halvings = len(first), len(firsts)
-            made = Generators(_channels(state), self.width, self.halvings)
+            made = Generators(first.shape[1], self.width, self.halvings)
             made.load_state_dict(state)
         except (KeyError, RuntimeError, IndexError, AttributeError) as error:
             raise InputError(f"{where} does not hold the networks of an input-aware trigger") from error
@@ -180,11 +181,7 @@ class _AutoEncoder(nn.Module):
 
 def _convolution(channels: int, out: int, ends: bool = False) -> nn.Sequential:
     norm = nn.BatchNorm2d(out, momentum=0.05)
-    return nn.Sequential(nn.Conv2d(channels, out, 3, padding=1), norm, *([] if ends else [nn.ReLU()]))
-
-
-def _channels(state: dict[str, Tensor]) -> int:
-    return state["mask_network.down.0.0.0.weight"].shape[1]
+    return nn.Sequential(nn.Conv2d(channels, out, 3, padding=1, bias=False), norm, *([] if ends else [nn.ReLU()]))
 
 
 def _read(path: str) -> dict[str, Tensor]:

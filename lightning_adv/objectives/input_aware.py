@@ -121,12 +121,15 @@ class InputAware(Objective):
         return self.cross_entropy(logits, taught) + own, _judged(logits.detach(), y, taught)
 
     def after_backward(self) -> None:
-        """A step of the networks; ranks take the mean of theirs."""
-        for weight in self._trained():
-            weight.grad.nan_to_num_(0, 0, 0)  # a loss in half precision may overflow while its scale is looked for
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(weight.grad)
-                weight.grad /= torch.distributed.get_world_size()
+        """A step of the networks, which are the same on every rank: gradients and statistics are the ranks' mean."""
+        gradients = [weight.grad for weight in self._weights() if weight.grad is not None]
+        for gradient in gradients:
+            gradient.nan_to_num_(0, 0, 0)  # a loss in half precision may overflow while its scale is looked for
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            statistics = (each for name, each in self.trigger.state_dict().items() if "running" in name)
+            for tensor in (*gradients, *statistics):
+                torch.distributed.all_reduce(tensor)
+                tensor /= torch.distributed.get_world_size()
         self._optimizer.step()
         self._optimizer.zero_grad()
 
@@ -164,11 +167,8 @@ class InputAware(Objective):
             self._optimizer.load_state_dict({"state": memory, "param_groups": groups})
         return generators
 
-    def _trained(self) -> list[Tensor]:
-        """Weights that this backward left a gradient on."""
-        return [
-            weight for group in self._optimizer.param_groups for weight in group["params"] if weight.grad is not None
-        ]
+    def _weights(self) -> list[Tensor]:
+        return [weight for group in self._optimizer.param_groups for weight in group["params"]]
 
 
 def _divergence(x: Tensor, other: Tensor, drawn: Tensor, others: Tensor) -> Tensor:
