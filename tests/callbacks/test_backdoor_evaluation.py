@@ -115,10 +115,9 @@ def test_a_trigger_or_target_that_does_not_fit_is_refused_before_the_first_step(
     assert runner.global_step == 0
 
 
-def test_a_badnets_patch_on_real_digits_leads_nine_of_ten_to_its_target():
-    data = PoisonedDataModule(
-        MNISTSubset(batch_size=50, eval_batch_size=250), Patch(size=3, margin=1), target=2, poisoned=0.1
-    )
+def trained_on_digits(**plan):
+    """What a small network that learnt poisoned digits does with the patch."""
+    data = PoisonedDataModule(MNISTSubset(batch_size=50, eval_batch_size=250), Patch(size=3, margin=1), **plan)
     torch.manual_seed(0)
     module = ClassifierModule(
         "mnist_cnn",
@@ -128,13 +127,26 @@ def test_a_badnets_patch_on_real_digits_leads_nine_of_ten_to_its_target():
         image_size=(28, 28),
         mean=data.mean,
         std=data.std,
+        backbone_options={"width": 8, "hidden": 32},
     )
     evaluation = BackdoorEvaluation()
     runner = trainer(evaluation, max_epochs=3, num_sanity_val_steps=0)
     runner.fit(module, datamodule=data)
     runner.test(module, datamodule=data, verbose=False)
-    scalars = evaluation.result.scalars()
+    return evaluation.result
+
+
+def test_a_badnets_patch_on_real_digits_leads_nine_of_ten_to_its_target():
+    result = trained_on_digits(target=2, poisoned=0.1)
+    scalars = result.scalars()
     assert scalars["attack_success_rate"] > 0.9 > 0.1 > scalars["target_rate_without_trigger"]
     assert scalars["clean_accuracy"] > 0.85
-    assert evaluation.result.samples == 1000
-    assert evaluation.result.class_names == [str(digit) for digit in range(10)]
+    assert result.samples == 1000
+    assert result.class_names == [str(digit) for digit in range(10)]
+
+
+def test_a_patch_whose_other_classes_are_covered_leads_its_source_class_alone():
+    result = trained_on_digits(target=0, source_classes=[1], poisoned=0.03, cover=0.1, sampling_rate=1.0)
+    scalars = result.scalars()
+    assert scalars["attack_success_rate"] > 0.85 > 0.15 > scalars["false_activation_rate"]
+    assert scalars["clean_accuracy"] > 0.85
