@@ -25,7 +25,7 @@ class FTSAM(Mitigation):
     The weights are never written: the loss is evaluated with w + v in their place.
 
     Args:
-        rho: radius, in units of the weights themselves: |v / w| has this norm over all of them.
+        rho: radius, in units of the weights themselves: the norm of v / w over all of them.
         label_smoothing: probability that is taken from the label and spread over all classes.
         epochs, lr, batch_size, held_out, seed: see :class:`Mitigation`.
 
