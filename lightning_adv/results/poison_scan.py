@@ -209,55 +209,59 @@ class PoisonScanResult(EvaluationResult):
         ]  # fmt: skip
 
     def tables(self) -> list[Table]:
-        """What is suspected, what an oracle would make of the scores, and the classes of every scan."""
+        """What is suspected, what the scores are worth, and the classes of every scan."""
         return [
             self._suspect_table(),
-            *self._oracle_tables(),
+            *self._score_tables(),
             *(self._class_table(*each) for each in self.reports.items()),
         ]
 
     def _suspect_table(self) -> Table:
-        shares = ("Recall", "False alarms", "Precision at budget") if self.poisoned is not None else ()
+        known = self.poisoned is not None
+        shares = ("Recall", "False alarms") if known else ()
         rows: list[list[Cell]] = []
         for row in self.rows:
             flagged = self.reports[row.scan].flagged
             named = "no verdict" if flagged is None else ", ".join(map(str, flagged)) or "none"
             found: list[Cell] = []
-            for name, value in row.shares.items() if shares else ():
-                found += [value, percent_interval(row.intervals.get(name))]
-            rows.append([row.scan, row.images, row.suspects, named, *found])
-        columns = ["Scan", "Images", "Suspects", "Flagged classes"]
+            for name in ("recall", "false_alarm_rate") if known else ():
+                found += [row.shares[name], percent_interval(row.intervals.get(name))]
+            rows.append([row.scan, row.suspects, named, *found])
+        columns = ["Scan", "Suspects", "Flagged classes"]
         columns += [each for share in shares for each in (share, f"95%, {share.lower()}")]
         first = self.rows[0]
-        known = (
-            f"{first.poisoned:,} images are poisoned, {first.cover:,} are cover images, which count neither as found "
-            f"nor as false alarms. Budget: the {first.budget:,} images of highest score. "
-            if self.poisoned is not None
-            else "Nobody has said which images are poisoned. "
+        kinds = (
+            f"{first.poisoned:,} are poisoned, {first.cover:,} are cover images, which count neither as found nor as "
+            "false alarms."
+            if known
+            else "Nobody has said which are poisoned."
         )
         settings = "; ".join(f"{name}: {report.scan}" for name, report in self.reports.items())
-        return Table("Suspects", columns, rows, percent=shares, note=f"{known}{settings}.")
+        note = f"{first.images:,} training images; {kinds} Wilson intervals. {settings}."
+        return Table("Suspects", columns, rows, percent=shares, note=note)
 
-    def _oracle_tables(self) -> list[Table]:
+    def _score_tables(self) -> list[Table]:
         known = [row for row in self.rows if row.poisoned]
         if not known:
             return []
-        shares = ("Recall, oracle", "False alarms, oracle")
-        rows = [
+        shares = ("Precision at budget", "Oracle: recall", "Oracle: false alarms")
+        rows: list[list[Cell]] = [
             [
                 row.scan,
                 row.auroc,
-                row.oracle,
+                row.precision_at_budget,
+                percent_interval(row.intervals["precision_at_budget"]),
                 row.oracle_found / row.poisoned,
                 _share(row.oracle_false_alarms, row.clean),
             ]
             for row in known
         ]
         note = (
-            f"The oracle knows how many images are poisoned and removes {REMOVED} times as many, those of highest "
-            "score, as papers do. No defender knows that number."
+            f"Budget: the {known[0].budget:,} images of highest score. The oracle knows how many images are "
+            f"poisoned and removes {REMOVED} times as many, {known[0].oracle:,}, as papers do; no defender knows it."
         )
-        return [Table("With an oracle", ["Scan", "AUROC", "Removed", *shares], rows, percent=shares, note=note)]
+        columns = ["Scan", "AUROC", shares[0], "95%, precision", *shares[1:]]
+        return [Table("What the scores are worth", columns, rows, percent=shares, note=note)]
 
     def _class_table(self, name: str, report: ScanReport) -> Table:
         poisoned = None if self.poisoned is None else report.label[torch.isin(report.index, self.poisoned)]

@@ -109,7 +109,7 @@ def test_scalars_course_page_and_files_say_the_same(fitted):
     assert low < row.recall <= high
     page = (report.parent / "index.html").read_text()
     assert "Over the epochs" in page
-    assert "With an oracle" in page
+    assert "Oracle: recall" in page
     (file,) = folder.rglob("scan_spectral.safetensors")
     number, _, suspect = load_suspects(file)
     assert number[suspect].tolist() == callback.result.reports["spectral"].suspects.tolist()
