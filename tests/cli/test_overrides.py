@@ -257,3 +257,18 @@ def test_an_override_behind_a_wrong_one_is_the_parsers_to_refuse():
     outcome = run([*FIT, "--trainer.callbacks.no_such_argument=1", "--trainer.callbacks.title=Mine"])
     assert (outcome.status, outcome.err.count("\n")) == (2, 1)
     assert "no_such_argument" in outcome.err
+
+
+@pytest.mark.parametrize("typed", ["1", "1.0"])
+@pytest.mark.parametrize("place", ["line", "file", "saved"])
+def test_one_image_and_all_of_them_are_told_apart_wherever_the_number_stands(typed, place):
+    """``poisoned`` is a number of images or a share of them: 1 is one image, 1.0 is every one."""
+    data = {"class_path": "PoisonedDataModule", "init_args": {"data": "MNISTSubset", "trigger": "Patch", "target": 0}}
+    data["init_args"]["poisoned"] = 3 if place == "line" else yaml.safe_load(typed)
+    Path("poison.yaml").write_text(yaml.safe_dump({"data": data}))
+    line = ["fit", "--config", DEMO, "--config=poison.yaml", *([f"--data.poisoned={typed}"] if place == "line" else [])]
+    if place == "saved":
+        Path("saved.yaml").write_text(yaml.safe_dump(resolved(line)))
+        line = ["fit", "--config=saved.yaml"]
+    poisoned, expected = Built(line).datamodule.poisoned, yaml.safe_load(typed)
+    assert (poisoned, type(poisoned)) == (expected, type(expected))
