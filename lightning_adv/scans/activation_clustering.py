@@ -22,6 +22,7 @@ from lightning_adv.scans.scan import ClassFinding, FeatureScan
 
 __all__ = ["ActivationClustering"]
 
+IMAGES_A_DIMENSION = 5
 SMALLEST = 1e-9
 """Variance, over the largest, of a direction that is none."""
 
@@ -35,8 +36,9 @@ class ActivationClustering(FeatureScan[None]):
     Args:
         largest_share: a class is flagged if the smaller cluster is at most this share of it, in (0, 0.5].
         silhouette: and if the mean silhouette of the clusters is above; 0 asks nothing, the paper has 0.1 to 0.15.
-        dimensions: to which features are reduced, along the directions of largest variance.
-        layer: see ``FeatureScan``.
+        dimensions: to which features are reduced, along the directions of largest variance; fewer where a class has
+            fewer than five images for each.
+        layer: a name as in ``model.named_modules()``; None for the last hidden layer, the input of the last linear one.
 
     Raises:
         InputError: numbers out of range.
@@ -70,9 +72,11 @@ class ActivationClustering(FeatureScan[None]):
 
     def split(self, measures: Tensor) -> ClassFinding:
         """Two clusters, and how far an image is on the side of the smaller one."""
-        points, variances = principal(measures, self.dimensions)
-        seen = variances[: self.dimensions] > SMALLEST * variances[0]
-        points = points[:, seen] / variances[: self.dimensions][seen].sqrt()
+        # Few points of one variance in many directions are all equally far apart: any two halves would do.
+        dimensions = max(1, min(self.dimensions, len(measures) // IMAGES_A_DIMENSION))
+        points, variances = principal(measures, dimensions)
+        seen = variances[:dimensions] > SMALLEST * variances[0]
+        points = points[:, seen] / variances[:dimensions][seen].sqrt()
         second = two_means(points)
         apart = silhouette(points, second)
         if not second.any():

@@ -6,6 +6,7 @@ from torch import Tensor
 __all__ = ["principal", "silhouette", "two_means"]
 
 ROUNDS = 100
+ROUNDING = 1e-5
 PIECE = 1024
 """Rows of distances held at once."""
 
@@ -48,7 +49,7 @@ def two_means(points: Tensor) -> Tensor:
             second = distances[1] < distances[0]
             if torch.equal(before, second):
                 break
-        if inertia < least:
+        if inertia < least * (1 - ROUNDING):  # of equal ones the first, whatever the last bits say
             best, least = second, inertia
     return best if 2 * int(best.sum()) <= len(best) else ~best
 

@@ -167,7 +167,7 @@ class Scan(Described, ABC, Generic[Known]):
         judged = [position for position, each in enumerate(findings) if each.statistic == each.statistic]
         flags: list[bool | None] = [None] * len(labels)
         for position, flag in zip(judged, self.verdicts([findings[each] for each in judged]), strict=True):
-            flags[position] = flag
+            flags[position] = None if flag is None else bool(flag)  # not a peer's own kind, which JSON has not
         if None in flags:
             missing = [str(label) for label, flag in zip(labels, flags, strict=True) if flag is None]
             warnings.append(f"no verdict on class {', '.join(missing[:10])}: too few images, or too few other classes")

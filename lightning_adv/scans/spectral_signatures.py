@@ -31,7 +31,7 @@ class SpectralSignatures(FeatureScan[None]):
     Args:
         share: of the images of every class that are suspects, those of highest score.
         threshold: of the class's distance from the median of all, in units of 1.4826 MAD.
-        layer: see ``FeatureScan``.
+        layer: a name as in ``model.named_modules()``; None for the last hidden layer, the input of the last linear one.
 
     Raises:
         InputError: a share outside (0, 1), a threshold that is not above 0.

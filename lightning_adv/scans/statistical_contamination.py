@@ -56,7 +56,7 @@ class SCAn(FeatureScan[_Clean]):
     Args:
         threshold: of the class's distance from the median of all, in units of 1.4826 MAD.
         ridge: share of the mean variance that is added to every variance; few images leave directions without any.
-        layer: see ``FeatureScan``.
+        layer: a name as in ``model.named_modules()``; None for the last hidden layer, the input of the last linear one.
 
     Raises:
         InputError: a threshold that is not above 0, a negative ridge; no clean images, fewer than two classes of them.

@@ -1,5 +1,7 @@
 """A filter of images one by one: the model says the last class wherever the first pixel is white."""
 
+import json
+
 import torch
 from torch import nn
 
@@ -35,6 +37,7 @@ def test_images_with_the_trigger_are_suspects_and_their_class_is_flagged():
     assert set(report.index[report.worst(12)].tolist()) == {50 + 2 + 3 * place for place in range(12)}
     assert set(range(52, 52 + 36, 3)) <= set(report.suspects.tolist())
     assert report.flagged == [2]
+    assert json.loads(json.dumps([each.flagged for each in report.classes])) == [False, False, True]
     assert len(report.suspects) <= 12 + 4
 
 
