@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -94,7 +95,10 @@ class BTIDBF(Inspector):
             return found
         many = tuple(place for place, share in enumerate(values) if share > self.majority)
         significant = tuple(place for place in found.significant if place in many)
-        return replace(found, flagged=many, significant=significant, detail=f"largest share {max(values):.2f}")
+        # Shares of a few in a hundred differ by chance: the largest of them may stand out and is nothing.
+        p_values = tuple(p if place in many or p != p else 1.0 for place, p in enumerate(found.p_values))
+        largest = f"largest share {np.nanmax(values):.2f}"
+        return replace(found, flagged=many, p_values=p_values, significant=significant, detail=largest)
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """Mask, generator, and where the generated images go."""

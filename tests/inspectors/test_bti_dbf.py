@@ -49,6 +49,14 @@ def test_a_model_without_a_backdoor_has_no_such_class():
     assert TARGET not in BTIDBF(**QUICK)(Featured(0.0), [CLEAN]).flagged
 
 
+def test_a_small_share_that_stands_out_among_smaller_ones_is_nothing():
+    judged = BTIDBF().rule([0.0, 0.001, 0.0, 0.06, 0.001, 0.0])
+    assert judged.flagged == judged.significant == ()
+    assert judged.p_value == 1
+    assert BTIDBF().rule([0.0, 0.001, 0.0, 0.9, 0.001, 0.0]).significant == (3,)
+    assert BTIDBF().rule([float("nan")] * 6).flagged is None
+
+
 def test_the_mask_keeps_what_clean_images_need():
     suspect = Suspect(Featured(60.0).eval())
     features = _Features(suspect)
