@@ -12,7 +12,7 @@ from lightning_adv.detectors import IBDPSC, STRIP, Detector, ScaleUp
 from lightning_adv.inspectors import BTIDBF, MMBD, Inspector, NeuralCleanse
 from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation
 from lightning_adv.modules import ClassifierModule
-from lightning_adv.scans import ActivationClustering, SCAn, Scan, SpectralSignatures, StripScan
+from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
 
 __all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "SCANS", "SETTINGS", "Attack", "Setting"]
 
@@ -178,6 +178,7 @@ SCANS: dict[str, Callable[[int], Scan]] = {
     "activation clustering": lambda seed: ActivationClustering(),
     "spectral signatures": lambda seed: SpectralSignatures(),
     "SCAn": lambda seed: SCAn(),
+    "Beatrix": lambda seed: Beatrix(),
     "STRIP": lambda seed: StripScan(seed=seed),
 }
 
