@@ -4,12 +4,13 @@ import weakref
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lightning_adv.attacks import PGD
 from lightning_adv.errors import InputError
-from lightning_adv.purifiers import DifferentiableJPEG, TotalVariation
+from lightning_adv.purifiers import DifferentiableJPEG, PurifiedClassifier, ThreatModel, TotalVariation
 
 MIB = 2**20
 PURIFIERS = {
@@ -73,6 +74,18 @@ def test_memory_is_what_is_allowed_for_few_images_and_for_many(name):
     few, many = (held(PURIFIERS[name](ALLOWED[name]), count) for count in (4, 12))
     assert many < 1.1 * few
     assert many < ALLOWED[name]
+
+
+def test_an_attacker_who_averages_over_draws_holds_no_more_than_is_allowed_for_all_of_them():
+    model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)), images(4), torch.arange(4) % 2
+
+    def most(memory: float) -> int:
+        whole = PurifiedClassifier(TotalVariation(steps=3, memory=memory), model)
+        with Live() as live:
+            whole.attacked(PGD(0.1, steps=1), ThreatModel.ADAPTIVE, x, y, draws=8)
+        return live.most
+
+    assert most(ALLOWED["tv"]) < 0.3 * most(1e6)
 
 
 def test_without_a_bound_the_memory_of_total_variation_grows_with_the_batch():
