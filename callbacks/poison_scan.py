@@ -14,7 +14,8 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.roles import numbers_of, poisoned_and_cover
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.logits import check_labels, clean_logits
+from lightning_adv.evaluation.judge import Judge
+from lightning_adv.evaluation.logits import check_labels
 from lightning_adv.evaluation.share import Share, evaluation_loader, from_every_rank, training_loader
 from lightning_adv.names import file_name
 from lightning_adv.results.poison_scan import PoisonScanResult
@@ -23,13 +24,15 @@ from lightning_adv.scans.scan_file import save_scan
 
 __all__ = ["PoisonScan"]
 
+RANDOMISED = "the model answers differently to the same images: the scores are those of a single draw"
+
 
 @dataclass(frozen=True)
 class _Measured:
-    """The images, the model's classes, and what each scan found on this rank, None where it has no image."""
+    """The images, who says what they are, and what each scan found on this rank, None where it has no image."""
 
     images: Share
-    classes: int
+    judge: Judge
     found: dict[str, ScanEvidence | None]
 
 
@@ -97,14 +100,14 @@ class PoisonScan(EpochEndEvaluation[_Measured]):
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Look at this rank's training images."""
-        classes = clean_logits(model, images.first().image).shape[1]
+        judge = Judge(model, images, self.seed)
         needed = any(scan.needs_clean for scan in self.scans.values())
         clean = [(batch.image, batch.label) for batch in self._clean(trainer).on_every_rank()] if needed else None
         found = {
-            name: self.scans[name].examine(model, _numbered(images, classes), clean) if len(images) else None
+            name: self.scans[name].examine(model, _numbered(images, judge.classes), clean) if len(images) else None
             for name in self.track(trainer, list(self.scans), self.name)
         }
-        return _Measured(images, classes, found)
+        return _Measured(images, judge, found)
 
     def results(self, trainer: Trainer, measured: _Measured) -> PoisonScanResult:
         """The reports on all ranks' images, beside what the datamodule knows."""
@@ -118,7 +121,7 @@ class PoisonScan(EpochEndEvaluation[_Measured]):
         return PoisonScanResult(
             title="Scan of the training images",
             reports=reports,
-            class_names=self.class_names(trainer, measured.classes),
+            class_names=self.class_names(trainer, measured.judge.classes),
             budget=self.budget,
             poisoned=poisoned,
             cover=cover,
@@ -127,7 +130,10 @@ class PoisonScan(EpochEndEvaluation[_Measured]):
             success=_courses_beside(trainer, self, "attack_success_rate"),
             indices=_courses_beside(trainer, self, f"anomaly_index/class_{DataFacts(trainer.datamodule).target}"),
             key_prefix=self.key_prefix,
-            warnings=[f"{name}: {text}" for name, report in reports.items() for text in report.warnings],
+            warnings=[
+                *([RANDOMISED] if measured.judge.draws > 1 else []),
+                *(f"{name}: {text}" for name, report in reports.items() for text in report.warnings),
+            ],
         )
 
     def write(self, trainer: Trainer, model: LightningModule, folder: Path) -> None:

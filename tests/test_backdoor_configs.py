@@ -66,7 +66,8 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         mask, pattern = torch.ones(1, 1, *shape[1:]), torch.zeros(1, *shape)
         save_triggers(f"runs/{name}_clean/triggers.safetensors", mask, pattern, torch.tensor([TARGETS[name]]))
     one = torch.zeros(1, dtype=torch.long)
-    save_scan("runs/mnist_badnets/scan_contamination.safetensors", ScanReport("", one, one, one, one == 1, ()))
+    for file in ("mnist_badnets/scan_contamination", "mnist_abl/scan_lowest_loss"):
+        save_scan(f"runs/{file}.safetensors", ScanReport("", one, one, one, one == 1, ()))
 
 
 def test_there_is_one_for_every_attack_on_every_data_set():
@@ -74,7 +75,9 @@ def test_there_is_one_for_every_attack_on_every_data_set():
     expected |= {f"cifar10_{attack}.yaml" for attack in [*CIFAR10, "input_aware"]}
     expected |= {f"{data}_{attack}.yaml" for data in ("mnist", "cifar10") for attack in LATER}
     assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys() | {
-        "mnist_cleansed.yaml"
+        "mnist_abl.yaml",
+        "mnist_abl_unlearning.yaml",
+        "mnist_cleansed.yaml",
     }
 
 

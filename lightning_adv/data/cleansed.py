@@ -1,4 +1,4 @@
-"""Any image data without the training images that a scan suspects."""
+"""Any image data without the training images that a scan suspects, or with them alone."""
 
 import hashlib
 
@@ -23,6 +23,7 @@ class CleansedDataModule(WrapsDataModule, LightningDataModule):
     Args:
         data: the data that was scanned, with the same seed and the same poison, if any.
         scan: file that ``PoisonScan`` wrote, ``scan_NAME.safetensors`` in its run's folder.
+        only_suspects: train on the suspects in place of the others, to unlearn them (``GradientAscent``).
 
     Raises:
         InputError: no such file, or one of another kind; when the training loader is made, a scan of other images or of
@@ -44,9 +45,9 @@ class CleansedDataModule(WrapsDataModule, LightningDataModule):
         26
     """
 
-    def __init__(self, data: LightningDataModule, scan: str) -> None:
+    def __init__(self, data: LightningDataModule, scan: str, only_suspects: bool = False) -> None:
         super().__init__(data)
-        self.scan = scan
+        self.scan, self.only_suspects = scan, only_suspects
         self._number, self._label, suspect = load_suspects(scan)
         self._suspects = self._number[suspect]
 
@@ -88,9 +89,10 @@ class CleansedDataModule(WrapsDataModule, LightningDataModule):
             own = images.labels.cpu()[order[torch.searchsorted(number[order], self._number)]]
             if 2 * int((own != self._label).sum()) > len(own):  # poison changes some labels, another set most
                 raise InputError(f"{self.scan} is a scan of other images: most of their labels differ; give its data")
-        kept = (~torch.isin(number, self._suspects)).nonzero().flatten()
+        kept = torch.isin(number, self._suspects, invert=not self.only_suspects).nonzero().flatten()
         if not len(kept):
-            raise InputError(f"{self.scan} suspects every image: nothing is left to train on")
+            which = "no image" if self.only_suspects else "every image"
+            raise InputError(f"{self.scan} suspects {which}: nothing is left to train on")
         return kept
 
     def state_dict(self) -> dict[str, object]:
@@ -106,4 +108,5 @@ class CleansedDataModule(WrapsDataModule, LightningDataModule):
         self.data.load_state_dict(state_dict["data"])
 
     def _fingerprint(self) -> str:
-        return hashlib.blake2b(self._suspects.numpy().astype("<i8").tobytes(), digest_size=8).hexdigest()
+        known = hashlib.blake2b(self._suspects.numpy().astype("<i8").tobytes(), digest_size=8).hexdigest()
+        return f"only {known}" if self.only_suspects else known

@@ -1,5 +1,6 @@
 """Training objectives: ``objective(model, x, y) -> loss, logits``."""
 
+from lightning_adv.objectives.abl import ABL, GradientAscent
 from lightning_adv.objectives.adversarial_training import AdversarialTraining
 from lightning_adv.objectives.attacked import AttackedObjective
 from lightning_adv.objectives.awp import AWP
@@ -12,6 +13,7 @@ from lightning_adv.objectives.objective import Objective
 from lightning_adv.objectives.trades import TRADES
 
 __all__ = [
+    "ABL",
     "AWP",
     "MART",
     "TRADES",
@@ -20,6 +22,7 @@ __all__ = [
     "CrossEntropy",
     "FastAdversarialTraining",
     "FreeAdversarialTraining",
+    "GradientAscent",
     "InputAware",
     "Objective",
 ]

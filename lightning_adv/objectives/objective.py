@@ -96,18 +96,26 @@ class Objective(ABC):
             logits: [N, K]; -inf for a class that is ruled out.
             y: [N] int64, or [N, K] probabilities.
         """
-        logits = logits.float()
-        if y.dim() == 1 and (known := label_range(y)) is not None:
-            refuse_labels(*known, logits.shape[1])
         if y.dim() == 1 and not self.label_smoothing:
+            self._check_labels(logits, y)
             # Without torch's own ignored label, -100: there is no image that a step may leave out in silence.
-            return F.cross_entropy(logits, y, ignore_index=NO_LABEL)
+            return F.cross_entropy(logits.float(), y, ignore_index=NO_LABEL)
+        return self.cross_entropies(logits, y).mean()
+
+    def cross_entropies(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The cross-entropy of each image [N]; arguments and errors are those of :meth:`cross_entropy`."""
+        logits = logits.float()
+        self._check_labels(logits, y)
         p = F.one_hot(y, logits.shape[1]).to(logits) if y.dim() == 1 else y
         if p.shape != logits.shape:
             raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")
         possible = (logits != -torch.inf).to(logits)
         even = possible / possible.sum(dim=1, keepdim=True)
-        return expected_nll(logits, (1 - self.label_smoothing) * p + self.label_smoothing * even).mean()
+        return expected_nll(logits, (1 - self.label_smoothing) * p + self.label_smoothing * even)
+
+    def _check_labels(self, logits: Tensor, y: Tensor) -> None:
+        if y.dim() == 1 and (known := label_range(y)) is not None:
+            refuse_labels(*known, logits.shape[1])
 
     def _checked(self, y: Tensor) -> Tensor:
         if y.dim() == 1:

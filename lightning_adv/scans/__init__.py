@@ -2,6 +2,7 @@
 
 from lightning_adv.scans.activation_clustering import ActivationClustering
 from lightning_adv.scans.beatrix import Beatrix
+from lightning_adv.scans.lowest_loss import LowestLoss
 from lightning_adv.scans.report import ScannedClass, ScanReport
 from lightning_adv.scans.scan import ClassFinding, Scan, ScanEvidence
 from lightning_adv.scans.spectral_signatures import SpectralSignatures
@@ -12,6 +13,7 @@ __all__ = [
     "ActivationClustering",
     "Beatrix",
     "ClassFinding",
+    "LowestLoss",
     "SCAn",
     "Scan",
     "ScanEvidence",

@@ -153,7 +153,7 @@ def test_a_run_without_training_takes_its_training_images_from_the_datamodule():
 
 
 def test_without_training_images_it_says_what_is_missing():
-    with pytest.raises(InputError, match="clean training images"):
+    with pytest.raises(InputError, match="looks at training images, and this trainer has none"):
         trainer(evaluation()).test(trained(), DataLoader(images(32), batch_size=32), verbose=False)
 
 

@@ -54,6 +54,22 @@ def test_what_is_left_are_the_other_images_poisoned_as_before(tmp_path):
     assert found.tolist() == plan.poisoned.tolist()[4:]
 
 
+def test_the_suspects_alone_can_be_trained_on(tmp_path):
+    dataset = marked().train_dataloader().dataset
+    suspects = marked().plan.poisoned.tolist()[:5]
+    path = written(tmp_path, dataset, suspects, labels(dataset))
+    data = CleansedDataModule(marked(), path, only_suspects=True)
+    index, label = seen(data)
+    assert set(index.tolist()) <= set(suspects)
+    assert (label == 1).all(), "as they are poisoned"
+    assert sorted(data.train_dataloader().dataset.index.tolist()) == suspects
+    with pytest.raises(InputError, match="another scan"):
+        CleansedDataModule(marked(), path).load_state_dict(data.state_dict())
+    nobody = CleansedDataModule(marked(), written(tmp_path, dataset, [], labels(dataset)), only_suspects=True)
+    with pytest.raises(InputError, match="suspects no image"):
+        nobody.train_dataloader()
+
+
 def test_a_copy_that_covers_goes_and_its_original_stays(tmp_path):
     data = marked(cover_copies=True)
     dataset = data.train_dataloader().dataset

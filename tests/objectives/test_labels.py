@@ -22,6 +22,7 @@ from lightning_adv.attacks.losses import cross_entropy, dlr, margin
 from lightning_adv.detectors import STRIP
 from lightning_adv.errors import InputError
 from lightning_adv.objectives import (
+    ABL,
     AWP,
     MART,
     TRADES,
@@ -29,6 +30,7 @@ from lightning_adv.objectives import (
     CrossEntropy,
     FastAdversarialTraining,
     FreeAdversarialTraining,
+    GradientAscent,
     InputAware,
 )
 
@@ -40,6 +42,9 @@ QUICK = {"steps": 2, "eps": 0.05}
 OBJECTIVES = {
     "standard": CrossEntropy(),
     "smoothed": CrossEntropy(label_smoothing=0.1),
+    "abl": ABL(),
+    "abl-flooding": ABL(method="flooding"),
+    "ascent": GradientAscent(),
     "madry": AdversarialTraining(PGD(**QUICK)),
     "goodfellow": AdversarialTraining(FGSM(eps=0.05), clean_weight=0.5),
     "trades": TRADES(PGD(**QUICK, start="gaussian")),

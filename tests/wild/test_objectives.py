@@ -12,6 +12,7 @@ from lightning_adv.asking import NO_CLASS, predicted
 from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.errors import InputError
 from lightning_adv.objectives import (
+    ABL,
     AWP,
     MART,
     TRADES,
@@ -19,6 +20,7 @@ from lightning_adv.objectives import (
     CrossEntropy,
     FastAdversarialTraining,
     FreeAdversarialTraining,
+    GradientAscent,
     InputAware,
     Objective,
 )
@@ -40,7 +42,9 @@ X = images()
 Y = labels(X)
 ATTACK = PGD(0.1, steps=2)
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "ABL": ABL,
     "CrossEntropy": CrossEntropy,
+    "GradientAscent": GradientAscent,
     "AdversarialTraining": lambda: AdversarialTraining(ATTACK),
     "AdversarialTraining-mixed": lambda: AdversarialTraining(FGSM(0.1), clean_weight=0.5, attack_mode="train"),
     "AWP": lambda: AWP(TRADES(ATTACK)),
@@ -79,7 +83,11 @@ def test_a_model_of_half_precision_has_the_loss_of_one_of_float32(name):
     torch.testing.assert_close(found, expected, rtol=0.03, atol=0.01)
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - {"CrossEntropy", "FreeAdversarialTraining", "InputAware"}))
+WITHOUT_ATTACK = {"ABL", "CrossEntropy", "FreeAdversarialTraining", "GradientAscent", "InputAware"}
+"""Objectives that craft no images, or by the backward of the step before."""
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES.keys() - WITHOUT_ATTACK))
 def test_attacks_move_the_images_of_a_sure_model_of_half_precision(name):
     model = sure()
     y = model(X).argmax(dim=1)
