@@ -49,6 +49,8 @@ class Setting:
         inspectors: by name, made with a seed.
         zoo: a robust network of the package, which label-consistent poisoning attacks.
         reach: eps of that attack.
+        warp: strength of the warp; at the paper's .5, digits of 28 pixels teach none.
+        warped_cover: share of images with other warps.
         bf16: train in bfloat16, channels last.
         augmented: crop and flip training images.
     """
@@ -62,6 +64,8 @@ class Setting:
     inspectors: Mapping[str, Callable[[int], Inspector]]
     zoo: str
     reach: str
+    warp: float = 0.5
+    warped_cover: float = 0.2
     arguments: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, int] = field(default_factory=dict)
     batch_size: int = 128
@@ -102,6 +106,8 @@ SETTINGS = {
         inspectors=_inspectors({"steps": 150, "images_per_step": 128}, steps=300),
         zoo="zoo/mnist_pgd",
         reach="0.3",
+        warp=2.0,
+        warped_cover=0.0,
         arguments={"max_train_samples": 20_000},
     ),
     "CIFAR10": Setting(
@@ -128,7 +134,13 @@ ATTACKS = {
     "BadNets": Attack(lambda setting: {"trigger": Patch(size=3), "poisoned": 0.05}),
     "Blend": Attack(lambda setting: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
     "SIG": Attack(
-        lambda setting: {"trigger": SIG(delta="40/255"), "poisoned": 0.5, "rate_of": "class", "label": "keep"},
+        lambda setting: {
+            "trigger": SIG(delta="40/255"),
+            "test_trigger": SIG(delta="80/255"),
+            "poisoned": 0.8,
+            "rate_of": "class",
+            "label": "keep",
+        },
         "84.48, 98.27",
     ),
     "label-consistent": Attack(
@@ -139,7 +151,14 @@ ATTACKS = {
             "label": "keep",
         }
     ),
-    "WaNet": Attack(lambda setting: {"trigger": WaNet(), "poisoned": 0.1, "cover": 0.2}, "94.15, 99.55"),
+    "WaNet": Attack(
+        lambda setting: {
+            "trigger": WaNet(strength=setting.warp),
+            "poisoned": 0.1,
+            "cover": setting.warped_cover,
+        },
+        "94.15, 99.55",
+    ),
     "BPP": Attack(lambda setting: {"trigger": BPP(), "poisoned": 0.1, "cover": 0.1}),
     "low frequency": Attack(lambda setting: {"trigger": LowFrequency(), "poisoned": 0.05}),
     "TaCT": Attack(
