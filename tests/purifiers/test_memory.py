@@ -1,6 +1,10 @@
 """The exact gradient through a purifier takes the memory that it is allowed, whatever the size of the batch."""
 
+import sys
 import weakref
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +15,11 @@ from torch.utils._pytree import tree_leaves
 from lightning_adv.attacks import PGD
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers import DifferentiableJPEG, PurifiedClassifier, ThreatModel, TotalVariation
+from lightning_adv.purifiers.gradients import HEAP
 
 MIB = 2**20
 PURIFIERS = {
-    "tv": lambda memory: TotalVariation(steps=3, memory=memory),
+    "tv": lambda memory: TotalVariation(steps=3, memory=HEAP * memory),  # of which its tensors are this much
     "jpeg": lambda memory: DifferentiableJPEG(75, memory=memory),
 }
 ALLOWED = {"tv": 0.3, "jpeg": 0.2}  # two or three of these images
@@ -80,7 +85,7 @@ def test_an_attacker_who_averages_over_draws_holds_no_more_than_is_allowed_for_a
     model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 2)), images(4), torch.arange(4) % 2
 
     def most(memory: float) -> int:
-        whole = PurifiedClassifier(TotalVariation(steps=3, memory=memory), model)
+        whole = PurifiedClassifier(PURIFIERS["tv"](memory), model)
         with Live() as live:
             whole.attacked(PGD(0.1, steps=1), ThreatModel.ADAPTIVE, x, y, draws=8)
         return live.most
@@ -91,6 +96,26 @@ def test_an_attacker_who_averages_over_draws_holds_no_more_than_is_allowed_for_a
 def test_without_a_bound_the_memory_of_total_variation_grows_with_the_batch():
     few, many = (held(TotalVariation(steps=3, memory=1e6), count) for count in (4, 12))
     assert many > 2.5 * few
+
+
+def process_grows_by(count: int, memory: float) -> float:
+    """MiB that a process takes at most beyond what it has, for the gradient of photographs."""
+    x = torch.rand(count, 3, 224, 224).requires_grad_(True)
+    before = _of_process("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak
+    torch.autograd.grad(TotalVariation(steps=10, memory=memory)(x, torch.arange(count)).sum(), x)
+    return _of_process("VmHWM") - before
+
+
+def _of_process(name: str) -> float:
+    status = Path("/proc/self/status").read_text().split(f"{name}:")[1]
+    return int(status.split()[0]) / 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_takes_little_more_than_is_allowed_although_the_heap_finds_no_freed_block_again():
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        assert pool.submit(process_grows_by, 10, 300.0).result() < 2 * 300
 
 
 @every_purifier
