@@ -13,6 +13,7 @@ from experiments.backdoor_bench.models import Subject, share
 from experiments.backdoor_bench.setup import ATTACKS, DETECTORS, MITIGATIONS, NONE, SCANS, Setting
 from experiments.kept import Kept
 from lightning_adv.detectors import Detector
+from lightning_adv.errors import InputError
 from lightning_adv.inspectors import Inspector
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import Mitigation, Retuning
@@ -20,8 +21,8 @@ from lightning_adv.scans import Scan
 
 __all__ = ["FAMILIES", "Bench", "Figures"]
 
-Figures = dict[str, float | int | bool | list[int] | None]
-"""What is measured of a cell, as plain data."""
+Figures = dict[str, float | int | str | list[int] | None]
+"""What is measured of a cell, as plain data; of a method that refused the model, the reason as ``refused``."""
 
 FAMILIES = ("model", "scans", "inspectors", "detectors", "mitigations")
 FALSE_ALARMS = 0.05
@@ -50,18 +51,25 @@ class Bench:
         )
 
     def cells(self, family: str) -> Iterator[tuple[str, Figures]]:
-        """Name and figures of each method of a family."""
-        methods: dict[str, Callable[[], Figures]] = {
-            "model": {"model": self._model},
-            "scans": {name: partial(self._scan, make) for name, make in SCANS.items()},
-            "inspectors": {name: partial(self._inspect, make) for name, make in self.setting.inspectors.items()},
-            "detectors": {name: partial(self._detect, make) for name, make in DETECTORS.items()},
-            "mitigations": {name: partial(self._mend, make) for name, make in MITIGATIONS.items()},
-        }[family]
+        """Name and figures of each method of a family; of one that does not suit the model, why."""
+        if family == "model":
+            yield family, self._kept("model model", "", self._model)
+            return
         if self.attack == NONE and family == "detectors":
             return  # there is nothing to tell apart
-        for name, measure in methods.items():
-            yield name, self.kept.figures(f"{family} {name}", partial(_timed, measure), self.setting.in_words)
+        makers, measure = {
+            "scans": (SCANS, self._scan),
+            "inspectors": (self.setting.inspectors, self._inspect),
+            "detectors": (DETECTORS, self._detect),
+            "mitigations": (MITIGATIONS, self._mend),
+        }[family]
+        for name, make in makers.items():
+            method = make(self.seed)
+            yield name, self._kept(f"{family} {name}", repr(method), partial(measure, method))
+
+    def _kept(self, name: str, method: str, measure: Callable[[], Figures]) -> Figures:
+        setting = "; ".join(filter(None, (self.setting.in_words, method)))
+        return self.kept.figures(name, partial(_timed, measure), setting)
 
     def _model(self) -> Figures:
         subject = self.subject
@@ -72,10 +80,10 @@ class Bench:
             "poisoned": len(subject.poisoned),
         }
 
-    def _scan(self, make: Callable[[int], Scan]) -> Figures:
+    def _scan(self, scan: Scan) -> Figures:
         """Against the plan; cover images, whose labels are right, count as clean."""
         subject = self.subject
-        report = make(self.seed)(subject.model, [tuple(subject.trained_on)], [subject.defended])
+        report = scan(subject.model, [tuple(subject.trained_on)], [subject.defended])
         truth = torch.isin(report.index, subject.poisoned)
         return {
             "recall": _of(report.suspect & truth, truth),
@@ -85,15 +93,15 @@ class Bench:
             "flagged": report.flagged,
         }
 
-    def _inspect(self, make: Callable[[int], Inspector]) -> Figures:
-        report = make(self.seed)(self.subject.model, [self.subject.defended])
+    def _inspect(self, inspector: Inspector) -> Figures:
+        report = inspector(self.subject.model, [self.subject.defended])
         return {"flagged": report.flagged, "significant": report.significant, "p_value": report.p_value}
 
-    def _detect(self, make: Callable[[int], Detector]) -> Figures:
+    def _detect(self, detector: Detector) -> Figures:
         """Test images as they are against those of source classes that carry the trigger."""
         subject, count = self.subject, self.setting.judged
         clean, triggered = subject.test[0][:count], subject.triggered()[:count]
-        detector = make(self.seed).fit(subject.model, [subject.defended])
+        detector = detector.fit(subject.model, [subject.defended])
         scores = [detector.score(subject.model, each) for each in (clean, triggered)]
         level = torch.quantile(scores[0].double(), 1 - FALSE_ALARMS)
         return {
@@ -103,10 +111,10 @@ class Bench:
             "own_false_alarms": _mean(detector.decide(subject.model, clean).suspicious),
         }
 
-    def _mend(self, make: Callable[[int], Mitigation]) -> Figures:
+    def _mend(self, mitigation: Mitigation) -> Figures:
         subject = self.subject
         mended = copy.deepcopy(subject.model)
-        make(self.seed)(mended, [subject.defended])
+        mitigation(mended, [subject.defended])
         found: Figures = {"clean_accuracy": share(mended, *subject.test), "attack_success": subject.success(mended)}
         if subject.trigger is not None:
             Retuning(seed=self.seed)(mended, [subject.defended], subject.trigger, subject.target)
@@ -116,7 +124,11 @@ class Bench:
 
 def _timed(measure: Callable[[], Figures]) -> Figures:
     began = time.perf_counter()
-    return {**measure(), "seconds": time.perf_counter() - began}
+    try:
+        found = measure()
+    except InputError as error:
+        return {"refused": str(error)}
+    return {**found, "seconds": time.perf_counter() - began}
 
 
 def _of(some: Tensor, all_: Tensor) -> float | None:

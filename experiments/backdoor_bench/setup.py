@@ -103,7 +103,7 @@ SETTINGS = {
         target=0,
         defended=500,
         judged=500,
-        inspectors=_inspectors({"steps": 150, "images_per_step": 128}, steps=300),
+        inspectors=_inspectors({"steps": 75, "images_per_step": 64}, steps=150),
         zoo="zoo/mnist_pgd",
         reach="0.3",
         warp=2.0,
@@ -198,7 +198,7 @@ SCANS: dict[str, Callable[[int], Scan]] = {
     "spectral signatures": lambda seed: SpectralSignatures(),
     "SCAn": lambda seed: SCAn(),
     "Beatrix": lambda seed: Beatrix(),
-    "STRIP": lambda seed: StripScan(seed=seed),
+    "STRIP": lambda seed: StripScan(overlays=8, seed=seed),
 }
 
 DETECTORS: dict[str, Callable[[int], Detector]] = {

@@ -50,8 +50,15 @@ def _matrix(data: str, found: Found, family: str, what: str, cell: Callable[[Seq
     for attack in ATTACKS:
         measured = found.get((attack, family), {})
         if measured:
-            rows.append([attack, *(cell(measured[name], attack) if name in measured else "" for name in methods)])
+            rows.append([attack, *(_told(measured.get(name, ()), attack, cell) for name in methods)])
     return Table(f"{data}: {family}, {what}", ["attack", *methods], rows, note=prose(__file__, family))
+
+
+def _told(seeds: Sequence[Figures], attack: str, cell: Callable[[Sequence[Figures], str], str]) -> str:
+    """A cell of what was measured, and where a method does not suit the model, so."""
+    if any("refused" in each for each in seeds):
+        return "does not suit"
+    return cell(seeds, attack) if seeds else ""
 
 
 def _costs(data: str, found: Found) -> Table:
@@ -61,8 +68,8 @@ def _costs(data: str, found: Found) -> Table:
         seconds: dict[str, list[float]] = {}
         for attack in ATTACKS:
             for name, seeds in found.get((attack, family), {}).items():
-                seconds.setdefault(name, []).extend(each["seconds"] for each in seeds)
-        rows += [[family, name, sum(each) / len(each), len(each)] for name, each in seconds.items()]
+                seconds.setdefault(name, []).extend(each["seconds"] for each in seeds if "seconds" in each)
+        rows += [[family, name, sum(each) / len(each), len(each)] for name, each in seconds.items() if each]
     return Table(f"{data}: seconds", ["kind", "method", "seconds", "models"], rows, note=prose(__file__, "seconds"))
 
 

@@ -13,7 +13,7 @@ from experiments.backdoor_bench.tables import tables
 from experiments.records import read_records
 from lightning_adv.backdoors import Patch
 from lightning_adv.data import MNISTSubset, PoisonedDataModule
-from lightning_adv.detectors import ScaleUp
+from lightning_adv.detectors import IBDPSC, ScaleUp
 from lightning_adv.inspectors import MMBD
 from lightning_adv.mitigations import FineTuning
 from lightning_adv.scans import SpectralSignatures
@@ -105,6 +105,14 @@ def test_each_attack_can_be_planned(name):
     plan = data.plan
     assert len(plan.poisoned) > 0
     assert not torch.isin(plan.poisoned, plan.cover).any()
+
+
+def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(run, setting, monkeypatch):
+    monkeypatch.setattr("experiments.backdoor_bench.measure.DETECTORS", {"IBD-PSC": lambda seed: IBDPSC()})
+    ((name, figures),) = Bench("BadNets", 0, setting, "unused", run / "MNIST").cells("detectors")
+    assert "BatchNorm" in figures["refused"]
+    made = tables("MNIST", {("BadNets", "detectors"): {name: [figures]}})
+    assert [["BadNets", "does not suit"]] in [table.rows for table in made]
 
 
 def test_settings_differ_in_words():
