@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.origin import ROOT, Origin, code, here, is_draft, noted, refuse_changes, said
+from experiments.origin import ROOT, Origin, code, here, is_draft, noted, portable, refuse_changes, said
 from lightning_adv.files import replace_atomically
 from lightning_adv.reports.run import RunInfo, run_info
 from lightning_adv.results.figures import png
@@ -41,7 +41,7 @@ class Page:
         self, command: str, stem: str, run: str = ".", seed: int | None = 0, given: Sequence[str] | None = None
     ) -> None:
         self.stem, self.run, self.seed = stem, run, seed
-        self.command = ["python", "-m", command, *(sys.argv[1:] if given is None else given)]
+        self.command = ["python", "-m", command, *map(portable, sys.argv[1:] if given is None else given)]
         self.started, self.code = datetime.now(UTC), code()
         self.tables: list[tuple[Table, list[Origin]]] = []
         refuse_changes([])

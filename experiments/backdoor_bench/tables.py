@@ -14,9 +14,9 @@ Found = Mapping[tuple[str, str], Mapping[str, Sequence[Figures]]]
 
 
 def tables(data: str, found: Found) -> list[Table]:
-    """All tables of one data set."""
+    """All tables of one data set, as far as they were measured."""
     target = SETTINGS[data].target
-    return [
+    every = [
         _attacks(data, found),
         _matrix(data, found, "scans", "recall / false alarms", _pair("recall", "false_alarms")),
         _matrix(data, found, "scans", "classes flagged", _classes("flagged", target)),
@@ -29,6 +29,7 @@ def tables(data: str, found: Found) -> list[Table]:
         _matrix(data, found, "mitigations", "attack success after retuning", _one("retuned")),
         _costs(data, found),
     ]
+    return [table for table in every if table.rows]
 
 
 def _attacks(data: str, found: Found) -> Table:
