@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampl
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.roles import numbers_of
-from lightning_adv.data.wrapped import WrapsDataModule
+from lightning_adv.data.wrapped import WrapsDataModule, loader_like
 from lightning_adv.errors import InputError
 from lightning_adv.scans.scan_file import load_suspects
 
@@ -62,17 +62,12 @@ class CleansedDataModule(WrapsDataModule, LightningDataModule):
                 f"CleansedDataModule leaves out images of one loader of (image, label) in order or shuffled, got "
                 f"{type(loader).__name__}; give the training data with shuffle=True"
             )
-        return DataLoader(
+        return loader_like(
+            loader,
             Subset(loader.dataset, self._kept(loader.dataset).tolist()),
             batch_size=loader.batch_size,
             shuffle=isinstance(loader.sampler, RandomSampler),
-            num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
             drop_last=loader.drop_last,
-            worker_init_fn=loader.worker_init_fn,
-            generator=loader.generator,
-            persistent_workers=loader.persistent_workers,
         )
 
     def _kept(self, images: Dataset) -> Tensor:

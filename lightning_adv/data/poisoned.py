@@ -18,7 +18,7 @@ from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.poisoned_sets import MarkedBatch, MarkedImages, PoisonedPairs, images_of, labels_of, stride_of
-from lightning_adv.data.wrapped import WrapsDataModule
+from lightning_adv.data.wrapped import WrapsDataModule, loader_like
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
 from lightning_adv.pixels import check_pixels, float_images
@@ -307,16 +307,4 @@ def _over(dataset: PoisonedPairs, loader: DataLoader) -> DataLoader:
         batches = {"batch_size": loader.batch_size, "shuffle": shuffle, "drop_last": loader.drop_last}
     elif loader.batch_size is not None:
         batches = {"batch_size": loader.batch_size, "sampler": loader.sampler, "drop_last": loader.drop_last}
-    return DataLoader(
-        dataset,
-        **batches,
-        num_workers=loader.num_workers,
-        collate_fn=loader.collate_fn,
-        pin_memory=loader.pin_memory,
-        timeout=loader.timeout,
-        worker_init_fn=loader.worker_init_fn,
-        multiprocessing_context=loader.multiprocessing_context,
-        generator=loader.generator,
-        prefetch_factor=loader.prefetch_factor,
-        persistent_workers=loader.persistent_workers,
-    )
+    return loader_like(loader, dataset, **batches)

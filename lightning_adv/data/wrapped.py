@@ -6,8 +6,9 @@ from collections.abc import Callable
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["WrapsDataModule"]
+__all__ = ["WrapsDataModule", "loader_like"]
 
 
 class WrapsDataModule:
@@ -77,3 +78,26 @@ class WrapsDataModule:
     def on_after_batch_transfer(self, batch: object, dataloader_idx: int) -> object:
         """As the data inside does it: float images, augmented in training."""
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
+
+
+def loader_like(loader: DataLoader, dataset: Dataset, **batches: object) -> DataLoader:
+    """A loader that is as another one over other items, but for how it makes batches of them.
+
+    Args:
+        loader: the other one.
+        dataset: items.
+        batches: arguments of ``DataLoader`` that say what a batch is.
+    """
+    return DataLoader(
+        dataset,
+        **batches,
+        num_workers=loader.num_workers,
+        collate_fn=loader.collate_fn,
+        pin_memory=loader.pin_memory,
+        timeout=loader.timeout,
+        worker_init_fn=loader.worker_init_fn,
+        multiprocessing_context=loader.multiprocessing_context,
+        generator=loader.generator,
+        prefetch_factor=loader.prefetch_factor,
+        persistent_workers=loader.persistent_workers,
+    )

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,9 @@ from experiments.inspection_power.tables import (
     scores_of,
     taken,
 )
+from experiments.page import RESULTS
 from lightning_adv.metrics.detection import auroc
+from lightning_adv.results.inspection import POWER
 
 
 def found(seed, backdoor=None):
@@ -97,3 +101,10 @@ def test_a_part_of_a_trigger_is_where_its_mask_is_strongest():
     assert torch.equal(_strongest(mask, 1.0), mask)
     assert _strongest(mask, 0.45).flatten().tolist() == pytest.approx([0, 0.9, 0, 0])
     assert _strongest(mask, 0.55).flatten().tolist() == pytest.approx([0, 0.9, 0.6, 0])
+
+
+def test_what_a_report_says_of_the_second_look_is_what_its_page_says():
+    told = re.findall(r"(\d+) of (\d+)", POWER)
+    page = (RESULTS / "inspection_power.md").read_text()
+    measured = re.search(r"flags (\d+) of (\d+) clean networks and (\d+) of (\d+) backdoored ones: ", page)
+    assert told == [measured.groups()[:2], measured.groups()[2:]]
