@@ -14,7 +14,7 @@ from experiments.kept import Kept
 from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.attacks import Attack, LabelOracle, predicted_labels
 from lightning_adv.data import ImageDataModule, PoisonedDataModule, float_images
-from lightning_adv.models import create_model
+from lightning_adv.models import computes_in_bf16, create_model
 from lightning_adv.objectives import CrossEntropy, Objective
 
 __all__ = [
@@ -94,25 +94,27 @@ def teach(
         images: that it learns.
         epochs, batch_size, lr: of the training.
         falling: the schedule of an optimiser for so many steps.
-        bf16: in bfloat16, channels last.
+        bf16: in bfloat16, where the device of the model computes in it, channels last.
         augment: of a batch.
     """
     image, label = images
+    device = next(model.parameters()).device
+    mixed = bf16 and computes_in_bf16(device)
     model.to(memory_format=memory_order(bf16))
     adam = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = falling(adam, epochs * math.ceil(len(image) / batch_size))
     for _ in range(epochs):
         for batch in torch.randperm(len(image)).split(batch_size):
             adam.zero_grad()
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                logits = model(augment(image[batch]))
-            F.cross_entropy(logits.float(), label[batch]).backward()
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                logits = model(augment(image[batch]).to(device))
+            F.cross_entropy(logits.float(), label[batch].to(device)).backward()
             adam.step()
             schedule.step()
 
 
 def memory_order(bf16: bool) -> torch.memory_format:
-    """Channels last makes convolutions in bfloat16 a third faster on a CPU."""
+    """Channels last makes convolutions in bfloat16 a third faster on a CPU, and those in float32 a tenth."""
     return torch.channels_last if bf16 else torch.contiguous_format
 
 

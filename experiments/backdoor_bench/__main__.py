@@ -1,14 +1,14 @@
 """Backdoor attacks beside the scans, inspectors, detectors and mitigations that are to find or to remove them.
 
 ``python -m experiments.backdoor_bench --root data``: resumable, a method against a model is one file under ``--run``;
-``--quick`` takes MNIST and one seed. The page is written from whatever is there, and beside it the figures themselves,
-from which a fresh checkout goes on.
+``--quick`` takes what two cores can do, and one seed. The page is written from whatever is there, and beside it the
+figures themselves, from which a fresh checkout goes on.
 """
 
 from pathlib import Path
 
 from experiments.backdoor_bench.measure import FAMILIES, Bench, Figures
-from experiments.backdoor_bench.setup import ATTACKS, SETTINGS
+from experiments.backdoor_bench.setup import ATTACKS, QUICK, SETTINGS
 from experiments.backdoor_bench.tables import tables
 from experiments.command import arguments
 from experiments.kept import content
@@ -23,14 +23,14 @@ STEM = "backdoor_bench"
 
 def main() -> None:
     """Measure what is missing, write the page."""
-    parser = arguments(__doc__, run="runs/backdoor_bench", quick="MNIST, one seed")
-    parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default all; MNIST if quick")
+    parser = arguments(__doc__, run="runs/backdoor_bench", quick="few images, small networks, one seed")
+    parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default all; small ones if quick")
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="only these")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, help="only these")
     parser.add_argument("--seeds", type=int, help="default 3; one if quick")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
-    names = given.data or (["MNIST"] if given.quick else list(SETTINGS))
+    names = given.data or (QUICK if given.quick else SETTINGS)
     run, words = Path(given.run), {name: each.in_words for name, each in SETTINGS.items()}
     page = Page(f"experiments.{STEM}", STEM, given.run, seed=None, given=["--root", "data"])
     restore_records(RESULTS / f"{STEM}.json", words, run)

@@ -1,6 +1,7 @@
 """The cells of the bench: one method against one model, measured once and kept."""
 
 import copy
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -46,9 +47,9 @@ class Bench:
     @cached_property
     def subject(self) -> Subject:
         """Made when a cell is missing; a bench that has all of its cells trains nothing."""
-        return Subject.of(
-            ATTACKS[self.attack], self.seed, self.setting, self.root, self.kept.path("weights", "safetensors")
-        )
+        of = hashlib.sha256(self.setting.in_words.encode()).hexdigest()[:8]  # another setting's weights do not fit
+        weights = self.kept.path(f"weights {of}", "safetensors")
+        return Subject.of(ATTACKS[self.attack], self.seed, self.setting, self.root, weights)
 
     def cells(self, family: str) -> Iterator[tuple[str, Figures]]:
         """Name and figures of each method of a family; of one that does not suit the model, why."""
@@ -84,12 +85,13 @@ class Bench:
         """Against the plan; cover images, whose labels are right, count as clean."""
         subject = self.subject
         report = scan(subject.model, [tuple(subject.trained_on)], [subject.defended])
-        truth = torch.isin(report.index, subject.poisoned)
+        suspect, score = report.suspect.cpu(), report.score.cpu()
+        truth = torch.isin(report.index.cpu(), subject.poisoned)
         return {
-            "recall": _of(report.suspect & truth, truth),
-            "false_alarms": _of(report.suspect & ~truth, ~truth),
-            "precision": _of(report.suspect & truth, report.suspect),
-            "auroc": auroc(report.score[~truth], report.score[truth]) if truth.any() else None,
+            "recall": _of(suspect & truth, truth),
+            "false_alarms": _of(suspect & ~truth, ~truth),
+            "precision": _of(suspect & truth, suspect),
+            "auroc": auroc(score[~truth], score[truth]) if truth.any() else None,
             "flagged": report.flagged,
         }
 

@@ -54,16 +54,17 @@ class Subject:
         data.setup()
         arguments = attack.poisoning(setting) if attack.poisoning else {}
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
         trained_on = ImageBatch(*map(torch.cat, zip(*batches, strict=True)))
-        x, y = (torch.cat(parts) for parts in zip(images_of(data, "calibration"), images_of(data, "val"), strict=True))
+        x, y = map(torch.cat, zip(images_of(data, "calibration"), images_of(data, "val"), strict=True))
         others = [each for each in range(data.num_classes) if each != setting.target]
         return cls(
-            _trained(data, trained_on, setting, seed, weights),
+            _trained(data, trained_on, setting, seed, weights, device),
             trained_on,
             taught.plan.poisoned if arguments else torch.zeros(0, dtype=torch.long),
-            (x[: setting.defended], y[: setting.defended]),
-            images_of(data, "test"),
+            (x[: setting.defended].to(device), y[: setting.defended].to(device)),
+            tuple(each.to(device) for each in images_of(data, "test")),
             arguments.get("test_trigger") or arguments.get("trigger"),
             setting.target,
             list(arguments.get("source_classes") or others),
@@ -72,28 +73,30 @@ class Subject:
     def triggered(self) -> Tensor:
         """Test images of the source classes, with the trigger."""
         image, label = self.test
-        return self.trigger(image[torch.isin(label, torch.tensor(self.sources))])
+        return self.trigger(image[torch.isin(label, label.new_tensor(self.sources))])
 
     def success(self, model: nn.Module) -> float | None:
         """Share of them that a model gives the target's label."""
         if self.trigger is None:
             return None
         image = self.triggered()
-        return share(model, image, torch.full((len(image),), self.target))
+        return share(model, image, self.test[1].new_full((len(image),), self.target))
 
     def false_activation(self) -> float | None:
         """Share of the other images with the trigger that are given the target; None where all are sources."""
         image, label = self.test
-        others = ~torch.isin(label, torch.tensor([*self.sources, self.target]))
+        others = ~torch.isin(label, label.new_tensor([*self.sources, self.target]))
         if self.trigger is None or not others.any():
             return None
-        return share(self.model, self.trigger(image[others]), torch.full((int(others.sum()),), self.target))
+        return share(self.model, self.trigger(image[others]), label.new_full((int(others.sum()),), self.target))
 
 
-def _trained(data: ImageDataModule, images: ImageBatch, setting: Setting, seed: int, weights: Path) -> nn.Module:
+def _trained(
+    data: ImageDataModule, images: ImageBatch, setting: Setting, seed: int, weights: Path, device: torch.device
+) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = net_for(data, setting.backbone, dict(setting.options))
+        model = net_for(data, setting.backbone, dict(setting.options)).to(device)
         if weights.is_file():
             load_weights(weights, model)
         else:

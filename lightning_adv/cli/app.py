@@ -48,7 +48,7 @@ from lightning_adv.cli.runs import choose_run_folder, find_last_checkpoint, is_f
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.files import replace_atomically
-from lightning_adv.models import Normalize
+from lightning_adv.models import Normalize, computes_in_bf16
 from lightning_adv.models.folders import check_order_of_classes, is_whole
 from lightning_adv.models.zoo import located
 from lightning_adv.modules import ClassifierModule
@@ -297,6 +297,11 @@ class CLI(LightningCLI):
             tell(f"note: {unfollowed}") if unfollowed else None
         if isinstance(self.trainer.strategy, ModelParallelStrategy):
             self._check_that_networks_can_be_spread()
+        if self.trainer.precision.startswith("bf16") and not computes_in_bf16(self.trainer.strategy.root_device):
+            tell(
+                f"note: this machine's processor has no instructions for bfloat16: trainer.precision="
+                f"{self.trainer.precision} is several times as slow here as 32-true"
+            )
         if not self.trainer.fast_dev_run:
             self._tell_model()
             tell(f"run folder: {self.folder}")

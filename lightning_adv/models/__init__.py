@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lightning_adv.models.factory import create_model, list_models
     from lightning_adv.models.normalize import Normalize, NormalizedModel, Statistics, statistics_of
     from lightning_adv.models.opening import open_model
+    from lightning_adv.models.precision import computes_in_bf16
     from lightning_adv.models.registry import register
     from lightning_adv.models.soundness import check_archive, check_finite, check_layout
     from lightning_adv.models.stored import open_checkpoint, stored_arguments
@@ -29,6 +30,7 @@ __all__ = [
     "check_layout",
     "check_state",
     "compile_classifier",
+    "computes_in_bf16",
     "create_model",
     "list_models",
     "load_weights",
@@ -51,6 +53,7 @@ _HOME = {
     "check_layout": "soundness",
     "check_state": "weights",
     "compile_classifier": "compiled",
+    "computes_in_bf16": "precision",
     "create_model": "factory",
     "list_models": "factory",
     "load_weights": "weights",

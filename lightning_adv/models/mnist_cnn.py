@@ -24,6 +24,7 @@ def mnist_cnn(
     kernel_size: int = 4,
     pooling: bool = False,
     drop_rate: float = 0.0,
+    batch_norm: bool = False,
 ) -> Backbone:
     """Convolutions of ``width`` and ``2 * width`` channels that halve the image, then ``hidden`` and the class units.
 
@@ -36,14 +37,14 @@ def mnist_cnn(
         kernel_size: side of both kernels.
         pooling: halve by max pooling after each convolution instead of by its stride.
         drop_rate: dropout after the hidden layer.
+        batch_norm: normalise the maps of each convolution.
     """
     features = nn.Sequential()
     channels = in_chans
     for out in (width, 2 * width):
         stride = 1 if pooling else 2
-        features.extend(
-            [nn.Conv2d(channels, out, kernel_size, stride=stride, padding=(kernel_size - 1) // 2), nn.ReLU()]
-        )
+        features.append(nn.Conv2d(channels, out, kernel_size, stride=stride, padding=(kernel_size - 1) // 2))
+        features.extend([nn.BatchNorm2d(out), nn.ReLU()] if batch_norm else [nn.ReLU()])
         features.extend([nn.MaxPool2d(2)] if pooling else [])
         channels = out
     penultimate = nn.Sequential(

@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_adv.cli.foreseen import foreseen
-from tests.cli.commands import DEMO, QUICK, TINY, run
+from tests.cli.commands import DEMO, QUICK, TINY, Built, run
 
 
 def refused(*args: object) -> str:
@@ -125,3 +125,11 @@ class HasABug(Callback):
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(KeyError, match="a bug"):
         run(["fit", "--config", DEMO, *QUICK, "--trainer.callbacks=tests.cli.test_machine.HasABug"])
+
+
+@pytest.mark.parametrize("able", [False, True])
+def test_half_precision_that_a_processor_lacks_is_said_to_be_slow(monkeypatch, capsys, able):
+    monkeypatch.setattr("lightning_adv.cli.app.computes_in_bf16", lambda device: able)  # no machine is of both kinds
+    Built(["fit", "--config", DEMO, *QUICK, "--trainer.fast_dev_run=1", "--trainer.precision=bf16-mixed"])
+    said = capsys.readouterr().err
+    assert ("note: this machine's processor has no instructions for bfloat16" in said) is not able

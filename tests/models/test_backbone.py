@@ -41,6 +41,7 @@ def small(name: str, *, in_chans: int = 3, size: tuple[int, int] = (40, 36)) -> 
             {"width": 32, "kernel_size": 5, "hidden": 1024, "pooling": True},
             3_274_634,
         ),  # Madry et al. (2018)
+        ("mnist_cnn", {"batch_norm": True}, 166_406 + 2 * (16 + 32)),  # a scale and a shift for every map
         ("convnet12", {"batch_norm": False}, 2_915_114),  # Feinman et al. (2017)
         ("convnet12", {}, 2_919_082),  # Ma et al. (2018)
         ("gtsrb_cnn", {}, 571_723),  # Wang et al. (2019)

@@ -109,10 +109,18 @@ def test_each_attack_can_be_planned(name):
 
 def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(run, setting, monkeypatch):
     monkeypatch.setattr("experiments.backdoor_bench.measure.DETECTORS", {"IBD-PSC": lambda seed: IBDPSC()})
-    ((name, figures),) = Bench("BadNets", 0, setting, "unused", run / "MNIST").cells("detectors")
+    plain = replace(setting, options={})
+    ((name, figures),) = Bench("BadNets", 0, plain, "unused", run / "MNIST").cells("detectors")
     assert "BatchNorm" in figures["refused"]
     made = tables("MNIST", {("BadNets", "detectors"): {name: [figures]}})
     assert [["BadNets", "does not suit"]] in [table.rows for table in made]
+
+
+def test_weights_of_another_setting_are_not_taken(run, setting):
+    kept = set(Bench("BadNets", 0, setting, "unused", run / "MNIST").kept.folder.glob("weights*"))
+    other = Bench("BadNets", 0, replace(setting, epochs=1), "unused", run / "MNIST")
+    assert other.subject.model is not None
+    assert len(set(other.kept.folder.glob("weights*")) - kept) == 1
 
 
 def test_settings_differ_in_words():
