@@ -12,10 +12,11 @@ from lightning_adv.data.gtsrb import GTSRB
 from lightning_adv.data.imagefolder import ImageFolder
 from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages, ResidentImages
 from lightning_adv.data.loader import ImageLoader
+from lightning_adv.data.mixed import MixedDataModule
 from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
 from lightning_adv.data.poisoned import PoisonedDataModule
 from lightning_adv.data.purified import PurifiedDataModule
-from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
+from lightning_adv.data.samplers import EvaluationBatches, MixedBatches, TrainBatches
 from lightning_adv.pixels import float_images
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "Kornia",
     "LazyImages",
     "MNISTSubset",
+    "MixedBatches",
+    "MixedDataModule",
     "PoisonedDataModule",
     "PurifiedDataModule",
     "ResidentImages",

@@ -2,6 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -183,11 +184,16 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"{self._where(split)}: there are no images; {remedy}")
         return self.datasets[split]
 
-    def training_loader(self, data: IndexedImages) -> ImageLoader:
-        """A resumable loader of shuffled training batches of any images, for this process."""
+    def training_loader(self, data: IndexedImages, batches: Callable[..., TrainBatches] = TrainBatches) -> ImageLoader:
+        """A resumable loader of shuffled training batches of any images, for this process.
+
+        Args:
+            data: the images.
+            batches: makes the sampler, as the class ``TrainBatches`` does.
+        """
         self._refuse_overfitting()
         data, pinned = self._where_wanted(data)
-        sampler = TrainBatches(len(data), self.batch_size, self.seed, *self.processes())
+        sampler = batches(len(data), self.batch_size, self.seed, *self.processes())
         self._training_loader = ImageLoader(data, sampler, self.num_workers, pinned)
         return self._training_loader
 

@@ -156,13 +156,15 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
         plan, image = self.plan, float_images(batch.image)
         number = batch.index % self._stride
         role = self._roles[number.clamp(max=len(self._roles) - 1)]
+        role = torch.where(batch.index < 0, 0, role)  # images of another set, mixed in behind the plan
         is_poisoned, is_cover = role == 1, (role == 2) & ((batch.index != number) == plan.cover_copies)
         shown = self.trigger.poison(image, plan.poisoned_sampling_rate, plan.seed, number)
         chosen = torch.where(is_poisoned.view(-1, 1, 1, 1), shown, image)
         if len(plan.cover):
             partly = self.trigger.cover(image, plan.sampling_rate, plan.seed, number)
             chosen = torch.where(is_cover.view(-1, 1, 1, 1), partly, chosen)
-        return ImageBatch(chosen, torch.where(is_poisoned, plan.led(batch.label), batch.label), number)
+        label = torch.where(is_poisoned, plan.led(batch.label), batch.label)
+        return ImageBatch(chosen, label, torch.where(batch.index < 0, batch.index, number))
 
     def _looks(self, image: Tensor, plan: PoisonPlan) -> Tensor:
         """An image [1, C, H, W] with the trigger, and as the first poisoned and the first cover image show it."""

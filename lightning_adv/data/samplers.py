@@ -1,6 +1,6 @@
 """Which images go into which batch on which process.
 
-Both samplers yield lists of positions (batches), for ``DataLoader(..., sampler=..., batch_size=None)``. They derive
+The samplers yield lists of positions (batches), for ``DataLoader(..., sampler=..., batch_size=None)``. They derive
 from ``DistributedSampler`` so that Lightning keeps them as they are instead of wrapping them.
 """
 
@@ -13,7 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.errors import InputError, at_least_one
 
-__all__ = ["EvaluationBatches", "TrainBatches"]
+__all__ = ["EvaluationBatches", "MixedBatches", "TrainBatches"]
 
 
 class _Batches(DistributedSampler):
@@ -79,6 +79,69 @@ class TrainBatches(_Batches):
     def _batches(self, order: torch.Tensor) -> Iterator[list[int]]:
         for start in range(0, len(self) * self.global_batch_size, self.global_batch_size):
             yield order[start : start + self.global_batch_size][self.rank :: self.num_replicas].tolist()
+
+
+class MixedBatches(TrainBatches):
+    """Batches of which a fixed share comes from other images, drawn with replacement (Gowal et al., 2021).
+
+    Of a global batch of G images, ``int(fraction * G)`` are drawn from the others; the rest continues the epoch's
+    permutation, in which no image comes twice. The others have the positions behind the first ones, from
+    ``num_samples`` on. Ranks share the batch in turn. An epoch has ``ceil(num_samples / G)`` batches, about as many as
+    without the others, and shows ``1 - fraction`` of the images; it ends earlier where these do not last.
+
+    Args:
+        num_samples: number of images.
+        batch_size: images in a batch of one process.
+        seed: of permutations and draws; together with the epoch, see ``set_epoch``.
+        num_replicas: number of processes W.
+        rank: of this process, 0 to W - 1.
+        shuffle: without it, every epoch begins with the first images in their order; draws are random all the same.
+        extra: number of the others.
+        fraction: share of a batch that comes from them, in [0, 1).
+        whole_passes: an epoch is as long as the images last.
+
+    Raises:
+        InputError: a batch that would hold none of the others, or not one image of the first ones for every process.
+
+    Example:
+        >>> [len([position for position in batch if position >= 100]) for batch in MixedBatches(100, 50, extra=9)]
+        [35, 35]
+    """
+
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int = 0,
+        num_replicas: int = 1,
+        rank: int = 0,
+        shuffle: bool = True,
+        *,
+        extra: int,
+        fraction: float = 0.7,
+        whole_passes: bool = False,
+    ) -> None:
+        super().__init__(num_samples, batch_size, seed, num_replicas, rank, shuffle)
+        self.extra = extra
+        self.drawn = int(fraction * self.global_batch_size + 1e-9)  # .29 * 100 is a little below 29
+        self.own = self.global_batch_size - self.drawn
+        if self.own < num_replicas or self.drawn < (fraction > 0):
+            raise InputError(
+                f"fraction={fraction} of {self.global_batch_size} images in a batch of all processes leaves {self.own} "
+                f"of the data's and {self.drawn} others; a batch needs both: raise batch_size, or change fraction"
+            )
+        lasting = num_samples // self.own
+        self._number = lasting if whole_passes else min(-(-num_samples // self.global_batch_size), lasting)
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return self._number
+
+    def _batches(self, order: torch.Tensor) -> Iterator[list[int]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch + self.epoch_shift, 1))
+        for own in order.split(self.own)[: len(self)]:
+            others = len(order) + torch.randint(self.extra, (self.drawn,), generator=generator)
+            yield torch.cat([own, others])[self.rank :: self.num_replicas].tolist()
 
 
 class EvaluationBatches(_Batches):

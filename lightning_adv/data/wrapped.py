@@ -2,11 +2,14 @@
 
 import warnings
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule, Trainer
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import DataLoader, Dataset
+
+from lightning_adv.errors import InputError
 
 __all__ = ["WrapsDataModule", "loader_like"]
 
@@ -16,9 +19,22 @@ class WrapsDataModule:
 
     Args:
         data: the datamodule inside.
+
+    Raises:
+        InputError: one that belongs outside.
     """
 
+    is_outermost: ClassVar[bool] = False
+    """Whether no other datamodule may be around this one."""
+
     def __init__(self, data: LightningDataModule) -> None:
+        if isinstance(data, WrapsDataModule) and data.is_outermost:
+            inner, outer = type(data).__name__, type(self).__name__
+            raise InputError(
+                f"{outer} does not see what {inner} mixes in: put {inner} around {outer}, not into it"
+                if inner != outer
+                else f"{inner} goes around other data once: put all extra images into one file or folder"
+            )
         self.data = data  # first: what this class lacks is looked up there
         super().__init__()
 
