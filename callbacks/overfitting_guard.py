@@ -9,6 +9,7 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from lightning_adv.attacks import PGD, Attack
+from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.errors import InputError
 from lightning_adv.models import check_finite
 
@@ -20,7 +21,8 @@ class CatastrophicOverfittingGuard(Callback):
 
     Training with one attack step can collapse within an epoch: still robust to that step, no longer to PGD. When the
     robust accuracy falls by more than ``drop`` below the best epoch's, the guard says so and stops, by default with the
-    weights of the last good epoch. Logs ``train/guard/robust_accuracy``.
+    weights of the last good epoch. Logs ``train/guard/robust_accuracy``; the class of images that were joined
+    (``CutMix``) is their likeliest.
 
     Args:
         attack: default PGD of 5 steps at eps 8/255; give it the training's eps.
@@ -71,7 +73,7 @@ class CatastrophicOverfittingGuard(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack the last batch, and act on a collapse; all ranks decide alike."""
-        image, label = self._batch[0], self._batch[1]
+        image, label = self._batch[0], most_likely(as_truth(self._batch[1], len(self._batch[0])))
         with trainer.precision_plugin.forward_context():
             robust = ~self.attack.run(pl_module, image, label).success
         counts = torch.stack([robust.sum(), torch.tensor(len(robust), device=robust.device)])

@@ -12,7 +12,7 @@ from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import Described
 from lightning_adv.attacks.goal import Goal
-from lightning_adv.attacks.labels import as_labels
+from lightning_adv.attacks.labels import as_labels, as_truth, most_likely, refuse_no_distributions
 from lightning_adv.attacks.losses import AttackLoss, cross_entropy
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_single_draws
@@ -109,7 +109,7 @@ class Attack(Described, ABC):
         Args:
             model: images [N, C, H, W] to logits [N, K].
             x: images, float in [0, 1].
-            y: [N] labels.
+            y: [N] labels, or [N, K] probabilities to move away from where ``takes_probabilities``.
             target: [N] classes to reach instead of leaving the label.
             index: [N] the samples' numbers in their data set (noise is keyed by them); default 0 .. N - 1.
 
@@ -118,7 +118,7 @@ class Attack(Described, ABC):
         """
         if self.shortest is not None or self.judges_itself:  # the best image found need not be the last
             return self.run(model, x, y, target=target, index=index).images
-        x, y, target = _checked(x, y, target)
+        x, y, target = self._checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target))
             goal.labels = _range(y, target)
@@ -130,14 +130,15 @@ class Attack(Described, ABC):
         """Best adversarial image of each sample over all iterates and restarts, with its logits.
 
         One forward more than the attack itself, the one that judges the last iterate; samples that succeeded are
-        dropped on the way. Arguments and errors as in calling the attack.
+        dropped on the way. Arguments and errors as in calling the attack. What leaves the likeliest of probabilities
+        has succeeded.
 
         A model that draws from the global generators, or answers the draws of ``EOT`` differently, is judged by the
         mean of fresh draws, and no sample is dropped. (One with a generator of its own shows only to ``EOT``.) The
         nearest image of a minimal-norm attack lies at the border, where fresh draws often call it right: it has then
         found nothing, and an attack with a budget says more of such a model.
         """
-        x, y, target = _checked(x, y, target)
+        x, y, target = self._checked(x, y, target)
         with leaves_no_trace(model):
             goal = self._goal(model, *_owned(x, y, target), keep_best=True)
             goal.labels = _range(y, target)
@@ -158,7 +159,7 @@ class Attack(Described, ABC):
             if goal.randomised:
                 if self.draws == 1:
                     warn_of_single_draws()
-                result = judged_by_fresh_draws(model, result, y, goal.reach)
+                result = judged_by_fresh_draws(model, result, most_likely(y), goal.reach)
             return result
 
     def craft(
@@ -176,11 +177,7 @@ class Attack(Described, ABC):
         Raises:
             InputError: probabilities for an attack that compares classes.
         """
-        if y.dim() == 2 and not self.takes_probabilities:
-            raise InputError(
-                f"{type(self).__name__} moves away from one class and cannot move away from probabilities of shape "
-                f"{tuple(y.shape)} (of mixup, or of TRADES): craft with PGD, FGSM or MIFGSM"
-            )
+        self._refuse_probabilities(y)
         noise = noise or DeviceNoise()  # seeded out here: inside, the global RNG is put back and would repeat itself
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
@@ -225,6 +222,34 @@ class Attack(Described, ABC):
             other.step_size = self.step_size * factor
         return other
 
+    def _refuse_probabilities(self, y: Tensor) -> None:
+        if y.dim() == 2 and not self.takes_probabilities:
+            raise InputError(
+                f"{type(self).__name__} moves away from one class and cannot move away from probabilities of shape "
+                f"{tuple(y.shape)} (of mixup, or of TRADES): craft with PGD, FGSM or MIFGSM"
+            )
+
+    def _checked(self, x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Images in [0, 1] to the last bit and classes in int64 or their probabilities, if they can be meant."""
+        check_images(x)
+        if len(x) == 0:
+            raise InputError("the batch is empty: an attack needs at least one image")
+        y = as_truth(y, len(x))
+        self._refuse_probabilities(y)
+        refuse_no_distributions(y)
+        check_pixels(
+            x,
+            "normalise inside the model (backbones from create_model do), not in the datamodule; uint8 images are "
+            "divided by 255 first",
+        )
+        x = x.clamp(0, 1)
+        if target is None:
+            return x, y, None
+        target = as_labels(target, len(x), "targets")
+        if bool((target == most_likely(y)).any()):
+            raise InputError("a target equals its label: the attack would succeed without moving; choose another class")
+        return x, y, target
+
     def _made(self, goal: Goal, noise: Noise) -> Tensor:
         x_adv = self.perturb(goal, noise)
         return self._found(goal)[0] if x_adv is None else x_adv
@@ -252,28 +277,10 @@ def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor,
     return x.detach().to(torch.float32, copy=True), y, target
 
 
-def _checked(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Images in [0, 1] to the last bit and classes in int64, if they can be meant."""
-    check_images(x)
-    if len(x) == 0:
-        raise InputError("the batch is empty: an attack needs at least one image")
-    y = as_labels(y, len(x))
-    check_pixels(
-        x,
-        "normalise inside the model (backbones from create_model do), not in the datamodule; uint8 images are divided "
-        "by 255 first",
-    )
-    x = x.clamp(0, 1)
-    if target is None:
-        return x, y, None
-    target = as_labels(target, len(x), "targets")
-    if bool((target == y).any()):
-        raise InputError("a target equals its label: the attack would succeed without moving; choose another class")
-    return x, y, target
-
-
-def _range(y: Tensor, target: Tensor | None) -> tuple[float, float]:
+def _range(y: Tensor, target: Tensor | None) -> tuple[float, float] | None:
     """The least and the greatest of labels and targets, which the first answer must know. One host sync."""
+    if y.dim() == 2:  # the loss compares them with the answer
+        return None if target is None else _range(target, None)
     lowest, highest = torch.aminmax(y if target is None else torch.cat([y, target]))
     lowest, highest = torch.stack([lowest, highest]).tolist()
     return lowest, highest

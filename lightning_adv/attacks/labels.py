@@ -5,7 +5,9 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["as_labels", "as_truth", "most_likely"]
+__all__ = ["as_labels", "as_truth", "most_likely", "refuse_no_distributions"]
+
+ROUNDING = 1e-3
 
 WHOLE = frozenset(
     {torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64}
@@ -50,6 +52,19 @@ def as_truth(label: Tensor, count: int) -> Tensor:
     if isinstance(label, Tensor) and label.dim() == 2 and len(label) == count and label.is_floating_point():
         return label.float()
     return as_labels(label, count)
+
+
+def refuse_no_distributions(truth: Tensor) -> None:
+    """Refuse rows [N, K] that are no probabilities; classes [N] pass. One host sync.
+
+    Raises:
+        InputError: a row with a negative entry, or that does not add up to 1.
+    """
+    if truth.dim() == 2 and not bool(((truth >= 0).all(dim=1) & ((truth.sum(dim=1) - 1).abs() < ROUNDING)).all()):
+        raise InputError(
+            f"labels of shape {tuple(truth.shape)} must be probabilities, rows that sum to 1 without a negative; "
+            "give integer labels [N] instead"
+        )
 
 
 def most_likely(truth: Tensor) -> Tensor:

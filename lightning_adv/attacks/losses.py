@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_adv.errors import InputError
+
 __all__ = ["AttackLoss", "cross_entropy", "divergence", "dlr", "expected_nll", "margin", "wrong_classes"]
 
 AttackLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -29,10 +31,15 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
 def expected_nll(logits: Tensor, p: Tensor) -> Tensor:
     """Cross-entropy -sum_k p_k log q_k [N] of distributions p [N, K] under the prediction q; classes of p_k = 0 add 0.
 
+    Raises:
+        InputError: other numbers of classes.
+
     Example:
         >>> expected_nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([[0.5, 0.5, 0.0]]))
         tensor([0.6931])
     """
+    if p.shape != logits.shape:
+        raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")
     return -(p * logits.log_softmax(dim=1).masked_fill(p == 0, 0.0)).sum(dim=1)
 
 

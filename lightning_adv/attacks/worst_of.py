@@ -13,7 +13,7 @@ from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.goal import Goal
-from lightning_adv.attacks.labels import as_labels
+from lightning_adv.attacks.labels import as_labels, as_truth, most_likely
 from lightning_adv.attacks.losses import margin
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws
@@ -103,7 +103,7 @@ class WorstOf(Attack):
         lucky draw, so that the outcome of all is judged again. ``restart`` is that of the attack that broke the sample.
         Arguments and errors as in calling the attack.
         """
-        y, target = as_labels(y, len(x)), None if target is None else as_labels(target, len(x), "targets")
+        y, target = as_truth(y, len(x)), None if target is None else as_labels(target, len(x), "targets")
         (name, first), *others = self.attacks.items()
         worst, stage = _staged(name, first, model, x, y, target, index)
         stages = [stage]
@@ -122,7 +122,7 @@ class WorstOf(Attack):
                 score[left] = torch.maximum(reached, score[left])
         if worst.draws > 1:
             with leaves_no_trace(model):
-                worst = judged_by_fresh_draws(model, worst, y, reach=target is not None or self.reaches)
+                worst = judged_by_fresh_draws(model, worst, most_likely(y), reach=target is not None or self.reaches)
         return replace(worst, stages=tuple(stages))
 
     @property
@@ -181,7 +181,7 @@ def _named(attacks: list[Attack]) -> dict[str, Attack]:
 
 def _score(attack: Attack, result: AttackResult, y: Tensor, target: Tensor | None) -> Tensor:
     """Margin of each result [N], one measure for all attacks; the failure of a minimal-norm attack is no finding."""
-    score = margin(result.logits, y, target)
+    score = margin(result.logits, most_likely(y), target)
     return score if attack.shortest is None else torch.where(result.success, score, -torch.inf)
 
 

@@ -44,6 +44,7 @@ LIBRARIES = {
     "RandomErasing RandomGamma RandomGaussianBlur RandomGaussianNoise RandomGrayscale RandomHorizontalFlip RandomHue "
     "RandomPerspective RandomResizedCrop RandomRotation RandomSaturation RandomSharpness RandomTranslate "
     "RandomVerticalFlip",
+    "kornia.augmentation.auto": "AutoAugment RandAugment TrivialAugment",
 }
 """Classes of other packages that do nothing but what a run needs, whatever their arguments are."""
 

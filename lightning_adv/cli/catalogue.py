@@ -18,6 +18,7 @@ from lightning_adv.attacks.budget import as_text
 from lightning_adv.backdoors import Trigger
 from lightning_adv.cli.classes import concrete_subclasses, constructor_defaults
 from lightning_adv.cli.messages import closest
+from lightning_adv.data import Augmentation, Mixing
 from lightning_adv.detectors import Detector
 from lightning_adv.errors import InputError
 from lightning_adv.fooling import Fooling
@@ -55,6 +56,8 @@ KINDS = {
     "prompts": _Kind(Prompter, "--trainer.callbacks.purifiers.NAME.prompts"),
     "fooling": _Kind(Fooling, "--trainer.callbacks.methods.NAME"),
     "data": _Kind(LightningDataModule, "--data", "--data"),
+    "augmentations": _Kind(Augmentation, "--data.augment", "--data.augment"),
+    "mixings": _Kind(Mixing, "--data.mix", "--data.mix"),
     "modules": _Kind(LightningModule, "--model", "--model"),
     "callbacks": _Kind(Callback, "--trainer.callbacks", "--trainer.callbacks+"),
 }

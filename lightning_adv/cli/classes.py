@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lightning_adv.attacks import Attack
 from lightning_adv.backdoors import Trigger
-from lightning_adv.data import Augmentation
+from lightning_adv.data import Augmentation, Mixing
 from lightning_adv.detectors import Detector
 from lightning_adv.fooling import Fooling
 from lightning_adv.inspectors import Inspector
@@ -40,6 +40,7 @@ BASES = (
     Prompter,
     Fooling,
     Augmentation,
+    Mixing,
 )
 """Kinds of classes that a configuration names."""
 

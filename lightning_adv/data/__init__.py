@@ -1,7 +1,7 @@
 """Image sets as LightningDataModules, with loaders that are exact over processes and resume in mid-epoch."""
 
 from lightning_adv.data.arraydata import ArrayData
-from lightning_adv.data.augmentation import Augmentation, CropFlip, Kornia
+from lightning_adv.data.augmentation import Augmentation, CropFlip, CropShift, Cutout, Kornia
 from lightning_adv.data.batch import ImageBatch
 from lightning_adv.data.cifar import CIFAR10, CIFAR100
 from lightning_adv.data.cleansed import CleansedDataModule
@@ -13,6 +13,7 @@ from lightning_adv.data.imagefolder import ImageFolder
 from lightning_adv.data.images import IndexedImages, InMemoryImages, LazyImages, ResidentImages
 from lightning_adv.data.loader import ImageLoader
 from lightning_adv.data.mixed import MixedDataModule
+from lightning_adv.data.mixing import CutMix, Mixing, MixUp
 from lightning_adv.data.mnist import MNIST, FashionMNIST, MNISTSubset
 from lightning_adv.data.poisoned import PoisonedDataModule
 from lightning_adv.data.purified import PurifiedDataModule
@@ -28,6 +29,9 @@ __all__ = [
     "Augmentation",
     "CleansedDataModule",
     "CropFlip",
+    "CropShift",
+    "CutMix",
+    "Cutout",
     "DataFacts",
     "EvaluationBatches",
     "Faces",
@@ -41,8 +45,10 @@ __all__ = [
     "Kornia",
     "LazyImages",
     "MNISTSubset",
+    "MixUp",
     "MixedBatches",
     "MixedDataModule",
+    "Mixing",
     "PoisonedDataModule",
     "PurifiedDataModule",
     "ResidentImages",

@@ -5,11 +5,12 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from kornia.augmentation import MixAugmentationBaseV2
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["Augmentation", "CropFlip", "Kornia"]
+__all__ = ["Augmentation", "CropFlip", "CropShift", "Cutout", "Kornia", "boxes"]
 
 
 class Augmentation(ABC):
@@ -58,14 +59,83 @@ class CropFlip(Augmentation):
         return torch.where(mirrored.view(-1, 1, 1, 1), crops.flip(-1), crops) if self.flip else crops
 
 
+class CropShift(Augmentation):
+    """A part of each image at another place, on black; what robust training takes from harder crops (IDBH).
+
+    Li and Spratling, Data Augmentation Alone Can Improve Adversarial Training, 2023. Rows and columns that are left out
+    add up to a number drawn for every image. Their whole recipe is this, a flip, a change of colour and random erasing:
+    ``augment: [CropShift, Kornia, ...]``.
+
+    Args:
+        least: pixels left out at the least.
+        most: pixels left out at the most; 11 in the paper, for images of 32 x 32.
+
+    Raises:
+        InputError: a negative number of pixels, or ``least`` above ``most``.
+    """
+
+    def __init__(self, least: int = 0, most: int = 11) -> None:
+        if not 0 <= least <= most:
+            raise InputError(f"CropShift needs 0 <= least <= most pixels, got {least} and {most}")
+        self.least, self.most = least, most
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images of the same size."""
+        count, _, height, width = images.shape
+        if self.most >= min(height, width):
+            raise InputError(f"CropShift: leaving out {self.most} pixels needs images larger than that")
+        whole = torch.randint(self.least, self.most + 1, (count,), generator=generator)
+        columns = _below(whole + 1, generator)
+        image = images
+        for axis, (side, out) in enumerate(((height, whole - columns), (width, columns)), start=2):
+            source, place = (_below(out + 1, generator)[:, None] for _ in range(2))
+            position = torch.arange(side)
+            there = (position >= place) & (position < place + side - out[:, None])
+            taken = (position - place + source).clamp(0, side - 1)
+            shape = (count, 1, side, 1) if axis == 2 else (count, 1, 1, side)
+            taken, there = (each.view(shape).to(images.device) for each in (taken, there))
+            image = torch.where(there, image.gather(axis, taken.expand_as(image)), 0.0)
+        return image
+
+
+class Cutout(Augmentation):
+    """A black square somewhere in each image (DeVries and Taylor, Improved Regularization with Cutout, 2017).
+
+    Its centre is any pixel, so that a part of the square may lie outside.
+
+    Args:
+        size: of its side, in pixels: 16 for CIFAR-10, 8 for CIFAR-100.
+
+    Raises:
+        InputError: a size below 1.
+    """
+
+    def __init__(self, size: int = 16) -> None:
+        if size < 1:
+            raise InputError(f"Cutout: size must be at least 1 pixel, got {size}")
+        self.size = size
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images of the same size."""
+        sides = torch.full((2, len(images)), self.size)
+        return images.masked_fill(boxes(images.shape, sides, generator).to(images.device), 0.0)
+
+
 class Kornia(Augmentation):
     """Any augmentations of ``kornia.augmentation``, one after the other; the result is clamped to [0, 1].
 
     Args:
-        transforms: such as ``[kornia.augmentation.RandomAffine(10.0), ...]``.
+        transforms: such as ``[kornia.augmentation.RandomAffine(10.0), ...]``; policies such as
+            ``kornia.augmentation.auto.RandAugment(n=2, m=10)`` are some, too.
+
+    Raises:
+        InputError: one that joins images, whose labels would stay as they are.
     """
 
     def __init__(self, transforms: list[nn.Module]) -> None:
+        mixing = [type(each).__name__ for each in transforms if isinstance(each, MixAugmentationBaseV2)]
+        if mixing:
+            raise InputError(f"{mixing[0]} joins images, and their labels must follow: give mix, as MixUp or CutMix")
         self.transforms = nn.Sequential(*transforms)
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,3 +148,29 @@ class Kornia(Augmentation):
             if device.type == "cuda":
                 torch.cuda.default_generators[device.index].manual_seed(seed)
             return self.transforms(images).clamp(0, 1)
+
+
+def boxes(shape: torch.Size, sides: Tensor, generator: torch.Generator) -> Tensor:
+    """[N, 1, H, W] where a box lies whose centre is any pixel of its image; it is cut off at the image's border.
+
+    Args:
+        shape: of the images [N, C, H, W].
+        sides: [2, N] height and width of each box, in pixels; nothing is covered where one is 0.
+        generator: on the CPU.
+
+    Example:
+        >>> boxes(torch.Size([1, 3, 2, 2]), torch.tensor([[4], [4]]), torch.Generator()).all()
+        tensor(True)
+    """
+    inside = []
+    for side, length in zip(shape[2:], sides, strict=True):
+        start = torch.randint(0, side, (len(length), 1), generator=generator) - length[:, None] // 2
+        position = torch.arange(side)
+        inside.append((position >= start) & (position < start + length[:, None]))
+    rows, columns = inside
+    return (rows[:, :, None] & columns[:, None, :])[:, None]
+
+
+def _below(limits: Tensor, generator: torch.Generator) -> Tensor:
+    """[N] a whole number from 0 on below each limit."""
+    return (torch.rand(len(limits), generator=generator, dtype=torch.float64) * limits).long()

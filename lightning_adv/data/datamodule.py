@@ -17,6 +17,7 @@ from lightning_adv.data.checks import check_not_one_class, check_source
 from lightning_adv.data.facts import class_name
 from lightning_adv.data.images import IndexedImages
 from lightning_adv.data.loader import ImageLoader
+from lightning_adv.data.mixing import Mixing
 from lightning_adv.data.samplers import EvaluationBatches, TrainBatches
 from lightning_adv.data.seeds import derive_seed
 from lightning_adv.data.splits import in_random_order, number_of_images, stratified_cuts
@@ -67,7 +68,9 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: loading processes; sets in memory need none.
         val_size: validation images cut from the training images, as a number or a share; default depends on the set.
         calibration_size: the same for calibration images.
-        augment: augmentation of training images.
+        augment: augmentation of training images; of several, one after the other.
+        mix: joins training images in pairs, behind the augmentation; labels become probabilities [N, K]. Of several,
+            one is drawn for each batch.
         seed: of the cuts, the order of training images and the augmentation.
         download: whether missing data may be downloaded, where the set has an official address.
         max_train_samples: use only so many training images (a stratified choice), for quick runs.
@@ -97,7 +100,8 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         val_size: int | float | None = None,
         calibration_size: int | float | None = None,
-        augment: Augmentation | None = None,
+        augment: Augmentation | list[Augmentation] | None = None,
+        mix: Mixing | list[Mixing] | None = None,
         seed: int = 0,
         download: bool = False,
         max_train_samples: int | None = None,
@@ -108,7 +112,7 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         # An augmentation is an object, and a checkpoint that holds one loads only unsafely. Nothing goes to the logger:
         # Lightning refuses a name that the model uses too, and the command line logs the whole configuration anyway.
-        self.save_hyperparameters(ignore=["augment"], logger=False)
+        self.save_hyperparameters(ignore=["augment", "mix"], logger=False)
         self.root = root
         self.batch_size = batch_size
         self.eval_batch_size = batch_size if eval_batch_size is None else eval_batch_size
@@ -116,6 +120,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.val_size = self.default_val_size if val_size is None else val_size
         self.calibration_size = self.default_calibration_size if calibration_size is None else calibration_size
         self.augment = augment
+        self.mix = mix
         self.seed = seed
         self.download = download
         self.max_samples = {"train": max_train_samples, "val": max_val_samples, "test": max_test_samples}
@@ -213,10 +218,17 @@ class ImageDataModule(LightningDataModule, ABC):
         """Images as float32 in [0, 1]; augmented while the trainer trains. Other batches pass unchanged."""
         if not isinstance(batch, ImageBatch):
             return batch
-        image = float_images(batch.image)
-        if self.augment is not None and self.trainer is not None and self.trainer.training:
-            image = self.augment(image, self._augmentation_generator())
-        return batch._replace(image=image)
+        image, label = float_images(batch.image), batch.label
+        augmentations, mixings = _listed(self.augment), _listed(self.mix)
+        if self.trainer is None or not self.trainer.training or not (augmentations or mixings):
+            return batch._replace(image=image)
+        generator = self._augmentation_generator()
+        for augment in augmentations:
+            image = augment(image, generator)
+        if mixings:
+            mix = mixings[int(torch.randint(len(mixings), (1,), generator=generator))]
+            image, label = mix(image, label, self.num_classes, generator)
+        return batch._replace(image=image, label=label)
 
     def _augmentation_generator(self) -> torch.Generator:
         # Counters that a checkpoint restores, so that a resumed run augments as the uninterrupted one would have.
@@ -294,6 +306,10 @@ class ImageDataModule(LightningDataModule, ABC):
                 "trainer.overfit_batches would replace the samplers that share images between processes; use"
                 " max_train_samples and max_val_samples instead"
             )
+
+
+def _listed(given: object | list | None) -> list:
+    return [] if given is None else given if isinstance(given, list) else [given]
 
 
 def _fairly_ordered(data: IndexedImages, seed: int) -> IndexedImages:

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import BertTokenizer, CLIPTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from lightning_adv.attacks.labels import as_labels
 from lightning_adv.errors import InputError
 
 __all__ = ["CaptionTemplates", "bert_tokenizer", "clip_tokenizer"]
@@ -44,7 +45,7 @@ class CaptionTemplates:
     def drawn(self, label: Tensor) -> list[str]:
         """One caption a label [N], its template drawn by the global generator."""
         chosen = torch.randint(len(self.templates), (len(label),)).tolist()
-        pairs = zip(chosen, label.tolist(), strict=True)
+        pairs = zip(chosen, as_labels(label, len(label)).tolist(), strict=True)
         return [self.templates[t].format(self.class_names[k]) for t, k in pairs]
 
     def first(self, label: Tensor) -> list[str]:

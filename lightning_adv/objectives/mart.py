@@ -5,6 +5,7 @@ BCE = -log p_y(x_adv) - log(1 - max_{k != y} p_k(x_adv)),   x_adv = attack(f, x,
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_adv.asking import logits_of
@@ -22,7 +23,7 @@ ABOVE_ONE, SMALL = 1.0001, 1e-12
 class MART(AttackedObjective):
     """Boosted cross-entropy of attacked images, and their divergence weighted by the doubt about the clean image.
 
-    Labels are classes, not distributions over them: the doubt is that about the one right class.
+    Where labels are probabilities of the classes, the loss is its mean over them.
 
     Args:
         attack: default the paper's PGD: eps 0.031, step 0.007, 10 steps, gaussian start.
@@ -37,7 +38,6 @@ class MART(AttackedObjective):
     """
 
     judges = "robust"
-    takes_probabilities = False
 
     def __init__(
         self,
@@ -55,7 +55,10 @@ class MART(AttackedObjective):
         """Loss and adversarial logits of a batch."""
         clean_logits, logits = logits_of(model, x), logits_of(model, x_adv)
         p_clean, p_adv = clean_logits.softmax(dim=1), logits.softmax(dim=1)
-        runner_up = p_adv.scatter(1, y[:, None], -torch.inf).amax(dim=1)
-        boosted = self.cross_entropy(logits, y) - (ABOVE_ONE - runner_up + SMALL).log().mean()
-        doubt = 1 - p_clean.gather(1, y[:, None]).squeeze(1)
+        boosted = self.cross_entropy(logits, y)  # it refuses labels that are no classes
+        p_label = F.one_hot(y, logits.shape[1]).to(p_adv) if y.dim() == 1 else y
+        first, second = p_adv.topk(2, dim=1).values.split(1, dim=1)
+        runner_up = torch.where(p_adv == first, second, first)  # [N, K] the best of the other classes
+        boosted = boosted - (p_label * (ABOVE_ONE - runner_up + SMALL).log()).sum(dim=1).mean()
+        doubt = 1 - (p_label * p_clean).sum(dim=1)
         return boosted + self.beta * (divergence(clean_logits, logits) * doubt).mean(), logits.detach()

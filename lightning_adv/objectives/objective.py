@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_adv.asking.contract import label_range, refuse_labels
 from lightning_adv.attacks import Classifier
-from lightning_adv.attacks.labels import as_truth
+from lightning_adv.attacks.labels import as_truth, refuse_no_distributions
 from lightning_adv.attacks.losses import expected_nll
 from lightning_adv.errors import InputError
 
@@ -107,8 +107,6 @@ class Objective(ABC):
         logits = logits.float()
         self._check_labels(logits, y)
         p = F.one_hot(y, logits.shape[1]).to(logits) if y.dim() == 1 else y
-        if p.shape != logits.shape:
-            raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")
         possible = (logits != -torch.inf).to(logits)
         even = possible / possible.sum(dim=1, keepdim=True)
         return expected_nll(logits, (1 - self.label_smoothing) * p + self.label_smoothing * even)
@@ -127,9 +125,5 @@ class Objective(ABC):
             )
         if not self._seen_probabilities:  # once: each look is a host sync
             self._seen_probabilities = True
-            if not bool(((y >= 0).all(dim=1) & ((y.sum(dim=1) - 1).abs() < 1e-3)).all()):
-                raise InputError(
-                    f"labels of shape {tuple(y.shape)} must be probabilities, rows that sum to 1 without a negative; "
-                    "give integer labels [N] instead"
-                )
+            refuse_no_distributions(y)
         return y

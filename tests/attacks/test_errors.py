@@ -23,7 +23,7 @@ LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
         (images()[0], LABELS, r"must be a float tensor N x C x H x W, got torch.float32 of shape \(2, 6, 6\)"),
         (images()[:0], LABELS[:0], r"the batch is empty: an attack needs at least one image"),
         (images(), LABELS[:4], r"labels must be 6 integers, one an image, got torch.int64 of shape \(4,\)"),
-        (images(), torch.eye(3)[LABELS], r"labels must be 6 integers, one an image, got torch.float32 of shape \(6, 3"),
+        (images(), 2 * torch.eye(3)[LABELS], r"labels of shape \(6, 3\) must be probabilities, rows that sum to 1"),
         (images(), LABELS.float(), r"labels must be 6 integers, one an image, got torch.float32 of shape \(6,\)"),
     ],
 )

@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from lightning_adv.attacks import PGD
 from lightning_adv.callbacks import LastCheckpoint
-from lightning_adv.data import CropFlip, ImageDataModule, InMemoryImages, Sources
+from lightning_adv.data import CropFlip, ImageDataModule, InMemoryImages, Mixing, Sources
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining, Objective
 from tests.callbacks.strangers import CHANNELS, CLASSES, SIZE, images
@@ -21,9 +21,9 @@ class SmallData(ImageDataModule):
     mean, std = (0.5,) * CHANNELS, (0.25,) * CHANNELS
     class_names = ["a", "b", "c", "d"]  # noqa: RUF012
 
-    def __init__(self, batch_size: int = 8, seed: int = 0) -> None:
+    def __init__(self, batch_size: int = 8, seed: int = 0, mix: Mixing | None = None) -> None:
         augment = CropFlip(padding=1, flip=False)
-        super().__init__(batch_size=batch_size, val_size=12, calibration_size=8, augment=augment, seed=seed)
+        super().__init__(batch_size=batch_size, val_size=12, calibration_size=8, augment=augment, mix=mix, seed=seed)
 
     def load(self) -> Sources:
         train, test = (InMemoryImages(*images(count, seed).tensors) for count, seed in ((64, 1), (24, 2)))

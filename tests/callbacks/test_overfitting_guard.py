@@ -45,12 +45,16 @@ def fitted(guard: CatastrophicOverfittingGuard, collapses_in: int, folder) -> tu
     x = torch.cat([torch.zeros(8, 1, 2, 2), torch.ones(8, 1, 2, 2)])
     data = DataLoader(TensorDataset(x, torch.arange(16) // 8), batch_size=16)
     model = Collapsing(collapses_in)
-    trainer = Trainer(
-        max_epochs=5, callbacks=[guard], accelerator="cpu", logger=False, enable_progress_bar=False,
-        enable_checkpointing=False, enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
+    trainer = quiet(guard, folder, max_epochs=5)
     trainer.fit(model, data)
     return trainer, model
+
+
+def quiet(guard: CatastrophicOverfittingGuard, folder, **options: int) -> Trainer:
+    return Trainer(
+        callbacks=[guard], accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        enable_model_summary=False, default_root_dir=folder, **options,
+    )  # fmt: skip
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
@@ -71,6 +75,14 @@ def test_a_steady_training_goes_on_to_its_end(tmp_path):
     assert trainer.current_epoch == 5
     assert not guard.collapsed
     assert trainer.callback_metrics["train/guard/robust_accuracy"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
+def test_joined_images_count_as_their_likeliest_class(tmp_path):
+    guard, model = CatastrophicOverfittingGuard(FGSM(eps=0.1)), Collapsing(99)
+    x, soft = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2), torch.tensor([[0.6, 0.4], [0.3, 0.7]])
+    quiet(guard, tmp_path, max_epochs=1).fit(model, DataLoader(TensorDataset(x, soft), batch_size=2))
+    assert guard.best == 1
 
 
 def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lightning_adv.data import Augmentation, CropFlip, Kornia
+from lightning_adv.data import Augmentation, CropFlip, CropShift, Cutout, Kornia
 from lightning_adv.errors import InputError
 
 
@@ -50,6 +50,8 @@ def test_the_same_generator_state_gives_the_same_augmentation_whether_or_not_ima
 
 AUGMENTATIONS = {
     "crop": CropFlip(padding=2),
+    "shift": CropShift(most=5),
+    "cutout": Cutout(size=4),
     "kornia": Kornia([kornia.augmentation.RandomAffine(20.0, p=1.0), kornia.augmentation.ColorJiggle(0.5, p=1.0)]),
 }
 
@@ -73,6 +75,36 @@ def test_kornia_augments_every_image_in_its_own_way():
     image = torch.rand(1, 3, 8, 8).expand(6, -1, -1, -1)
     augmented = Kornia([kornia.augmentation.RandomAffine(90.0, p=1.0)])(image, generator())
     assert len({float(one.sum()) for one in augmented}) == 6
+
+
+def test_what_crop_shift_leaves_is_a_window_of_the_image_at_another_place():
+    images = torch.rand(100, 1, 7, 9) + 1  # nothing is black of itself
+    least, most = 2, 5
+    for image, moved in zip(images[:, 0], CropShift(least, most)(images, generator())[:, 0], strict=True):
+        rows, columns = (moved > 0).any(dim=1).nonzero().flatten(), (moved > 0).any(dim=0).nonzero().flatten()
+        part = moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        height, width = part.shape
+        assert least <= 7 - height + 9 - width <= most
+        windows = image.unfold(0, height, 1).unfold(1, width, 1).flatten(0, 1)
+        assert (windows == part).flatten(1).all(dim=1).sum() == 1
+    whole = CropShift(0, 0)(images, generator())
+    assert torch.equal(whole, images)
+
+
+def test_cutout_blackens_one_square_that_may_lie_partly_outside():
+    images = torch.ones(300, 1, 8, 8)
+    black = (Cutout(size=4)(images, generator()) == 0)[:, 0]
+    heights, widths = black.any(dim=2).sum(dim=1), black.any(dim=1).sum(dim=1)
+    assert torch.equal(black.flatten(1).sum(dim=1), heights * widths)
+    assert set(heights.tolist()) == set(widths.tolist()) == {2, 3, 4}
+    assert black.any(dim=0).all(), "every pixel is met"
+
+
+def test_impossible_shifts_are_refused():
+    with pytest.raises(InputError, match="0 <= least <= most"):
+        CropShift(3, 2)
+    with pytest.raises(InputError, match="leaving out 6 pixels needs images larger"):
+        CropShift(most=6)(torch.rand(1, 1, 6, 6), generator())
 
 
 def test_impossible_padding_is_refused():

@@ -55,7 +55,7 @@ OBJECTIVES = {
     "awp": AWP(AdversarialTraining(PGD(**QUICK))),
     "awp-mart": AWP(MART(PGD(**QUICK))),
 }
-NEED_CLASSES = {"mart", "awp-mart", "input-aware"}
+NEED_CLASSES = {"input-aware"}
 ATTACKS = {
     "pgd": PGD(**QUICK),
     "mifgsm": MIFGSM(**QUICK),
@@ -108,7 +108,7 @@ def test_labels_that_are_no_classes_are_refused_in_one_sentence(name, wrong):
 def test_a_distribution_over_the_classes_is_trained_on_or_refused_in_one_sentence(name):
     model, (x, y) = smooth_net(), batch()
     if name in NEED_CLASSES:
-        with pytest.raises(InputError, match=r"^(MART|AWP|InputAware) needs the one class of [^\n]*mixup[^\n]*$"):
+        with pytest.raises(InputError, match=r"^InputAware needs the one class of [^\n]*mixup[^\n]*$"):
             of(name, model, x, one_hot(y))
         return
     certain, labelled = of(name, model, x, one_hot(y)), of(name, model, x, y)
@@ -120,9 +120,10 @@ def test_the_loss_of_a_mixture_is_the_mixture_of_the_losses():
     model, (x, y) = smooth_net(), batch()
     other = (y + 1) % CLASSES
     mixed = 0.3 * one_hot(y) + 0.7 * one_hot(other)
-    for name in ("standard", "smoothed"):
-        losses = [of(name, model, x, each)[0] for each in (y, other)]
-        torch.testing.assert_close(of(name, model, x, mixed)[0], 0.3 * losses[0] + 0.7 * losses[1])
+    for name in ("standard", "smoothed", "mart"):
+        objective, x_adv = OBJECTIVES[name], (x + 0.05).clamp(0, 1)
+        losses = [objective.loss(model, x, x_adv, each)[0] for each in (y, other)]
+        torch.testing.assert_close(objective.loss(model, x, x_adv, mixed)[0], 0.3 * losses[0] + 0.7 * losses[1])
 
 
 @pytest.mark.parametrize("wrong", [lambda p: 2 * p, lambda p: p - 0.5, lambda p: p * torch.nan])
@@ -138,13 +139,31 @@ def test_an_attack_moves_away_from_probabilities_or_says_that_it_cannot(name):
     attack = ATTACKS[name]
     assert attack.takes_probabilities == (name in TAKE_PROBABILITIES)
     if not attack.takes_probabilities:
-        with pytest.raises(InputError, match=r"moves away from one class and cannot[^\n]*craft with PGD[^\n]*$"):
-            attack.craft(model, x, one_hot(y))
+        for entry in (attack, attack.run, attack.craft):
+            with pytest.raises(InputError, match=r"moves away from one class and cannot[^\n]*craft with PGD[^\n]*$"):
+                entry(model, x, one_hot(y))
         return
     torch.manual_seed(0)
     certain = attack.craft(model, x, one_hot(y))
     torch.manual_seed(0)
     torch.testing.assert_close(certain, attack.craft(model, x, y))
+    torch.testing.assert_close(attack(model, x, one_hot(y)), attack(model, x, y))
+    found, labelled = attack.run(model, x, one_hot(y)), attack.run(model, x, y)
+    assert torch.equal(found.success, labelled.success)
+    torch.testing.assert_close(found.images, labelled.images)
+
+
+@pytest.mark.parametrize("name", [*sorted(TAKE_PROBABILITIES - {"targeted"}), "worst-known"])
+def test_an_attack_raises_the_loss_of_a_mixture_and_refuses_one_of_another_number_of_classes(name):
+    model, (x, y) = smooth_net(), batch()
+    attack = ATTACKS.get(name, WorstOf([PGD(**QUICK), FGSM(eps=0.05)]))
+    mixed = 0.6 * one_hot(y) + 0.4 * one_hot((y + 1) % CLASSES)
+    for x_adv in (attack(model, x, mixed), attack.craft(model, x, mixed)):
+        with torch.no_grad():
+            assert (cross_entropy(model(x_adv), mixed, None) > cross_entropy(model(x), mixed, None)).all()
+    for entry in (attack, attack.run, attack.craft):
+        with pytest.raises(InputError, match="probabilities of 4 classes for a model of 3"):
+            entry(model, x, nn.functional.pad(mixed, (0, 1)))
 
 
 class Masked(nn.Module):
