@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lightning_adv.asking import is_right, logits_of
+from lightning_adv.asking import is_right, logits_of, looks_like_probabilities
 from lightning_adv.attacks.description import settings_of
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
@@ -103,8 +103,9 @@ class Mitigation(ABC):
     """Repairs a classifier that may have a backdoor, with a few clean images and their labels.
 
     A subclass is its hyperparameters and :meth:`repair`. What holds for every mitigation: any module from images in
-    [0, 1] to logits will do; its weights are changed in place, and nothing else of it or of the global RNG; frozen
-    parameters stay as they are; it computes in float32 and in eval mode, so dropout is off and BatchNorm keeps its
+    [0, 1] to logits will do, and of one that answers with probabilities the logarithm is taken, whose cross-entropy is
+    theirs; its weights are changed in place, and nothing else of it or of the global RNG; frozen parameters stay as
+    they are; it computes in float32 and in eval mode, so dropout is off and BatchNorm keeps its
     statistics; the result is a function of model, images and seed. Methods differ in their loss: the loop that
     minimises it is one (:meth:`descend`), and so is the choice of how much is pruned (:meth:`prune`). Fine-tuning is
     SGD with momentum .9; where it leaves fewer of its own images classified correctly than before, it has diverged, and
@@ -167,9 +168,10 @@ class Mitigation(ABC):
                 )
             check_classes(clean.label, Suspect(model).classes(clean.image[:1]), allow_missing=True)
             tuned, held_out = self._split(clean)
-            before = correct(model, held_out)
-            repair = self.repair(model, tuned, held_out)
-            after = correct(model, held_out)
+            with answers_logits(model, clean.image[:64]):
+                before = correct(model, held_out)
+                repair = self.repair(model, tuned, held_out)
+                after = correct(model, held_out)
         return MitigationReport(repr(self), len(tuned.image), len(held_out.image), before, after, repair)
 
     def fine_tune(
@@ -322,6 +324,27 @@ def changes_weights_only(model: nn.Module) -> Iterator[None]:
                 module.training = training
             for weight, grad in grads:
                 weight.grad = grad
+
+
+@contextmanager
+def answers_logits(model: nn.Module, image: Tensor) -> Iterator[None]:
+    """Inside, a model that answers images [N, C, H, W] with probabilities answers with their logarithm.
+
+    The cross-entropy of probabilities taken for logits hardly tells a sure answer from a doubtful one, and fine-tuning
+    by it costs clean accuracy.
+    """
+    with torch.no_grad():
+        sums_to_one = looks_like_probabilities(logits_of(model, image))
+    hook = model.register_forward_hook(_logarithm) if sums_to_one else None
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
+
+
+def _logarithm(_: nn.Module, __: tuple[Tensor, ...], answer: Tensor) -> Tensor:
+    return answer.clamp_min(torch.finfo(answer.dtype).tiny).log()
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.inspectors.inspector import Images
 from lightning_adv.inspectors.suspect import CleanImages, Suspect
 from lightning_adv.mitigations.fine_tuning import FineTuning
-from lightning_adv.mitigations.mitigation import changes_weights_only
+from lightning_adv.mitigations.mitigation import answers_logits, changes_weights_only
 
 __all__ = ["Retuning"]
 
@@ -90,4 +90,5 @@ class Retuning:
             if len(others):
                 image[others] = trigger(image[others])
             label[others] = goal[others]
-            tuning.fine_tune(model, CleanImages(image, label))
+            with answers_logits(model, image):
+                tuning.fine_tune(model, CleanImages(image, label))

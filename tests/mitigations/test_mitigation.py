@@ -69,6 +69,16 @@ def test_the_result_is_the_same_again_and_says_what_was_done(mitigation):
     assert reports[0].mitigation == repr(mitigation)
 
 
+@pytest.mark.filterwarnings("ignore:the model's answers look like probabilities")
+@every_mitigation
+def test_a_softmax_at_the_end_changes_nothing(mitigation):
+    plain, with_softmax = net(), net().append(nn.Softmax(dim=1))
+    reports = [mitigation(model, [halves()]) for model in (plain, with_softmax)]
+    torch.testing.assert_close(plain.state_dict(), with_softmax.state_dict(), rtol=1e-4, atol=1e-5)
+    assert [each.correct_after for each in reports] == [reports[0].correct_after] * 2
+    assert torch.allclose(with_softmax(halves()[0]).sum(dim=1), torch.ones(1)), "and it answers as before"
+
+
 def test_the_result_is_a_function_of_the_seed():
     first, again, other = net(), net(), net()
     for model, seed in ((first, 0), (again, 0), (other, 1)):
