@@ -126,7 +126,6 @@ SETTINGS = {
         options={"width": 8},
         lr=3e-3,
         bf16=True,
-        augmented=True,
     ),
     "whole CIFAR10": Setting(
         CIFAR10,

@@ -8,8 +8,8 @@ the ones that there are.
 from pathlib import Path
 
 from experiments.command import arguments
-from experiments.inspection_power.measure import SETTING, Measured
-from experiments.inspection_power.nets import KINDS, Net
+from experiments.inspection_power.measure import SETTINGS, Measured
+from experiments.inspection_power.nets import DATA, KINDS, Net
 from experiments.inspection_power.rules import Found
 from experiments.inspection_power.tables import (
     Networks,
@@ -19,20 +19,22 @@ from experiments.inspection_power.tables import (
     rules_table,
     scores_of,
     taken,
+    taken_table,
+    total,
 )
 from experiments.kept import Kept
 from experiments.networks import images_of
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
 from experiments.records import read_records, restore_records, write_records
-from lightning_adv.data import MNIST
 
 __all__ = ["main"]
 
-DATA = "MNIST"
-
 PER_KIND = {"clean": 2, "reference": 0.5}
 """Networks of a kind for one of each backdoor."""
+
+REFERENCES = 4
+"""At least so many; a defender who has fewer knows no spread."""
 
 BACKDOORED = 0.5
 """Attack success from which on a network has the backdoor that it was to learn."""
@@ -41,23 +43,32 @@ BACKDOORED = 0.5
 def main() -> None:
     """Measure what is missing, write the page."""
     parser = arguments(__doc__, run="runs/inspection_power")
-    parser.add_argument("--nets", type=int, default=20, help="networks of each kind of backdoor")
+    parser.add_argument("--nets", type=int, default=20, help="networks of each kind of backdoor, of MNIST")
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="measure only these")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
     run, records = Path(given.run), RESULTS / "inspection_power.json"
     page = Page("experiments.inspection_power", "inspection_power", given.run, seed=None)
-    restore_records(records, {DATA: SETTING}, run)
-    data = MNIST(root=given.root)
+    restore_records(records, SETTINGS, run)
+    networks: Networks = {}
+    for name in DATA:
+        whole = _networks(name, nets(given.nets, name), given.root, run, name in given.data and not given.page)
+        networks.update(whole)
+    if not is_draft():
+        write_records(records, SETTINGS, read_records(run, "*/*.json"))
+    _write(page, networks)
+
+
+def _networks(name: str, every: list[Net], root: str, run: Path, measuring: bool) -> Networks:
+    """Those of one data set that are whole, after what is missing was measured."""
+    data = DATA[name].data(root=root)
     data.setup()
     train, test = images_of(data, "train"), images_of(data, "test")
-    every = [Measured(net, train, test, Kept(run / DATA)) for net in nets(given.nets)]
-    if not given.page:
-        for each in every:
+    subjects = [Measured(net, train, test, Kept(run / name)) for net in every]
+    if measuring:
+        for each in subjects:
             each.everything()
-    networks = {each.net: each.everything() for each in every if each.is_whole}
-    if not is_draft():
-        write_records(records, {DATA: SETTING}, read_records(run, f"{DATA}/*.json"))
-    _write(page, networks)
+    return {each.net: each.everything() for each in subjects if each.is_whole}
 
 
 def _write(page: Page, networks: Networks) -> None:
@@ -66,7 +77,9 @@ def _write(page: Page, networks: Networks) -> None:
     rules = all_judged(scores)
     page.picture(curves(rules, scores))
     flagged, best = taken(learnt), rules[0]
-    backdoored = [counts for kind, counts in flagged.items() if kind != "clean"]
+    clean = [counts for (_, kind), counts in flagged.items() if kind == "clean"]
+    kinds = {kind: [counts for (_, each), counts in flagged.items() if each == kind] for _, kind in flagged}
+    told = {kind: "{} of {}".format(*total(counts)) for kind, counts in kinds.items() if kind != "clean"}
     text = prose(
         __file__,
         networks=len(networks),
@@ -74,14 +87,17 @@ def _write(page: Page, networks: Networks) -> None:
         best=best.rule,
         threshold=f"{best.threshold:.2f}",
         best_alarms="{} of {}".format(*best.false_alarms),
-        best_power="{} of {}".format(*map(sum, zip(*best.caught.values(), strict=True))),
-        alarms="{} of {}".format(*flagged["clean"]),
-        power="{} of {}".format(*map(sum, zip(*backdoored, strict=True))),
-        by_kind=", ".join(
-            f"{kind} {caught} of {every}" for kind, (caught, every) in flagged.items() if kind != "clean"
-        ),
+        best_power="{} of {}".format(*total(best.caught.values())),
+        alarms="{} of {}".format(*total(clean)),
+        power="{} of {}".format(*total(c for (_, kind), c in flagged.items() if kind != "clean")),
+        by_kind=", ".join(f"{kind} {counts}" for kind, counts in told.items()),
     )
-    page.write(text, [networks_table(networks), rules_table(rules)], f"{DATA}, a choice of the training images each")
+    sets = ", ".join(dict.fromkeys(net.data for net in networks))
+    page.write(
+        text,
+        [networks_table(networks), taken_table(flagged), rules_table(rules)],
+        f"{sets}, a choice of the training images each",
+    )
 
 
 def _counts(found: Found) -> bool:
@@ -89,10 +105,11 @@ def _counts(found: Found) -> bool:
     return success is None or success >= BACKDOORED
 
 
-def nets(count: int) -> list[Net]:
-    """All networks, those of every kind in turn, so that few of them are some of each."""
-    wanted = {kind: round(PER_KIND.get(kind, 1) * count) for kind in KINDS}
-    every = [Net(kind, number) for kind, many in wanted.items() for number in range(many)]
+def nets(count: int, data: str = "MNIST") -> list[Net]:
+    """All networks of a data set, those of every kind in turn, so that few of them are some of each."""
+    wanted = {kind: round(PER_KIND.get(kind, 1) * count * DATA[data].share) for kind in KINDS}
+    wanted["reference"] = max(REFERENCES, wanted["reference"])
+    every = [Net(kind, number, data) for kind, many in wanted.items() for number in range(many)]
     return sorted(every, key=lambda net: (net.number + 0.5) / wanted[net.kind])
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.inspection_power.nets import DEFENDER, Net, plain
+from experiments.inspection_power.nets import DATA, DEFENDER, Net, plain
 from experiments.kept import Kept
 from experiments.networks import Images, all_predicted, error
 from lightning_adv.backdoors import save_triggers
 from lightning_adv.inspectors import BTIDBF, MMBD, ClassTrigger, Inspector, NeuralCleanse
 from lightning_adv.mitigations import NeuralCleanseUnlearning
 
-__all__ = ["DRAWS", "INSPECTORS", "SETTING", "SIZES", "Measured"]
+__all__ = ["DRAWS", "INSPECTORS", "SETTINGS", "SIZES", "Measured"]
 
 DRAWS = 2
 """Searches of Neural Cleanse, each with its share of the images and a start of its own."""
@@ -39,6 +39,8 @@ TRIED_ON = 300
 SETTING = (
     f"Neural Cleanse {CLEANSE}, {DRAWS} searches, sizes {SIZES}, { ({n: repr(i()) for n, i in INSPECTORS.items()}) }"
 )
+
+SETTINGS = {name: SETTING + source.in_words for name, source in DATA.items()}
 """What the figures depend on, in words."""
 
 
@@ -59,14 +61,14 @@ class Measured:
     @cached_property
     def model(self) -> nn.Module:
         """The network with its weights."""
-        model = plain()
+        model = plain(self.net.source)
         whole = tuple(each[:DEFENDER] for each in self.test)
         model.load_state_dict(self._once("weights", lambda: self.net.trained(self.train, whole).state_dict(), True))
         return model.eval()
 
-    def everything(self) -> dict[str, dict | list]:
+    def everything(self) -> dict[str, dict | list | int]:
         """All figures, by name."""
-        found = {"facts": self._once("facts", self._facts)}
+        found = {"facts": self._once("facts", self._facts), "pixels": self.net.source.pixels}
         found["neural_cleanse"] = [
             self._once(f"neural cleanse {d}", lambda d=d: self._cleansed(d)) for d in range(DRAWS)
         ]
@@ -80,7 +82,9 @@ class Measured:
         return all(self.kept.path(f"{self.net.name} {what}", "json").is_file() for what in ("facts", *INSPECTORS))
 
     def _once(self, what: str, make: Callable, tensors: bool = False) -> object:
-        return (self.kept.tensors if tensors else self.kept.figures)(f"{self.net.name} {what}", make, SETTING)
+        return (self.kept.tensors if tensors else self.kept.figures)(
+            f"{self.net.name} {what}", make, SETTINGS[self.net.data]
+        )
 
     def _facts(self) -> dict[str, float | None]:
         x, y = (each[DEFENDER:] for each in self.test)

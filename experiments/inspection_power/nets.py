@@ -1,24 +1,67 @@
-"""The networks: of digits, small, many of each kind, each trained on its own choice of images."""
+"""The networks: small, many of each kind, each trained on its own choice of images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor, nn
 
 from experiments.networks import Images, network
-from lightning_adv.backdoors import SIG, Blend, Patch, PoisonPlan, Trigger, WaNet
+from lightning_adv.backdoors import SIG, Blend, Patch, PoisonPlan, RandomPattern, Trigger, WaNet
+from lightning_adv.data import CIFAR10, GTSRB, MNIST, FashionMNIST, ImageDataModule
 from lightning_adv.models import create_model
 
-__all__ = ["CLASSES", "DEFENDER", "KINDS", "Net", "Poison", "own_images", "plain"]
-
-CLASSES = 10
+__all__ = ["DATA", "DEFENDER", "KINDS", "Net", "Poison", "Source", "own_images", "plain"]
 
 DEFENDER = 2000
 """Test images that the defender has: half to search with, half held out; reference networks are trained on all."""
 
-TRAINED_ON, EPOCHS = 10_000, 2
-"""Images of the owner of a network, a choice of its own, and how often it sees them."""
+
+@dataclass(frozen=True)
+class Source:
+    """Images, and the networks that are trained on them.
+
+    Args:
+        data: the set.
+        trained_on: images of the owner of a network, a choice of its own.
+        epochs: how often it sees them.
+        options: of ``mnist_cnn``.
+        share: networks for one of MNIST.
+    """
+
+    data: type[ImageDataModule]
+    trained_on: int = 10_000
+    epochs: int = 2
+    options: Mapping[str, int] = field(default_factory=lambda: {"width": 4, "hidden": 32})
+    share: float = 1.0
+
+    @property
+    def in_words(self) -> str:
+        """How its networks differ from those of MNIST; empty for these."""
+        usual = Source(self.data)
+        names = [each.name for each in fields(self) if each.name != "share"]
+        return "".join(f"; {name} {mine}" for name in names if (mine := getattr(self, name)) != getattr(usual, name))
+
+    @property
+    def pixels(self) -> int:
+        """Of an image: the norm of a mask that covers it."""
+        height, width = self.data.image_size
+        return height * width
+
+
+DATA: Mapping[str, Source] = {
+    "MNIST": Source(MNIST),
+    "FashionMNIST": Source(
+        FashionMNIST, trained_on=8_000, epochs=4, options={"width": 8, "hidden": 32, "batch_norm": True}, share=0.15
+    ),
+    "CIFAR10": Source(
+        CIFAR10, trained_on=20_000, epochs=4, options={"width": 16, "hidden": 64, "batch_norm": True}, share=0.15
+    ),
+    "GTSRB": Source(
+        GTSRB, trained_on=8_000, epochs=8, options={"width": 16, "hidden": 64, "batch_norm": True}, share=0.1
+    ),
+}
+"""By name."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +80,12 @@ class Poison:
     cover: float = 0.0
     keeps_labels: bool = False
 
-    def apply(self, x: Tensor, y: Tensor, target: int, seed: int) -> None:
+    def apply(self, x: Tensor, y: Tensor, classes: int, target: int, seed: int) -> None:
         """Poison images and labels in place."""
         label, of = ("keep", "class") if self.keeps_labels else ("target", "set")
         numbers = torch.arange(len(y))
         plan = PoisonPlan.draw(
-            y, numbers, CLASSES, target, self.rate, self.cover, seed=seed, poisoned_label=label, rate_of=of
+            y, numbers, classes, target, self.rate, self.cover, seed=seed, poisoned_label=label, rate_of=of
         )
         x[plan.cover] = self.trigger.cover(x[plan.cover], plan.sampling_rate, seed, plan.cover)
         x[plan.poisoned] = self.trigger(x[plan.poisoned])
@@ -55,6 +98,7 @@ KINDS: Mapping[str, Poison | None] = {
     "blend": Poison(Blend(alpha=0.2), 0.1),
     "sig": Poison(SIG(delta=0.16), 0.8, keeps_labels=True),
     "wanet": Poison(WaNet(strength=1.0), 0.1, cover=0.2),
+    "concealed": Poison(RandomPattern(z=36), 0.1, cover=0.2),
     "reference": None,
 }
 """By name; the last is what a defender trains to compare with."""
@@ -66,11 +110,14 @@ class Net:
 
     Args:
         kind: of ``KINDS``.
-        number: seed of its weights, its images and their order; the class that its backdoor leads to is the last digit.
+        number: seed of its weights, its images and their order; the class that its backdoor leads to is the number,
+            counted round the classes.
+        data: of ``DATA``.
     """
 
     kind: str
     number: int
+    data: str = "MNIST"
 
     @property
     def name(self) -> str:
@@ -85,24 +132,31 @@ class Net:
     @property
     def target(self) -> int:
         """Of its backdoor, if it has one."""
-        return self.number % CLASSES
+        return self.number % self.source.data.num_classes
+
+    @property
+    def source(self) -> Source:
+        """What it is trained on."""
+        return DATA[self.data]
 
     def trained(self, train: Images, defender: Images) -> nn.Module:
         """The network, trained on its owner's choice of the images."""
         x, y = defender if self.kind == "reference" else own_images(self, train)
-        epochs = EPOCHS * (TRAINED_ON // len(x))  # as many steps with fewer images
+        source = self.source
+        epochs = source.epochs * max(1, source.trained_on // len(x))  # as many steps with fewer images
         if self.poison:
-            self.poison.apply(x, y, self.target, self.number)
-        return network(x, y, epochs, seed=self.number, make=plain)
+            self.poison.apply(x, y, source.data.num_classes, self.target, self.number)
+        return network(x, y, epochs, seed=self.number, make=lambda: plain(source))
 
 
 def own_images(net: Net, train: Images) -> Images:
     """Copies of the images that the owner of a network has."""
-    order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(net.number))[:TRAINED_ON]
+    order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(net.number))[: net.source.trained_on]
     return train[0][order], train[1][order]
 
 
-def plain() -> nn.Module:
+def plain(source: Source) -> nn.Module:
     """The network of all kinds, without training."""
-    size = {"num_classes": CLASSES, "in_channels": 1, "image_size": (28, 28)}
-    return create_model("mnist_cnn", **size, backbone_options={"width": 4, "hidden": 32})
+    data = source.data
+    size = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+    return create_model("mnist_cnn", **size, backbone_options=dict(source.options))

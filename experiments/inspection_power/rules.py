@@ -10,22 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from experiments.inspection_power.nets import Net
 from lightning_adv.inspectors import SecondLook, compare, find_largest, find_outliers
 from lightning_adv.metrics.detection import auroc
 
 __all__ = ["FALSE_ALARMS", "RULES", "Found", "Judged", "beside_references", "judged"]
 
 FALSE_ALARMS = 0.05
-WHOLE = 28.0 * 28
-"""Norm of the whole image, which a class without a trigger is given."""
-
 Found = Mapping[str, object]
 """Figures of a network, as ``Measured.everything`` gives them."""
 
 
 def small_norms(found: Found) -> np.ndarray:
-    """[K] minus the mean logarithm of the norms over all searches."""
-    return -np.log(np.minimum(_norms(found), WHOLE)).mean(axis=0)
+    """[K] minus the mean logarithm of the norms over all searches, as shares of the image."""
+    return -np.log(np.minimum(_norms(found) / found["pixels"], 1.0)).mean(axis=0)
 
 
 def margins(found: Found) -> np.ndarray:
@@ -131,15 +129,15 @@ class Judged:
     area: float
 
 
-def judged(rule: str, scores: Mapping[str, Mapping[int, float]]) -> Judged:
+def judged(rule: str, scores: Mapping[str, Mapping[Net, float]]) -> Judged:
     """Choose the threshold on even numbers, judge on odd ones.
 
     Args:
         rule: name of the rule.
-        scores: kind to number to score; "clean" are the clean ones.
+        scores: kind to network to score; "clean" are the clean ones.
     """
     even, odd = (
-        {kind: [s for number, s in each.items() if number % 2 == half] for kind, each in scores.items()}
+        {kind: [s for net, s in each.items() if net.number % 2 == half] for kind, each in scores.items()}
         for half in (0, 1)
     )
     clean = sorted(even["clean"], reverse=True)

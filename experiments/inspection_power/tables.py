@@ -1,6 +1,6 @@
 """Tables and the picture of the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.inspection_power.nets import Net
 from experiments.inspection_power.rules import FALSE_ALARMS, RULES, Found, Judged, beside_references, judged
+from experiments.page import prose
 from lightning_adv.metrics.detection import roc_points
 from lightning_adv.results.figures import COLOURS, HEIGHT, WIDTH, in_house_style, legend
 from lightning_adv.results.result import Table
@@ -22,11 +23,13 @@ __all__ = [
     "rules_table",
     "scores_of",
     "taken",
+    "taken_table",
+    "total",
 ]
 
 Networks = Mapping[Net, Found]
-Scores = Mapping[str, Mapping[str, Mapping[int, float]]]
-"""Rule to kind to number to score."""
+Scores = Mapping[str, Mapping[str, Mapping[Net, float]]]
+"""Rule to kind to network to score."""
 
 CURVES = 5
 """Rules in the picture."""
@@ -34,13 +37,21 @@ CURVES = 5
 
 def scores_of(networks: Networks) -> Scores:
     """Every rule's score of every network but the references."""
-    references = [found for net, found in networks.items() if net.kind == "reference"]
-    scores: dict[str, dict[str, dict[int, float]]] = {}
+    references, scores = _references(networks), {}
     for rule, score in RULES.items():
         for net, found in networks.items():
             if net.kind != "reference":
-                scores.setdefault(rule, {}).setdefault(net.kind, {})[net.number] = score(found, references)
+                scores.setdefault(rule, {}).setdefault(net.kind, {})[net] = score(found, references[net.data])
     return scores
+
+
+def _references(networks: Networks) -> dict[str, list[Found]]:
+    """Of each data set."""
+    kept: dict[str, list[Found]] = {net.data: [] for net in networks}
+    for net, found in networks.items():
+        if net.kind == "reference":
+            kept[net.data].append(found)
+    return kept
 
 
 def all_judged(scores: Scores) -> list[Judged]:
@@ -52,14 +63,14 @@ def all_judged(scores: Scores) -> list[Judged]:
 def networks_table(networks: Networks) -> Table:
     """How many networks of each kind, and what they can do."""
     rows = []
-    for kind in dict.fromkeys(net.kind for net in networks):
-        facts = [found["facts"] for net, found in networks.items() if net.kind == kind]
+    for data, kind in dict.fromkeys((net.data, net.kind) for net in networks):
+        facts = [found["facts"] for net, found in networks.items() if (net.data, net.kind) == (data, kind)]
         success = [each["attack_success"] for each in facts if each["attack_success"] is not None]
         accuracy = [each["accuracy"] for each in facts]
         told = (float(np.mean(success)), min(success)) if success else (None, None)
-        rows.append([kind, len(facts), float(np.mean(accuracy)), *told])
-    columns = ["kind", "networks", "accuracy", "attack success", "least attack success"]
-    return Table("Networks", columns, rows, percent=tuple(columns[2:]))
+        rows.append([data, kind, len(facts), float(np.mean(accuracy)), *told])
+    columns = ["data", "kind", "networks", "accuracy", "attack success", "least attack success"]
+    return Table("Networks", columns, rows, percent=tuple(columns[3:]))
 
 
 def rules_table(rules: Sequence[Judged]) -> Table:
@@ -84,15 +95,35 @@ def rules_table(rules: Sequence[Judged]) -> Table:
     return Table("Rules", columns, rows, percent=("power, chosen",), note=note)
 
 
-def taken(networks: Networks) -> dict[str, tuple[int, int]]:
-    """Kind to networks that the second look flags at its own level, and all of them; no threshold is chosen."""
-    references = [found for net, found in networks.items() if net.kind == "reference"]
-    counts: dict[str, tuple[int, int]] = {}
+def taken(networks: Networks) -> dict[tuple[str, str], tuple[int, int]]:
+    """Data and kind to networks that the second look flags at its own level, and all; no threshold is chosen."""
+    references = _references(networks)
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
     for net, found in networks.items():
         if net.kind != "reference":
-            flagged, every = counts.get(net.kind, (0, 0))
-            counts[net.kind] = flagged + bool(beside_references(found, references).flagged), every + 1
+            flagged, every = counts.get((net.data, net.kind), (0, 0))
+            look = beside_references(found, references[net.data])
+            counts[net.data, net.kind] = flagged + bool(look.flagged), every + 1
     return counts
+
+
+def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Sums of both.
+
+    Example:
+        >>> total([(1, 2), (3, 3)])
+        (4, 5)
+    """
+    flagged, every = zip(*counts, strict=True)
+    return sum(flagged), sum(every)
+
+
+def taken_table(counts: Mapping[tuple[str, str], tuple[int, int]]) -> Table:
+    """Networks that the second look flags."""
+    kinds = list(dict.fromkeys(kind for _, kind in counts))
+    sets = list(dict.fromkeys(data for data, _ in counts))
+    rows = [[data, *(_of(counts[data, kind]) if (data, kind) in counts else None for kind in kinds)] for data in sets]
+    return Table("Second look: networks flagged", ["data", *kinds], rows, note=prose(__file__, "Second look"))
 
 
 @in_house_style
@@ -102,7 +133,7 @@ def curves(rules: Sequence[Judged], scores: Scores) -> Figure:
     axes, lines = figure.add_subplot(), {}
     for colour, rule in zip(COLOURS, rules[:CURVES], strict=False):
         odd = {
-            kind: torch.tensor([s for number, s in each.items() if number % 2])
+            kind: torch.tensor([s for net, s in each.items() if net.number % 2])
             for kind, each in scores[rule.rule].items()
         }
         backdoored = torch.cat([each for kind, each in odd.items() if kind != "clean"])

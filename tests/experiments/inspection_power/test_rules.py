@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from experiments.inspection_power.__main__ import nets
-from experiments.inspection_power.measure import _strongest
-from experiments.inspection_power.nets import KINDS, Net, own_images
+from experiments.inspection_power.measure import SETTINGS, _strongest
+from experiments.inspection_power.nets import DATA, KINDS, Net, own_images
 from experiments.inspection_power.rules import RULES, judged
 from experiments.inspection_power.tables import (
     CURVES,
@@ -16,6 +16,7 @@ from experiments.inspection_power.tables import (
     rules_table,
     scores_of,
     taken,
+    taken_table,
 )
 from experiments.page import RESULTS
 from lightning_adv.metrics.detection import auroc
@@ -34,7 +35,7 @@ def found(seed, backdoor=None):
         {"norms": norm.tolist(), "sizes": size.tolist(), "unlearnt": [0, left]}
         for norm, size in zip(norms, sizes, strict=True)
     ]
-    return {"neural_cleanse": cleansed, "mm_bd": margins.tolist(), "bti_dbf": shares.tolist()}
+    return {"pixels": 28 * 28, "neural_cleanse": cleansed, "mm_bd": margins.tolist(), "bti_dbf": shares.tolist()}
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -46,8 +47,8 @@ def test_a_backdoored_network_scores_above_clean_ones(rule):
 
 
 def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other():
-    scores = {"clean": {0: 1.0, 1: 5.0, 2: 3.0, 3: 2.0}, "badnets": {0: 4.0, 1: 3.0, 2: 2.0, 3: 9.0}}
-    told = judged("rule", scores)
+    scores = {"clean": [1.0, 5.0, 3.0, 2.0], "badnets": [4.0, 3.0, 2.0, 9.0]}
+    told = judged("rule", {kind: {Net(kind, i): s for i, s in enumerate(each)} for kind, each in scores.items()})
     assert told.threshold == 3.0
     assert told.chosen_power == 0.5
     assert told.false_alarms == (1, 2)
@@ -57,8 +58,9 @@ def test_a_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 
 def test_networks_of_every_kind_come_in_turn_each_with_images_of_its_own():
     whole = nets(4)
-    assert [sum(net.kind == kind for net in whole) for kind in KINDS] == [8, 4, 4, 4, 4, 2]
+    assert [sum(net.kind == kind for net in whole) for kind in KINDS] == [8, 4, 4, 4, 4, 4, 4]
     assert {net.kind for net in whole[:14]} == set(KINDS)
+    assert {net.data for net in nets(20, "GTSRB")} == {"GTSRB"}
     data = (torch.rand(12_000, 1, 1, 1), torch.arange(12_000))
     one, same, other = (
         own_images(Net(kind, number), data)[1] for kind, number in (("clean", 0), ("blend", 0), ("clean", 1))
@@ -71,7 +73,7 @@ def test_clean_labels_are_kept_and_cover_images_keep_theirs():
     x, y = torch.rand(200, 1, 28, 28), torch.arange(200) % 10
     for kind, changed, relabelled in (("sig", 16, 0), ("wanet", 20 + 36, 20), ("badnets", 10, 10)):
         images, labels = x.clone(), y.clone()
-        KINDS[kind].apply(images, labels, 3, seed=0)
+        KINDS[kind].apply(images, labels, 10, 3, seed=0)
         assert int((images != x).flatten(1).any(dim=1).sum()) == changed
         assert int((labels != y).sum()) == relabelled
         assert set(labels[labels != y].tolist()) <= {3}
@@ -85,15 +87,29 @@ def test_tables_count_networks_by_kind_and_name_the_best_rule_of_the_even_ones_f
         for place, (kind, where) in enumerate(kinds.items())
         for number in range(6)
     }
-    assert networks_table(networks).rows[1] == ["badnets", 6, pytest.approx(0.9), 0.875, 0.75]
+    assert networks_table(networks).rows[1] == ["MNIST", "badnets", 6, pytest.approx(0.9), 0.875, 0.75]
     scores = scores_of(networks)
     rules = all_judged(scores)
     best = rules_table(rules).rows[0]
     assert (best[0], best[2], best[4]) == (rules[0].rule, 1.0, "3 of 3")
     assert [each.chosen_power for each in rules] == sorted((each.chosen_power for each in rules), reverse=True)
-    assert taken(networks)["badnets"] == (6, 6)
-    assert taken(networks)["clean"][0] <= 1
+    flagged = taken(networks)
+    assert flagged["MNIST", "badnets"] == (6, 6)
+    assert flagged["MNIST", "clean"][0] <= 1
+    assert taken_table(flagged).rows[0][2] == "6 of 6"
     assert len(curves(rules, scores).axes[0].lines) == CURVES
+
+
+def test_a_network_is_compared_with_references_of_its_own_data_alone():
+    networks = {Net(kind, number): found(number) for kind in ("clean", "reference") for number in range(4)}
+    before = scores_of(networks)
+    strangers = {Net("reference", number, "CIFAR10"): found(50 + number, 3) for number in range(4)}
+    after = scores_of(networks | strangers)
+    assert after == before
+
+
+def test_settings_differ_where_networks_do():
+    assert len(set(SETTINGS.values())) == len(DATA)
 
 
 def test_a_part_of_a_trigger_is_where_its_mask_is_strongest():
