@@ -110,7 +110,7 @@ SETTINGS = {
     "CIFAR10": Setting(
         CIFAR10,
         "preact_resnet18",
-        epochs=10,
+        epochs=6,
         target=0,
         defended=500,
         judged=300,
@@ -122,7 +122,7 @@ SETTINGS = {
         zoo="zoo/cifar10_fast",
         reach="16/255",
         few=0.01,
-        arguments={"max_train_samples": 10_000},
+        arguments={"max_train_samples": 20_000},
         options={"width": 8},
         lr=3e-3,
         bf16=True,
