@@ -8,7 +8,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.backdoor_bench.models import Subject, share
 from experiments.backdoor_bench.setup import ATTACKS, DETECTORS, MITIGATIONS, NONE, SCANS, Setting
@@ -20,13 +20,16 @@ from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import Mitigation, Retuning
 from lightning_adv.scans import Scan
 
-__all__ = ["FAMILIES", "Bench", "Figures"]
+__all__ = ["CONTROL", "FAMILIES", "Bench", "Figures"]
 
 Figures = dict[str, float | int | str | list[int] | None]
 """What is measured of a cell, as plain data; of a method that refused the model, the reason as ``refused``."""
 
 FAMILIES = ("model", "scans", "inspectors", "detectors", "mitigations")
 FALSE_ALARMS = 0.05
+
+CONTROL = "never poisoned"
+"""What retuning makes of the clean network of the same seed."""
 
 
 class Bench:
@@ -41,7 +44,7 @@ class Bench:
     """
 
     def __init__(self, attack: str, seed: int, setting: Setting, root: str, folder: Path) -> None:
-        self.attack, self.seed, self.setting, self.root = attack, seed, setting, root
+        self.attack, self.seed, self.setting, self.root, self.folder = attack, seed, setting, root, folder
         self.kept = Kept(folder / attack.replace(" ", "_") / str(seed))
 
     @cached_property
@@ -55,6 +58,8 @@ class Bench:
         """Name and figures of each method of a family; of one that does not suit the model, why."""
         if family == "model":
             yield family, self._kept("model model", "", self._model)
+            if self.attack != NONE:
+                yield CONTROL, self._kept(f"model {CONTROL}", repr(Retuning(seed=self.seed)), self._control)
             return
         if self.attack == NONE and family == "detectors":
             return  # there is nothing to tell apart
@@ -80,6 +85,15 @@ class Bench:
             "false_activation": subject.false_activation(),
             "poisoned": len(subject.poisoned),
         }
+
+    def _control(self) -> Figures:
+        """What retuning teaches a network that nobody poisoned."""
+        subject, clean = self.subject, Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
+        return {"retuned": self._retuned(copy.deepcopy(clean.model), subject)}
+
+    def _retuned(self, model: nn.Module, subject: Subject) -> float | None:
+        Retuning(seed=self.seed)(model, [subject.defended], subject.trigger, subject.target)
+        return subject.success(model)
 
     def _scan(self, scan: Scan) -> Figures:
         """Against the plan; cover images, whose labels are right, count as clean."""
@@ -119,8 +133,7 @@ class Bench:
         mitigation(mended, [subject.defended])
         found: Figures = {"clean_accuracy": share(mended, *subject.test), "attack_success": subject.success(mended)}
         if subject.trigger is not None:
-            Retuning(seed=self.seed)(mended, [subject.defended], subject.trigger, subject.target)
-            found["retuned"] = subject.success(mended)
+            found["retuned"] = self._retuned(mended, subject)
         return found
 
 

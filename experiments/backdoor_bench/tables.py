@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.backdoor_bench.measure import FAMILIES, Figures
+from experiments.backdoor_bench.measure import CONTROL, FAMILIES, Figures
 from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS
 from experiments.page import prose
 from lightning_adv.results.result import Cell, Table
@@ -20,13 +20,15 @@ def tables(data: str, found: Found) -> list[Table]:
         _attacks(data, found),
         _matrix(data, found, "scans", "recall / false alarms", _pair("recall", "false_alarms")),
         _matrix(data, found, "scans", "classes flagged", _classes("flagged", target)),
+        _matrix(data, found, "scans", "area under the ROC curve", _area),
         _matrix(data, found, "inspectors", "corrected verdict", _classes("significant", target)),
         _matrix(data, found, "inspectors", "the paper's rule", _classes("flagged", target)),
         _matrix(data, found, "detectors", "detected at 5 % false alarms", _one("detected")),
+        _matrix(data, found, "detectors", "area under the ROC curve", _area),
         _matrix(
             data, found, "mitigations", "attack success / clean accuracy", _pair("attack_success", "clean_accuracy")
         ),
-        _matrix(data, found, "mitigations", "attack success after retuning", _one("retuned")),
+        _matrix(data, _with_controls(found), "mitigations", "attack success after retuning", _one("retuned")),
         _costs(data, found),
     ]
     return [table for table in every if table.rows]
@@ -53,6 +55,16 @@ def _matrix(data: str, found: Found, family: str, what: str, cell: Callable[[Seq
         if measured:
             rows.append([attack, *(_told(measured.get(name, ()), attack, cell) for name in methods)])
     return Table(f"{data}: {family}, {what}", ["attack", *methods], rows, note=prose(__file__, family))
+
+
+def _with_controls(found: Found) -> Found:
+    """What retuning does to a network that was never poisoned, beside what it does to mended ones."""
+    controls = {attack: found.get((attack, "model"), {}).get(CONTROL, ()) for attack in ATTACKS}
+    beside = dict(found)
+    for attack in ATTACKS:
+        if (attack, "mitigations") in found:
+            beside[attack, "mitigations"] = {CONTROL: controls[attack], **found[attack, "mitigations"]}
+    return beside
 
 
 def _told(seeds: Sequence[Figures], attack: str, cell: Callable[[Sequence[Figures], str], str]) -> str:
@@ -90,6 +102,11 @@ def spread(shares: Sequence[float | None]) -> str:
 
 def _one(name: str) -> Callable[[Sequence[Figures], str], str]:
     return lambda seeds, attack: spread([each.get(name) for each in seeds])
+
+
+def _area(seeds: Sequence[Figures], attack: str) -> str:
+    areas = [each["auroc"] for each in seeds if each["auroc"] is not None]
+    return f"{sum(areas) / len(areas):.3f}" if areas else ""
 
 
 def _pair(first: str, second: str) -> Callable[[Sequence[Figures], str], str]:

@@ -80,6 +80,11 @@ def test_every_method_has_its_place_in_a_table(found):
     assert [row[0] for row in detected.rows] == ["BadNets"], "of a clean model there is nothing to tell apart"
     mended = made["MNIST: mitigations, attack success / clean accuracy"].rows
     assert mended[0][1].startswith("none / ")
+    retuned = made["MNIST: mitigations, attack success after retuning"]
+    assert retuned.columns[1:] == ["never poisoned", "fine-tuning"]
+    assert retuned.rows[0][1] == ""
+    assert float(retuned.rows[1][1]) >= 0
+    assert 0 < float(made["MNIST: detectors, area under the ROC curve"].rows[0][1]) <= 1
     assert {row[1] for row in made["MNIST: seconds"].rows} == {
         "spectral signatures",
         "MM-BD",
