@@ -13,6 +13,7 @@ from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
 from lightning_adv.callbacks.fooling_images import FoolingImages
+from lightning_adv.callbacks.generated_images import GeneratedImages
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
 from lightning_adv.callbacks.overfitting_guard import CatastrophicOverfittingGuard
 from lightning_adv.callbacks.physical_evaluation import PhysicalEvaluation
@@ -37,6 +38,7 @@ __all__ = [
     "EpochEndEvaluation",
     "EpochLine",
     "FoolingImages",
+    "GeneratedImages",
     "LastCheckpoint",
     "PhysicalEvaluation",
     "PoisonScan",

@@ -2,17 +2,22 @@
 
 import errno
 import io
+import itertools
 import os
 import platform
 import shutil
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from lightning_adv.errors import InputError
 
-__all__ = ["append_line", "read_lines", "replace_atomically", "replace_folder"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["append_line", "read_lines", "replace_atomically", "replace_folder", "replace_npz"]
 
 Content = bytes | str | Callable[[IO[bytes]], object]
 REMEDIES = {
@@ -109,6 +114,42 @@ def replace_folder(folder: str | os.PathLike[str], write: Callable[[Path], objec
         raise _refusal(folder, error) from error
     finally:
         shutil.rmtree(waiting, ignore_errors=True)
+
+
+def replace_npz(path: str | os.PathLike[str], **arrays: tuple[int, Iterable["np.ndarray"]]) -> None:
+    """Replace an npz file whose arrays need not fit into memory, as :func:`replace_atomically` does.
+
+    Args:
+        path: of the file.
+        **arrays: name to the rows of an array, and parts of it, one after the other, each with some rows. Nothing is
+            compressed, so that a reader finds every row.
+
+    Raises:
+        InputError: the folder cannot be made or written, or the disk is full.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     replace_npz(f"{folder}/a.npz", x=(3, [np.array([1, 2]), np.array([3])]))
+        ...     np.load(f"{folder}/a.npz")["x"].tolist()
+        [1, 2, 3]
+    """
+    replace_atomically(path, lambda file: _write_npz(file, arrays))
+
+
+def _write_npz(file: IO[bytes], arrays: dict[str, tuple[int, Iterable["np.ndarray"]]]) -> None:
+    from numpy.lib.format import dtype_to_descr, write_array_header_1_0
+
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, (rows, given) in arrays.items():
+            parts = iter(given)
+            first = next(parts)
+            header = {"descr": dtype_to_descr(first.dtype), "fortran_order": False, "shape": (rows, *first.shape[1:])}
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                write_array_header_1_0(member, header)
+                for part in itertools.chain([first], parts):
+                    member.write(part.tobytes())
 
 
 def append_line(path: str | os.PathLike[str], text: str) -> None:

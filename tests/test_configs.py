@@ -19,6 +19,7 @@ ZOO = sorted(path.name for path in CONFIGS.glob("zoo/*.yaml"))
 WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
 BACKDOORS = sorted(path.name for path in CONFIGS.glob("backdoor/*.yaml"))
 PURIFICATION = sorted(path.name for path in CONFIGS.glob("purification/*.yaml"))
+GENERATE = sorted(path.name for path in CONFIGS.glob("generate/*.yaml"))
 CALLBACKS = sorted(path.name for path in CONFIGS.glob("callbacks/*.yaml"))
 LOGGERS = sorted(path.name for path in CONFIGS.glob("loggers/*.yaml"))
 EVALUATIONS = sorted(path.name for path in CONFIGS.glob("evaluate/*.yaml"))
@@ -57,6 +58,7 @@ def test_every_file_has_a_kind_and_the_promised_ones_are_there():
     files = {path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*") if path.is_file()}
     kinds = {"callbacks": CALLBACKS, "loggers": LOGGERS, "evaluate": EVALUATIONS, "sweeps": SWEEPS, "slurm": SCRIPTS}
     kinds |= {"backdoor": BACKDOORS, "purification": PURIFICATION, "strategies": STRATEGIES, "zoo": ZOO}
+    kinds |= {"generate": GENERATE}
     known = {f"{folder}/{name}" for folder, names in kinds.items() for name in names} | set(WHOLE_RUNS)
     assert files == known
     assert set(WHOLE_RUNS) >= NAMED

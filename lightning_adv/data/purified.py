@@ -3,18 +3,16 @@
 import hashlib
 from pathlib import Path
 
-import numpy as np
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_adv.data.datamodule import ImageDataModule
 from lightning_adv.data.images import IndexedImages, ResidentImages
+from lightning_adv.data.pieces import ImagePieces
 from lightning_adv.data.wrapped import WrapsDataModule
 from lightning_adv.errors import InputError, at_least_one
-from lightning_adv.files import replace_atomically
 from lightning_adv.pixels import digests, float_images
 from lightning_adv.purifiers import Purifier, fingerprint
 
@@ -107,29 +105,19 @@ class PurifiedDataModule(WrapsDataModule, LightningDataModule):
     def _purified(self, images: IndexedImages, key: str) -> ResidentImages:
         images = images.for_evaluation()  # random transforms come after, if at all
         folder = Path(self.cache).expanduser() / f"{key}-{_images_key(images)}"
-        starts = range(0, len(images), self.piece)
-        world, rank = self.data.processes()
-        own = [start for start in starts[rank::world] if not self._file(folder, start).is_file()]
-        if own:
-            rank_zero_info(f"purifying {len(own)} of {len(starts)} pieces of {self.piece} images into {folder}")
+        pieces = ImagePieces(folder, len(images), self.piece)
+        missing = pieces.missing(*self.data.processes())
+        if missing:
+            rank_zero_info(f"purifying {len(missing)} of {len(pieces)} pieces of {self.piece} images into {folder}")
         device = torch.device("cpu") if self.trainer is None else self.trainer.strategy.root_device
         purifier = self.purifier.to(device)
-        for start in own:
-            self._write(purifier, images, folder, start, device)
+        for numbers in missing:
+            batch = images[numbers]
+            with torch.no_grad():
+                pieces.write(numbers, purifier(float_images(batch.image.to(device)), batch.index.to(device)))
         if self.trainer is not None:
             self.trainer.strategy.barrier("purified images")
-        pieces = [_read(self._file(folder, start), min(self.piece, len(images) - start)) for start in starts]
-        return ResidentImages(torch.cat(pieces), images.labels, images.index)
-
-    def _file(self, folder: Path, start: int) -> Path:
-        return folder / f"{start:08d}-{self.piece}.npy"
-
-    def _write(self, purifier: Purifier, images: IndexedImages, folder: Path, start: int, device: torch.device) -> None:
-        batch = images[list(range(start, min(start + self.piece, len(images))))]
-        with torch.no_grad():
-            purified = purifier(float_images(batch.image.to(device)), batch.index.to(device))
-        levels = (purified * 255).round().byte().cpu().numpy()
-        replace_atomically(self._file(folder, start), lambda file: np.save(file, levels))
+        return ResidentImages(torch.cat(list(pieces)), images.labels, images.index)
 
 
 def _images_key(images: IndexedImages) -> str:
@@ -141,13 +129,3 @@ def _images_key(images: IndexedImages) -> str:
     for file in filter(None, map(images.file_of, images.index.tolist())):
         digest.update(f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def _read(file: Path, count: int) -> Tensor:
-    try:
-        images = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{file} cannot be read ({error}); remove it, and its images are purified again") from error
-    if images.dtype != np.uint8 or images.ndim != 4 or len(images) != count:
-        raise InputError(f"{file} does not hold {count} purified images; remove it, and they are purified again")
-    return torch.from_numpy(images)

@@ -1,4 +1,4 @@
-"""Training of a pixel diffusion model (DDPM; Ho et al., 2020) that purifies images.
+"""Training of a pixel diffusion model (DDPM; Ho et al., 2020) that purifies images, or makes some of a class.
 
 |e - network(sqrt(a(t)) x + sqrt(1 - a(t)) e, t)|^2,    t uniform, e ~ N(0, 1)
 """
@@ -6,7 +6,7 @@
 import torch
 import torch.nn.functional as F
 from pytorch_lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchmetrics import MeanMetric
 
@@ -20,9 +20,10 @@ __all__ = ["DiffusionModule"]
 
 
 class DiffusionModule(Resumable, LightningModule):
-    """An unconditional DDPM on diffusers' ``UNet2DModel``, its weights averaged over training (EMA).
+    """A DDPM on diffusers' ``UNet2DModel``, its weights averaged over training (EMA).
 
-    ``forward`` predicts the noise. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
+    ``forward`` predicts the noise; with ``conditional``, also that of images of a class, which ``GeneratedImages``
+    samples by. After ``fit`` the averaged network is written to ``export`` as a ``DDPMPipeline``,
     from where the purifier ``Diffusion`` reads it. From the command line, channels and size are taken from the data.
     Under ``ModelParallelStrategy`` (``configs/strategies/fsdp.yaml``) both networks are spread over the processes.
 
@@ -33,8 +34,12 @@ class DiffusionModule(Resumable, LightningModule):
         ema: decay of the average over steps.
         lr: of Adam.
         export: folder for the pipeline at the end of ``fit``; None for none.
+        conditional: tell the network the class of an image.
+        unguided: share of the images whose class it is not told, which classifier-free guidance (Ho and Salimans,
+            2022) and the purifier need.
         in_channels: C of the images.
         image_size: (H, W) of the images.
+        num_classes: K of the images.
 
     Raises:
         InputError: a value out of range, images that cannot be halved often enough.
@@ -48,8 +53,11 @@ class DiffusionModule(Resumable, LightningModule):
         ema: float = 0.995,
         lr: float = 1e-3,
         export: str | None = None,
+        conditional: bool = False,
+        unguided: float = 0.1,
         in_channels: int | None = None,
         image_size: tuple[int, int] | None = None,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if in_channels is None or image_size is None:
@@ -59,6 +67,11 @@ class DiffusionModule(Resumable, LightningModule):
         if not 0 <= ema < 1 or lr <= 0 or timesteps < 2 or layers_per_block < 1:
             raise InputError(
                 f"ema must lie in [0, 1), lr be positive, timesteps at least 2; got {ema}, {lr}, {timesteps}"
+            )
+        if conditional and (num_classes is None or not 0 <= unguided < 1):
+            raise InputError(
+                f"conditional needs num_classes, which come from the data with --data, and unguided in [0, 1); got "
+                f"{num_classes}, {unguided}"
             )
         check_fits("DiffusionModule", (1, in_channels, *image_size), in_channels, 2 ** (len(channels) - 1))
         self.save_hyperparameters()
@@ -75,10 +88,12 @@ class DiffusionModule(Resumable, LightningModule):
             attention_head_dim=8,
             down_block_types=(*["DownBlock2D"] * plain, "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", *["UpBlock2D"] * plain),
+            num_class_embeds=num_classes + 1 if conditional else None,  # the last stands for no class
         )
         self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(ema)).requires_grad_(False)
         self.scheduler = DDPMScheduler(num_train_timesteps=timesteps)
-        self.lr, self.export = lr, export
+        self.lr, self.export, self.unguided = lr, export, unguided
+        self.no_class = num_classes if conditional else None
         self.train_loss = MeanMetric(nan_strategy="disable")
 
     def configure_model(self) -> None:
@@ -86,17 +101,32 @@ class DiffusionModule(Resumable, LightningModule):
         for network in (self.network, self.average.module):
             shard(network, self.device_mesh)
 
-    def forward(self, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """Predicted noise [N, C, H, W] of noisy images in about [-1, 1] at timesteps [N]; by the averaged weights."""
-        return self.average(noisy, timestep).sample
+    def forward(self, noisy: Tensor, timestep: Tensor, label: Tensor | None = None) -> Tensor:
+        """Predicted noise [N, C, H, W] of noisy images in about [-1, 1] at timesteps [N]; by the averaged weights.
+
+        Args:
+            noisy: [N, C, H, W].
+            timestep: [N].
+            label: [N] classes that the network is told, K for none; has no say where the network is not conditional.
+        """
+        return self._predicted(self.average, noisy, timestep, label)
+
+    def _predicted(self, network: nn.Module, noisy: Tensor, timestep: Tensor, label: Tensor | None) -> Tensor:
+        if self.no_class is None:
+            return network(noisy, timestep).sample
+        told = torch.full_like(timestep, self.no_class) if label is None else label
+        return network(noisy, timestep, told).sample
 
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
-        """One step on ``(image, ...)``."""
+        """One step on ``(image, ...)``, or ``(image, label, ...)`` if conditional."""
         image = 2 * batch[0] - 1
         noise = torch.randn_like(image)
         timestep = torch.randint(len(self.scheduler.betas), (len(image),), device=image.device)
-        noisy = self.scheduler.add_noise(image, noise, timestep)
-        loss = F.mse_loss(self.network(noisy, timestep).sample, noise)
+        noisy, label = self.scheduler.add_noise(image, noise, timestep), None
+        if self.no_class is not None:
+            untold = torch.rand(len(image), device=image.device) < self.unguided
+            label = torch.where(untold, self.no_class, batch[1])
+        loss = F.mse_loss(self._predicted(self.network, noisy, timestep, label), noise)
         self.log_train_loss(loss, len(image))
         return loss
 
@@ -106,7 +136,8 @@ class DiffusionModule(Resumable, LightningModule):
         generator = torch.Generator().manual_seed(batch_idx)
         noise = torch.randn(image.shape, generator=generator).to(image)
         timestep = torch.randint(len(self.scheduler.betas), (len(image),), generator=generator).to(image.device)
-        loss = F.mse_loss(self(self.scheduler.add_noise(image, noise, timestep), timestep), noise)
+        label = None if self.no_class is None else batch[1]
+        loss = F.mse_loss(self(self.scheduler.add_noise(image, noise, timestep), timestep, label), noise)
         self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(image))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

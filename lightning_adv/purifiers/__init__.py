@@ -7,6 +7,7 @@ from lightning_adv.purifiers.composition import Randomized, Sequential
 from lightning_adv.purifiers.diffusion import Diffusion
 from lightning_adv.purifiers.fingerprint import fingerprint
 from lightning_adv.purifiers.gaussian_blur import GaussianBlur
+from lightning_adv.purifiers.generator import DiffusionGenerator
 from lightning_adv.purifiers.jpeg import JPEG, DifferentiableJPEG
 from lightning_adv.purifiers.kmeans_quantization import KMeansQuantization
 from lightning_adv.purifiers.language_guided_diffusion import LanguageGuidedDiffusion
@@ -26,6 +27,7 @@ __all__ = [
     "ConstantPrompt",
     "DifferentiableJPEG",
     "Diffusion",
+    "DiffusionGenerator",
     "GaussianBlur",
     "KMeansQuantization",
     "LanguageGuidedDiffusion",

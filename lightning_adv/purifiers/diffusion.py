@@ -3,6 +3,7 @@
 z = sqrt(a(t*)) x + sqrt(1 - a(t*)) e,    then from t* to 0 by the steps of a scheduler
 """
 
+import torch
 from torch import Tensor
 
 from lightning_adv.attacks import SampleNoise
@@ -73,4 +74,6 @@ class Diffusion(Purifier):
         return (self.schedule.purify(2 * x - 1, noise, self._predicted) + 1) / 2
 
     def _predicted(self, z: Tensor, timestep: Tensor) -> Tensor:
-        return self.network(z, timestep).sample
+        classes = self.network.config.num_class_embeds  # the last stands for no class
+        told = () if classes is None else (torch.full((len(z),), classes - 1, device=z.device),)
+        return self.network(z, timestep, *told).sample

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from tempfile import TemporaryDirectory
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +21,7 @@ from lightning_adv.callbacks import (
     CalibrationEvaluation,
     DetectionEvaluation,
     FoolingImages,
+    GeneratedImages,
     PhysicalEvaluation,
     PoisonScan,
     PurificationEvaluation,
@@ -29,6 +32,7 @@ from lightning_adv.detectors import LabelChangeRate, UniformMutation
 from lightning_adv.fooling import FoolingEvolution, FoolingGradient
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.mitigations import FinePruning, Mitigation, Repair
+from lightning_adv.modules import DiffusionModule
 from lightning_adv.purifiers import BitDepth, TotalVariation
 from lightning_adv.results.result import EvaluationResult
 from lightning_adv.scans import ActivationClustering, SpectralSignatures
@@ -129,6 +133,22 @@ def fooling(**shared: object) -> FoolingImages:
     )
 
 
+@cache
+def _diffusion_model() -> TemporaryDirectory:
+    """A folder, kept as long as this process, with a network of random weights that knows the images' classes."""
+    folder, image = TemporaryDirectory(), X[0]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        shape = {"in_channels": len(image), "image_size": tuple(image.shape[1:]), "num_classes": int(Y.max()) + 1}
+        DiffusionModule((8, 8), conditional=True, **shape).save_pretrained(folder.name)
+    return folder
+
+
+def generated(**shared: object) -> GeneratedImages:
+    folder = _diffusion_model().name
+    return GeneratedImages(folder, f"{folder}/made", per_class=2, steps=2, guidance=2.0, piece=3, **shared)
+
+
 def scan(**shared: object) -> PoisonScan:
     return PoisonScan({"clusters": ActivationClustering(), "spectral": SpectralSignatures()}, budget=0.2, **shared)
 
@@ -168,6 +188,7 @@ EVALUATIONS: dict[str, Evaluation] = {
     ),
     "detection": Evaluation(detection, one_image=False),
     "fooling": Evaluation(fooling, fooling, defaults=("every_n_epochs",)),
+    "generated": Evaluation(generated, generated, defaults=("every_n_epochs",)),
     "physical": Evaluation(
         physical,
         without_budget(physical),

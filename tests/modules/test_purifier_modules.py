@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 from pytorch_lightning import Callback
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_adv.errors import InputError
 from lightning_adv.modules import DiffusionModule, VQVAEModule
-from lightning_adv.purifiers import VQVAE, Diffusion
+from lightning_adv.purifiers import VQVAE, Diffusion, DiffusionGenerator
 from tests.callbacks.recipes import EveryCheckpoint, SmallData
 from tests.callbacks.strangers import CHANNELS, SIZE, images, trainer
 
@@ -93,3 +93,40 @@ def test_noise_on_the_inputs_changes_what_is_learnt():
 def test_what_cannot_be_meant_is_refused(kind, arguments, message):
     with pytest.raises(InputError, match=message):
         kind(**({"channels": (8, 16)} | SHAPE | arguments))
+
+
+@pytest.mark.parametrize(("unguided", "told"), [(0.0, {1, 3}), (1 - 1e-9, {4})], ids=["always", "never"])
+def test_a_conditional_network_is_told_the_class_of_an_image_or_that_there_is_none(unguided, told):
+    module = small(DiffusionModule, conditional=True, unguided=unguided, num_classes=4)
+    before = module.network.class_embedding.weight.detach().clone()
+    some = TensorDataset(images(8).tensors[0], torch.tensor([1, 3]).repeat(4))
+    trainer(max_steps=1, limit_val_batches=0).fit(module, *[DataLoader(some, batch_size=8)] * 2)
+    changed = (module.network.class_embedding.weight != before).any(dim=1)
+    assert set(changed.nonzero().flatten().tolist()) == told
+
+
+def test_an_image_is_a_function_of_seed_number_and_class(tmp_path):
+    small(DiffusionModule, conditional=True, num_classes=4).save_pretrained(str(tmp_path))
+    generator = DiffusionGenerator(str(tmp_path), steps=3, guidance=2.0)
+    label, number = torch.arange(4), torch.arange(4) + 7
+    made = generator(label, number)
+    torch.testing.assert_close(made[2:3], generator(label[2:3], number[2:3]), rtol=0, atol=1e-4)
+    assert not torch.equal(made, generator(label, number + 1))
+    assert not torch.equal(made, generator(label.flip(0), number))
+    assert not torch.equal(made, DiffusionGenerator(str(tmp_path), steps=3, guidance=2.0, seed=1)(label, number))
+    plain, unguided = (DiffusionGenerator(str(tmp_path), steps=1, guidance=each)(label, number) for each in (1, 0))
+    no_class = DiffusionGenerator(str(tmp_path), steps=1)(torch.full_like(label, 4), number)
+    torch.testing.assert_close(unguided, no_class)
+    assert not torch.equal(plain, unguided)
+    x = images(4).tensors[0]
+    assert Diffusion(str(tmp_path))(x).shape == x.shape, "it purifies, told that there is no class"
+
+
+def test_classes_are_asked_for_where_they_are_needed(tmp_path):
+    with pytest.raises(InputError, match="conditional needs num_classes"):
+        small(DiffusionModule, conditional=True)
+    small(DiffusionModule).save_pretrained(str(tmp_path))
+    with pytest.raises(InputError, match="trained without classes: train a DiffusionModule with conditional=true"):
+        DiffusionGenerator(str(tmp_path))
+    with pytest.raises(InputError, match="guidance must be 0 or more"):
+        DiffusionGenerator(str(tmp_path), guidance=-1.0)
