@@ -52,6 +52,7 @@ MAY_IMPORT_LATE = {
     "lightning_adv/data/preparation.py": "timm, for data that match a network",
     "lightning_adv/modules/classifier.py": "timm, for a backbone that is named; torch's compiler",
     "lightning_adv/modules/stored.py": "timm, for the network of a checkpoint",
+    "lightning_adv/objectives/hat.py": "timm, for a helper that is opened when training starts",
     "lightning_adv/results/robustness.py": "matplotlib, once there is something to draw",
 }
 """Modules that import others of the package in a function, and what a start is spared by it."""

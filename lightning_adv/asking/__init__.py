@@ -4,7 +4,7 @@ from lightning_adv.asking.contract import check_labels, looks_like_probabilities
 from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of, remarks
 from lightning_adv.asking.modes import modes_of, switch_to_eval
 from lightning_adv.asking.prediction import NO_CLASS, confident, is_right, predicted
-from lightning_adv.asking.weights import at_weights
+from lightning_adv.asking.weights import at_weights, without_records
 
 __all__ = [
     "NO_CLASS",
@@ -21,4 +21,5 @@ __all__ = [
     "predicted",
     "remarks",
     "switch_to_eval",
+    "without_records",
 ]

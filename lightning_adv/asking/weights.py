@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lightning_adv.asking.forward import Classifier, in_its_precision
 
-__all__ = ["at_weights"]
+__all__ = ["at_weights", "without_records"]
 
 
 def at_weights(model: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
@@ -23,6 +23,21 @@ def at_weights(model: nn.Module, tensors: dict[str, Tensor]) -> Classifier:
         tensor([[1., 2.]])
     """
     return partial(_called, model, tensors)
+
+
+def without_records(model: Classifier) -> Classifier:
+    """The model, or what :func:`at_weights` made of one, with copies of its buffers: BatchNorm records nothing.
+
+    Example:
+        >>> model = nn.BatchNorm2d(1)
+        >>> answer = without_records(model)(torch.rand(2, 1, 2, 2))
+        >>> int(model.num_batches_tracked)
+        0
+    """
+    inner, tensors = model.args if isinstance(model, partial) and model.func is _called else (model, {})
+    if not isinstance(inner, nn.Module):
+        return model
+    return at_weights(inner, {name: buffer.clone() for name, buffer in inner.named_buffers()} | tensors)
 
 
 def _called(model: nn.Module, tensors: dict[str, Tensor], x: Tensor) -> Tensor:

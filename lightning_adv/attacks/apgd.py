@@ -83,7 +83,7 @@ class APGD(Attack):
         self.norm, self.eps = as_norm(norm), as_eps(eps, norm)
         self.steps, self.targets, self.rho, self.loss = steps, targets, rho, losses[loss]
 
-    judges_itself = True
+    judges_itself, takes_shares = True, True
 
     @property
     def covers_ball(self) -> bool:
@@ -115,23 +115,23 @@ class APGD(Attack):
         return None
 
     def _ascend(self, goal: Goal, noise: Noise) -> None:
-        start = Ball(goal.x, self.eps, self.norm).random_point(noise)
+        start = Ball(goal.x, self.eps * goal.shares, self.norm).random_point(noise)
         if self.norm != "L1":
-            self._search(goal, self.eps, start, range(self.steps))
+            self._search(goal, 1.0, start, range(self.steps))
             return
         keep_best, done = goal.keep_best, 0
         for factor, share in L1_STAGES:
             last = factor == 1
             goal.keep_best = keep_best and last  # what lies outside the ball is no finding
             steps = self.steps - done if last else max(1, int(share * self.steps))
-            start = Ball(goal.x, factor * self.eps, self.norm).project(start)
-            start = self._search(goal, factor * self.eps, start, range(steps))
+            start = Ball(goal.x, factor * self.eps * goal.shares, self.norm).project(start)
+            start = self._search(goal, factor, start, range(steps))
             done += steps
 
-    def _search(self, goal: Goal, eps: float, start: Tensor, steps: range) -> Tensor:
-        """Ascend from ``start`` for ``steps``; the point of highest loss for every sample still pursued."""
-        ball = Ball(goal.x, eps, self.norm)
-        search = _Search(goal, start, eps if self.norm == "L1" else 2 * eps)
+    def _search(self, goal: Goal, factor: float, start: Tensor, steps: range) -> Tensor:
+        """Ascend from ``start`` in a ball of ``factor`` eps; the point of highest loss for every sample pursued."""
+        ball = Ball(goal.x, factor * self.eps * goal.shares, self.norm)
+        search = _Search(goal, start, ball.eps if self.norm == "L1" else 2 * ball.eps)
         if self.norm == "L1":
             search.changed = _changed(start, ball.center)
             search.spread = search.changed / (L1_SPARSITY * ball.center[0].numel())
@@ -142,7 +142,7 @@ class APGD(Attack):
             search.look(goal, gradient=step + 1 < len(steps))
             since += 1
             if since == period:
-                self._adapt(search, ball, eps, since)
+                self._adapt(search, ball, since)
                 since, period = 0, max(period - shrink, shortest)
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
                 search.select(keep)
@@ -160,14 +160,14 @@ class APGD(Attack):
         drift = search.x - search.previous
         return ball.project(torch.lerp(search.x, ahead, MOMENTUM).add_(drift, alpha=1 - MOMENTUM))
 
-    def _adapt(self, search: "_Search", ball: Ball, eps: float, since: int) -> None:
+    def _adapt(self, search: "_Search", ball: Ball, since: int) -> None:
         """At a checkpoint: halve the step of the samples that stall and put them back to their best point."""
         if self.norm == "L1":
             changed = _changed(search.best, ball.center)
             sparser = changed < 0.95 * search.changed
             search.spread, search.changed = changed / (L1_SPARSITY * ball.center[0].numel()), changed
             slower, least = L1_STEP_DIVISORS
-            search.step = torch.where(_wide(sparser), eps, search.step / slower).clamp(eps / least, eps)
+            search.step = torch.where(_wide(sparser), ball.eps, search.step / slower).clamp(ball.eps / least, ball.eps)
             search.restart_from_best(sparser)
             return
         stalls = search.rises <= self.rho * since
@@ -181,14 +181,14 @@ class APGD(Attack):
 class _Search:
     """Where each sample of an ascent stands; every field has one entry a sample."""
 
-    def __init__(self, goal: Goal, start: Tensor, step: float) -> None:
+    def __init__(self, goal: Goal, start: Tensor, step: float | Tensor) -> None:
         self.x = self.previous = self.best = start
         self.loss, self.grad = goal.loss_and_gradient(start)
         self.best_loss, self.best_grad = self.loss, self.grad
         self.best_loss_then = self.best_loss  # at the last checkpoint
         self.halved = torch.ones_like(self.loss, dtype=torch.bool)
         self.rises = torch.zeros_like(self.loss)  # steps since the last checkpoint that raised the loss
-        self.step = torch.full_like(_wide(self.loss), step)
+        self.step = torch.ones_like(_wide(self.loss)) * step
         self.spread = torch.zeros_like(self.loss)  # L1: share of the pixels that a step moves
         self.changed = torch.full_like(self.loss, torch.inf)  # L1: pixels changed at the last checkpoint
 

@@ -13,7 +13,7 @@ from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import Described
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import as_labels, as_truth, most_likely, refuse_no_distributions
-from lightning_adv.attacks.losses import AttackLoss, cross_entropy
+from lightning_adv.attacks.losses import AttackLoss, cross_entropy, squared_error
 from lightning_adv.attacks.noise import DeviceNoise, Noise, SampleNoise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws, warn_of_single_draws
 from lightning_adv.attacks.result import AttackResult
@@ -67,6 +67,9 @@ class Attack(Described, ABC):
     covers_ball: bool = False
     """Follows its loss's gradient to any point of its ball: where it fails, it is not for want of steps."""
 
+    takes_shares: bool = False
+    """Whether :meth:`craft` can give each image a budget of its own."""
+
     black_box: bool = False
     """Asks the model for answers only, never for a gradient."""
 
@@ -92,7 +95,7 @@ class Attack(Described, ABC):
     @property
     def takes_probabilities(self) -> bool:
         """Whether :meth:`craft` can move away from probabilities [N, K], not from one label alone."""
-        return self.loss is cross_entropy
+        return self.loss in (cross_entropy, squared_error)
 
     @abstractmethod
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
@@ -163,9 +166,18 @@ class Attack(Described, ABC):
             return result
 
     def craft(
-        self, model: Classifier, x: Tensor, y: Tensor, *, noise: Noise | None = None, mode: ModelMode = "eval"
+        self,
+        model: Classifier,
+        x: Tensor,
+        y: Tensor,
+        *,
+        noise: Noise | None = None,
+        mode: ModelMode = "eval",
+        shares: Tensor | None = None,
     ) -> Tensor:
         """The last iterate for a training objective: no host sync, so on a GPU no checks; the device's generator.
+
+        An attack that judges its own images returns the one of highest loss, and ends for no image before the others.
 
         Args:
             model: images to logits.
@@ -173,22 +185,27 @@ class Attack(Described, ABC):
             y: [N] labels, or [N, K] probabilities to move away from.
             noise: default a generator on the device, seeded by the global CPU generator.
             mode: of the model while it is attacked; "train" uses batch statistics without updating them.
+            shares: [N] of the budget that each image has, default all of it.
 
         Raises:
-            InputError: probabilities for an attack that compares classes.
+            InputError: probabilities for an attack that compares classes, shares for one that has no steps to shorten.
         """
         self._refuse_probabilities(y)
+        if shares is not None and not self.takes_shares:
+            raise InputError(f"{type(self).__name__} has one budget for all images; PGD, FGSM and APGD take one each")
         noise = noise or DeviceNoise()  # seeded out here: inside, the global RNG is put back and would repeat itself
         with leaves_no_trace(model, mode):
             goal = self._goal(model, *_owned(x, y, None), keep_best=self.judges_itself)
-            goal.labels = label_range(y)
+            goal.labels, goal.trains = label_range(y), self.shortest is None
+            goal.shares = 1.0 if shares is None else shares.to(goal.x.device).clone().view(-1, 1, 1, 1)
             return self._made(goal, noise).detach()
 
     def for_goal(self, goal: Goal, noise: Noise) -> Tensor:
         """What this attack makes of the samples that another attack's ``goal`` pursues: for attacks made of attacks."""
         own = self._goal(goal.model, goal.x, goal.y, goal.target, keep_best=self.judges_itself)
         own.zero_gradient = torch.zeros(len(goal.x), dtype=torch.bool, device=goal.x.device)
-        own.draws = max(self.draws, goal.draws)
+        own.draws, own.shares = max(self.draws, goal.draws), goal.shares
+        own.trains = goal.trains and self.shortest is None
         x_adv = self._made(own, noise)
         goal.zero_gradient[goal.active] |= own.zero_gradient
         return x_adv
@@ -220,6 +237,12 @@ class Attack(Described, ABC):
         other.eps = self.eps * factor
         if self.step_size is not None:
             other.step_size = self.step_size * factor
+        return other
+
+    def raising(self, loss: AttackLoss) -> "Attack":
+        """The same attack, whose gradients raise another loss."""
+        other = copy.copy(self)
+        other.loss = loss
         return other
 
     def _refuse_probabilities(self, y: Tensor) -> None:

@@ -36,7 +36,7 @@ class Ball:
 
     Args:
         center: [N, C, H, W] the clean images, in [0, 1].
-        eps: radius in pixel units of [0, 1].
+        eps: radius in pixel units of [0, 1]; [N, 1, 1, 1] for one of each image's own.
         norm: "Linf", "L2" or "L1".
 
     Example:
@@ -45,8 +45,9 @@ class Ball:
         tensor([[[[0.7000, 1.0000]]]])
     """
 
-    def __init__(self, center: Tensor, eps: float, norm: Norm = "Linf") -> None:
+    def __init__(self, center: Tensor, eps: float | Tensor, norm: Norm = "Linf") -> None:
         self.center, self.eps, self.norm = center, eps, as_norm(norm)
+        self._radius = eps.flatten(1) if isinstance(eps, Tensor) else eps  # beside images without their shape
         if norm == "Linf":  # built once, not at every step
             self.lower, self.upper = (center - eps).clamp_(min=0), (center + eps).clamp_(max=1)
 
@@ -60,15 +61,17 @@ class Ball:
             return torch.clamp(x, self.lower, self.upper)
         if self.norm == "L2":
             offset = (x - self.center).flatten(1)
-            size = torch.linalg.vector_norm(offset, dim=1, keepdim=True).clamp(min=max(self.eps, _TINY))
-            return offset.mul_(self.eps / size).view_as(x).add_(self.center).clamp_(0, 1)
+            size = torch.linalg.vector_norm(offset, dim=1, keepdim=True).clamp(min=_TINY).clamp(min=self._radius)
+            return offset.mul_(self._radius / size).view_as(x).add_(self.center).clamp_(0, 1)
         offset = project_onto_l1_ball_and_box(
-            (x - self.center).flatten(1), -self.center.flatten(1), 1 - self.center.flatten(1), self.eps
+            (x - self.center).flatten(1), -self.center.flatten(1), 1 - self.center.flatten(1), self._radius
         )
         return (self.center + offset.view_as(x)).clamp(0, 1)
 
-    def ascend(self, x: Tensor, grad: Tensor, step_size: float) -> Tensor:
+    def ascend(self, x: Tensor, grad: Tensor, step_size: float | Tensor) -> Tensor:
         """``project(x + step_size * ascent_direction(grad, x))``, under L2 in half as many passes over memory."""
+        if isinstance(step_size, Tensor):  # one for each image
+            return self.project(torch.addcmul(x, step_size, self.ascent_direction(grad, x)))
         if self.norm != "L2":
             return self.project(x.add(self.ascent_direction(grad, x), alpha=step_size))
         slope, center = grad.flatten(1), self.center.flatten(1)
@@ -119,10 +122,10 @@ class Ball:
 
     def select(self, keep: Tensor) -> "Ball":
         """The ball around the samples at the positions ``keep``."""
-        return Ball(self.center[keep], self.eps, self.norm)
+        return Ball(self.center[keep], self.eps[keep] if isinstance(self.eps, Tensor) else self.eps, self.norm)
 
 
-def project_onto_l1_ball_and_box(offset: Tensor, lower: Tensor, upper: Tensor, eps: float) -> Tensor:
+def project_onto_l1_ball_and_box(offset: Tensor, lower: Tensor, upper: Tensor, eps: float | Tensor) -> Tensor:
     """The nearest point with |z|_1 <= eps and lower <= z <= upper (lower <= 0 <= upper), exactly, by one sort.
 
     The solution is z_i = sign(u_i) clamp(|u_i| - t, 0, cap_i), where t solves sum_i z_i(t) = eps: a decreasing,
@@ -132,7 +135,7 @@ def project_onto_l1_ball_and_box(offset: Tensor, lower: Tensor, upper: Tensor, e
         offset: [N, D] the point u.
         lower: [N, D] at most 0.
         upper: [N, D] at least 0.
-        eps: radius of the ball.
+        eps: radius of the ball, [N, 1] where each row has its own.
     """
     size = offset.abs().double()
     cap = torch.where(offset >= 0, upper, -lower).clamp(min=0).double()

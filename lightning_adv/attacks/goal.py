@@ -58,6 +58,8 @@ class Goal:
         self.keep_best = keep_best
         self.randomised: bool | None = None  # known after the first forward, where a record is kept
         self.labels: tuple[float, float] | None = None  # least and greatest, which the first answer must know
+        self.shares: float | Tensor = 1.0  # of the budget that each sample has, [N, 1, 1, 1] where they differ
+        self.trains = False  # nobody is finished: the higher loss counts, whether it is a success or not
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         self.mates = x if uses_batch_statistics(model) else None
         self.zero_gradient = torch.zeros_like(self.active, dtype=torch.bool) if keep_best else None
@@ -150,7 +152,7 @@ class Goal:
         goes on after a success, until it is as short as ``eps``. A randomised model may have been wrong by chance, so
         that nobody is finished there. One host sync.
         """
-        if not self.keep_best or self.randomised:
+        if not self.keep_best or self.randomised or self.trains:
             return None
         finished = self.success[self.active]
         if self.shortest is not None:
@@ -185,7 +187,7 @@ class Goal:
         if self.mates is not None and len(x_adv) == len(self.active) < len(self.mates):
             return self._forward(self._mates().index_copy(0, self.active, x_adv))[self.active]
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
-        watched = self.keep_best and self.randomised is None
+        watched = self.keep_best and self.randomised is None and not self.trains
         before = random_state(x_adv.device) if watched else []
         logits = logits_of(self.model, repeated)
         announce_forward()
@@ -217,6 +219,8 @@ class Goal:
         if self.best_logits is None:
             self.best_logits = logits.new_zeros(len(self.best), logits.shape[1])
         active, success = self.active, self.succeeded(logits)
+        if self.trains:
+            success = torch.zeros_like(success)
         known = self.success[active]
         score = loss if self.shortest is None else -lengths((x_adv - self.x).flatten(1).float(), self.shortest)
         # A success beats any failure; among equals the better score wins. NaN never replaces a finding.

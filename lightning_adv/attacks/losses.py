@@ -14,7 +14,17 @@ from torch import Tensor
 
 from lightning_adv.errors import InputError
 
-__all__ = ["AttackLoss", "cross_entropy", "divergence", "dlr", "expected_nll", "margin", "wrong_classes"]
+__all__ = [
+    "AttackLoss",
+    "cross_entropy",
+    "divergence",
+    "dlr",
+    "expected_nll",
+    "margin",
+    "refuse_other_classes",
+    "squared_error",
+    "wrong_classes",
+]
 
 AttackLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -38,9 +48,18 @@ def expected_nll(logits: Tensor, p: Tensor) -> Tensor:
         >>> expected_nll(torch.tensor([[0.0, 0.0, -torch.inf]]), torch.tensor([[0.5, 0.5, 0.0]]))
         tensor([0.6931])
     """
+    refuse_other_classes(p, logits)
+    return -(p * logits.log_softmax(dim=1).masked_fill(p == 0, 0.0)).sum(dim=1)
+
+
+def refuse_other_classes(p: Tensor, logits: Tensor) -> None:
+    """Refuse probabilities [N, K] of another K than that of the logits.
+
+    Raises:
+        InputError: other numbers of classes.
+    """
     if p.shape != logits.shape:
         raise InputError(f"probabilities of {p.shape[1]} classes for a model of {logits.shape[1]}: they must agree")
-    return -(p * logits.log_softmax(dim=1).masked_fill(p == 0, 0.0)).sum(dim=1)
 
 
 def divergence(logits: Tensor, other: Tensor) -> Tensor:
@@ -53,6 +72,20 @@ def divergence(logits: Tensor, other: Tensor) -> Tensor:
     log_p, log_q = logits.log_softmax(dim=1), other.log_softmax(dim=1)
     ruled_out = log_p == -torch.inf
     return (log_p.exp() * (log_p.masked_fill(ruled_out, 0.0) - log_q.masked_fill(ruled_out, 0.0))).sum(dim=1)
+
+
+def squared_error(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """Squared distance [N] of the prediction to the label, as one-hot, or to probabilities y (Pang et al., 2022).
+
+    Example:
+        >>> squared_error(torch.zeros(1, 2), torch.tensor([0]), None)
+        tensor([0.5000])
+    """
+    aim = y if target is None else target
+    p = F.one_hot(aim, logits.shape[1]).to(logits) if aim.dim() == 1 else aim
+    refuse_other_classes(p, logits)
+    error = (logits.softmax(dim=1) - p).square().sum(dim=1)
+    return error if target is None else -error
 
 
 def margin(logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:

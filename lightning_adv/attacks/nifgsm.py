@@ -28,5 +28,5 @@ class NIFGSM(MIFGSM):
         """The module's equation; the point ahead may lie outside the ball, and counts for nothing itself."""
         if before is None:
             return super().ascent(goal, x_adv, before)
-        ahead = x_adv + self.step_size * self.decay * before
+        ahead = x_adv + self.step_size * goal.shares * self.decay * before
         return self.accumulated(goal.gradient(ahead, on_record=False), before)

@@ -72,6 +72,8 @@ class PGD(Attack):
             raise InputError(f"step_size must be finite and not negative, got {step_size}")
         self.steps, self.start = steps, start
 
+    takes_shares = True
+
     @property
     def covers_ball(self) -> bool:
         """Whether steps are enough and long enough; under L2 and L1 a random start is never quite left behind."""
@@ -81,11 +83,11 @@ class PGD(Attack):
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor:
         """The loop of the module's equation."""
-        ball = Ball(goal.x, self.eps, self.norm)
+        ball, step_size = Ball(goal.x, self.eps * goal.shares, self.norm), self.step_size * goal.shares
         x_adv, ascent = self._start(ball, noise), None
         for step in range(self.steps):
             ascent = self.ascent(goal, x_adv, ascent)
-            x_adv = ball.ascend(x_adv, ascent, self.step_size)
+            x_adv = ball.ascend(x_adv, ascent, step_size)
             if (step + 1) % STEPS_BETWEEN_DROPS == 0 and (keep := goal.survivors()) is not None:
                 ball, x_adv, ascent = ball.select(keep), x_adv[keep], ascent[keep]
                 if not len(keep):

@@ -14,7 +14,7 @@ from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.labels import as_labels, as_truth, most_likely
-from lightning_adv.attacks.losses import margin
+from lightning_adv.attacks.losses import AttackLoss, margin
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.attacks.randomised import judged_by_fresh_draws
 from lightning_adv.attacks.result import AttackResult, Stage
@@ -130,14 +130,28 @@ class WorstOf(Attack):
         """Where all the attacks do."""
         return all(attack.takes_probabilities for attack in self.attacks.values())
 
+    @property
+    def takes_shares(self) -> bool:
+        """Where all the attacks do."""
+        return all(attack.takes_shares for attack in self.attacks.values())
+
     def scaled(self, factor: float) -> "WorstOf":
         """The same attacks, each with its budget times ``factor``.
 
         Raises:
             InputError: an attack without a budget.
         """
+        return self._of({name: attack.scaled(factor) for name, attack in self.attacks.items()})
+
+    def raising(self, loss: AttackLoss) -> "WorstOf":
+        """The same attacks, whose gradients raise another loss."""
+        other = self._of({name: attack.raising(loss) for name, attack in self.attacks.items()})
+        other.loss = loss
+        return other
+
+    def _of(self, attacks: dict[str, Attack]) -> "WorstOf":
         other = copy.copy(self)
-        other.attacks = {name: attack.scaled(factor) for name, attack in self.attacks.items()}
+        other.attacks = attacks
         return other
 
     def perturb(self, goal: Goal, noise: Noise) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.losses import AttackLoss
 from lightning_adv.attacks.noise import Noise
 
 __all__ = ["Wrapper"]
@@ -42,6 +43,7 @@ class Wrapper(Attack):
     draws = property(attrgetter("attack.draws"))
     covers_ball = property(attrgetter("attack.covers_ball"))
     black_box = property(attrgetter("attack.black_box"))
+    takes_shares = property(attrgetter("attack.takes_shares"))
     takes_probabilities = property(attrgetter("attack.takes_probabilities"))
 
     @property
@@ -62,6 +64,10 @@ class Wrapper(Attack):
             InputError: an attack without a budget.
         """
         return self.around(self.attack.scaled(factor))
+
+    def raising(self, loss: AttackLoss) -> "Wrapper":
+        """The same change of the other attack, whose gradients raise another loss."""
+        return self.around(self.attack.raising(loss))
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """The other attack's own loop."""

@@ -1,6 +1,6 @@
 """The base of the objectives that attack the images of every batch."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,11 +21,12 @@ class AttackedObjective(Objective):
         attack_mode: BatchNorm and dropout while attacking: "eval" (running statistics) or "train" (the batch's,
             which are then not recorded).
         warmup_epochs: eps grows linearly from 0 to its value over so many epochs; 0 switches it off.
-        random_eps: draw eps uniformly between 0 and its value at every step.
+        random_eps: draw eps uniformly between 0 and its value at every step; "sample" draws one for each image.
         label_smoothing: share of the label's probability spread over all classes.
 
     Raises:
-        InputError: a negative warm-up, an unknown mode, an attack without an eps where it is to vary.
+        InputError: a negative warm-up, an unknown mode, an attack without an eps where it is to vary, or with one eps
+            for all images where each has its own.
 
     Example:
         >>> from lightning_adv.attacks import PGD
@@ -43,7 +44,7 @@ class AttackedObjective(Objective):
         attack: Attack,
         attack_mode: ModelMode = "eval",
         warmup_epochs: float = 0.0,
-        random_eps: bool = False,
+        random_eps: bool | Literal["sample"] = False,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(label_smoothing)
@@ -53,6 +54,10 @@ class AttackedObjective(Objective):
             raise InputError(f"attack_mode must be one of {', '.join(get_args(ModelMode))}, got {attack_mode!r}")
         if (warmup_epochs or random_eps) and not attack.has_budget:
             raise InputError(f"{type(attack).__name__} has no eps: leave warmup_epochs and random_eps out")
+        if random_eps not in (True, False, "sample"):
+            raise InputError(f"random_eps must be true, false or sample, got {random_eps!r}")
+        if random_eps == "sample" and not attack.takes_shares:
+            raise InputError(f"{type(attack).__name__} has one eps for all images: random_eps: true draws it each step")
         self.attack, self.attack_mode = attack, attack_mode
         self.warmup_epochs, self.random_eps = warmup_epochs, random_eps
         self._share = 1.0
@@ -63,9 +68,13 @@ class AttackedObjective(Objective):
 
     def craft(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images [N, C, H, W] for labels [N] or probabilities [N, K]."""
-        return self.current_attack().craft(model, x, y, mode=self.attack_mode)
+        return self.current_attack().craft(model, x, y, mode=self.attack_mode, shares=self.shares(x))
+
+    def shares(self, x: Tensor) -> Tensor | None:
+        """[N] of this step's eps that each of the images has, where they differ."""
+        return torch.rand(len(x)).to(x.device) if self.random_eps == "sample" else None
 
     def current_attack(self) -> Attack:
         """The attack with this step's budget."""
-        share = self._share * (float(torch.rand(())) if self.random_eps else 1.0)
+        share = self._share * (float(torch.rand(())) if self.random_eps is True else 1.0)
         return self.attack if share == 1 else self.attack.scaled(share)

@@ -6,7 +6,7 @@ loss = L(w + v),   v = gamma |w| / |g| g for each weight tensor,   g = grad_w L(
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import at_weights
+from lightning_adv.asking import at_weights, without_records
 from lightning_adv.attacks import Classifier
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.objective import Objective
@@ -74,8 +74,7 @@ class AWP(Objective):
                 "layer, or train with the objective alone"
             )
         # BatchNorm records the forward at the perturbed weights only; this one works on copies of its statistics.
-        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-        loss, _ = self.objective.loss(at_weights(model, buffers), x, x_adv, y)
+        loss, _ = self.objective.loss(without_records(model), x, x_adv, y)
         grads = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         return {
             name: w + (self.gamma * w.detach().norm() / (g.norm() + SMALL)) * g

@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_adv.asking.contract import label_range, refuse_labels
 from lightning_adv.attacks import Classifier
 from lightning_adv.attacks.labels import as_truth, refuse_no_distributions
-from lightning_adv.attacks.losses import expected_nll
+from lightning_adv.attacks.losses import expected_nll, refuse_other_classes
 from lightning_adv.errors import InputError
 
 __all__ = ["Objective"]
@@ -105,11 +105,16 @@ class Objective(ABC):
     def cross_entropies(self, logits: Tensor, y: Tensor) -> Tensor:
         """The cross-entropy of each image [N]; arguments and errors are those of :meth:`cross_entropy`."""
         logits = logits.float()
+        return expected_nll(logits, self.truth(logits, y))
+
+    def truth(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The distributions [N, K] that the images are to have; arguments and errors as in :meth:`cross_entropy`."""
         self._check_labels(logits, y)
         p = F.one_hot(y, logits.shape[1]).to(logits) if y.dim() == 1 else y
+        refuse_other_classes(p, logits)
         possible = (logits != -torch.inf).to(logits)
         even = possible / possible.sum(dim=1, keepdim=True)
-        return expected_nll(logits, (1 - self.label_smoothing) * p + self.label_smoothing * even)
+        return (1 - self.label_smoothing) * p + self.label_smoothing * even
 
     def _check_labels(self, logits: Tensor, y: Tensor) -> None:
         if y.dim() == 1 and (known := label_range(y)) is not None:

@@ -9,17 +9,23 @@ from torch import nn
 
 import lightning_adv.objectives as objectives
 from lightning_adv.asking import NO_CLASS, predicted
-from lightning_adv.attacks import FGSM, PGD
+from lightning_adv.attacks import FGSM, PGD, WorstOf
 from lightning_adv.errors import InputError
 from lightning_adv.objectives import (
     ABL,
     AWP,
+    EAT,
+    HAT,
+    IKL,
+    LSE,
     MART,
+    NFGSM,
     TRADES,
     AdversarialTraining,
     CrossEntropy,
     FastAdversarialTraining,
     FreeAdversarialTraining,
+    GradAlign,
     GradientAscent,
     InputAware,
     Objective,
@@ -48,10 +54,16 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "AdversarialTraining": lambda: AdversarialTraining(ATTACK),
     "AdversarialTraining-mixed": lambda: AdversarialTraining(FGSM(0.1), clean_weight=0.5, attack_mode="train"),
     "AWP": lambda: AWP(TRADES(ATTACK)),
+    "EAT": lambda: EAT(WorstOf([ATTACK])),
     "FastAdversarialTraining": lambda: FastAdversarialTraining(0.1),
     "FreeAdversarialTraining": lambda: FreeAdversarialTraining(0.1, replays=1),
+    "GradAlign": lambda: GradAlign(0.1),
+    "HAT": lambda: HAT(Wrapped(), ATTACK),
+    "IKL": lambda: IKL(ATTACK),
     "InputAware": lambda: InputAware(0, width=4, halvings=1),
+    "LSE": lambda: LSE(ATTACK),
     "MART": lambda: MART(ATTACK),
+    "NFGSM": lambda: NFGSM(0.1),
     "TRADES": lambda: TRADES(ATTACK),
 }
 every_objective = pytest.mark.parametrize("name", OBJECTIVES)
@@ -73,6 +85,7 @@ def test_a_model_that_works_in_place_learns_as_any_other(name):
     before = X.clone()
     (expected, _), (found, _) = loss_of(name, Wrapped()), loss_of(name, InPlace())
     assert torch.equal(X, before)
+    assert not X.requires_grad
     torch.testing.assert_close(found, expected)
 
 
