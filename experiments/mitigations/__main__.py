@@ -77,7 +77,8 @@ def main() -> None:
 
 
 def _setting(network: str) -> str:
-    return f"{SUBJECTS[network].data.__name__}, {CLEAN} clean images, {SAMPLES} test images"
+    images = f"{CLEAN} clean images, {SAMPLES} test images"
+    return f"{SUBJECTS[network].data.__name__}, {images}, probabilities by their logarithm"
 
 
 def _measured(network: str, name: str, root: str, models: Path, run: Path) -> dict:
