@@ -1,8 +1,8 @@
 """What a training step, an evaluation and a start cost beside their floors, and how they grow: paired runs, medians.
 
 ``python -m benchmarks.performance --root data``: writes ``docs/results/performance.md``. Resumable: what an
-interrupted run had measured is kept under ``runs/benchmarks`` (``--fresh`` measures it again). On a machine with a GPU
-the table of :mod:`benchmarks.gpu` is measured too, else it says "not measured".
+interrupted run had measured is kept under ``runs/benchmarks`` (``--fresh`` measures it again). The table of GPUs is
+what :mod:`benchmarks.gpu` measured.
 """
 
 import importlib.metadata
@@ -22,9 +22,22 @@ from benchmarks import evaluation_memory, gpu
 from benchmarks.bench import bench, kept
 from benchmarks.ranks import ATTACKED, BATCH, BATCHES, rank_seconds, ranks_rows
 from benchmarks.subjects import Subject
-from benchmarks.training import EPS, PACE, STEPS, Bare, Lightning, MadryTrainer, Step, bare_passes, net, precision_steps
+from benchmarks.training import (
+    EPS,
+    PACE,
+    PRECISIONS,
+    STEPS,
+    Bare,
+    Lightning,
+    MadryTrainer,
+    Step,
+    bare_passes,
+    net,
+    precision_step,
+)
 from experiments.command import arguments, show
 from experiments.cost import in_turn, quickest, ratio
+from experiments.cost import seconds as run_seconds
 from experiments.networks import images_of
 from experiments.page import prose
 from lightning_adv.attacks import PGD, AutoAttack
@@ -70,7 +83,7 @@ def main() -> None:
             ["setting", "images a second", "times eager float32"],
             rows("precision", partial(_precision, rounds)),
         ),
-        Table("On a GPU", gpu.COLUMNS, rows("gpu", gpu.gpu_rows), note=gpu.NOTE),
+        Table("On a GPU", gpu.COLUMNS, gpu.recorded_rows(), note=gpu.NOTE),
         table(
             "Two ranks on two cores",
             ["work", *ranks, "speed of 2 ranks over 1"],
@@ -108,7 +121,12 @@ def _steps(root: str, rounds: int) -> list[list[Cell]]:
 
 
 def _precision(rounds: int) -> list[list[Cell]]:
-    taken = in_turn(precision_steps("cpu"), rounds, warm_up=1)
+    steps = {
+        name: partial(run_seconds, precision_step("cpu", 16, 128, **given))
+        for name, given in PRECISIONS.items()
+        if given["compiled"] != "reduce-overhead"  # CUDA graphs
+    }
+    taken = in_turn(steps, rounds, warm_up=1)
     seconds = {name: statistics.median(times) for name, times in taken.items()}
     return [[setting, 128 / each, seconds["float32"] / each] for setting, each in seconds.items()]
 

@@ -1,6 +1,5 @@
 """Training steps timed beside each other: Lightning's, a hand-written one, the bare passes, other precisions."""
 
-import copy
 import io
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import AdversarialTraining
 
-__all__ = ["Bare", "Lightning", "MadryTrainer", "Step", "bare_passes", "module", "net", "precision_steps"]
+__all__ = ["PRECISIONS", "Bare", "Lightning", "MadryTrainer", "Step", "bare_passes", "module", "net", "precision_step"]
 
 EPS, PACE, STEPS = 8 / 255, 2 / 255, 10
 """Of PGD."""
@@ -162,39 +161,37 @@ def bare_passes(width: int, batch: int, steps: int) -> Step:
     return partial(seconds, step)
 
 
-def precision_steps(device: str, width: int = 16, batch: int = 128, graphs: bool = False) -> dict[str, Step]:
-    """The objective's step in several precisions and layouts, all from the same weights.
+PRECISIONS: dict[str, dict[str, bool | str | None]] = {
+    "float32": {"bf16": False, "channels_last": False, "compiled": None},
+    "float32, channels last": {"bf16": False, "channels_last": True, "compiled": None},
+    "bf16": {"bf16": True, "channels_last": False, "compiled": None},
+    "bf16, channels last": {"bf16": True, "channels_last": True, "compiled": None},
+    "bf16, channels last, compiled": {"bf16": True, "channels_last": True, "compiled": "default"},
+    "bf16, channels last, compiled, CUDA graphs": {"bf16": True, "channels_last": True, "compiled": "reduce-overhead"},
+}
+"""By name: arguments of :func:`precision_step`."""
+
+
+def precision_step(
+    device: str, width: int, batch: int, bf16: bool, channels_last: bool, compiled: str | None
+) -> Callable[[], None]:
+    """The objective's step in a precision and a layout, always from the same weights.
 
     Args:
         device: "cpu" or "cuda".
         width: of PreAct ResNet-18.
         batch: images.
-        graphs: also as CUDA graphs.
+        bf16: under autocast.
+        channels_last: weights and images.
+        compiled: "default", or a mode of ``torch.compile``; None leaves it out.
     """
-    start = net(width).to(device)
-    settings: dict[str, tuple[bool, bool, str | None]] = {
-        "float32": (False, False, None),
-        "float32, channels last": (False, True, None),
-        "bf16": (True, False, None),
-        "bf16, channels last": (True, True, None),
-        "bf16, channels last, compiled": (True, True, "default"),
-    }
-    if graphs:
-        settings["bf16, channels last, compiled, CUDA graphs"] = (True, True, "reduce-overhead")
-    return {name: _precision_step(copy.deepcopy(start), device, batch, *given) for name, given in settings.items()}
-
-
-def _precision_step(
-    model: nn.Module, device: str, batch: int, bf16: bool, channels_last: bool, compiled: str | None
-) -> Step:
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model = model.to(memory_format=layout).train()
+    model = net(width).to(device, memory_format=layout).train()
     x, y = torch.rand(batch, 3, 32, 32).to(device, memory_format=layout), torch.arange(batch, device=device) % 10
     objective = AdversarialTraining(PGD(EPS, PACE, STEPS))
     optimizer = SGD(model.parameters())
     if compiled:
         compile_classifier(model, None if compiled == "default" else compiled)
-    clock = time.process_time if device == "cpu" else time.perf_counter
 
     def step() -> None:
         with torch.autocast(device, dtype=torch.bfloat16) if bf16 else nullcontext():
@@ -202,10 +199,8 @@ def _precision_step(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
 
-    return partial(seconds, step, clock)
+    return step
 
 
 def module() -> ClassifierModule:
