@@ -25,8 +25,11 @@ from lightning_adv.callbacks.run_record import RunRecord
 from lightning_adv.callbacks.stop_on_signal import StopOnSignal
 from lightning_adv.callbacks.time_budget import TimeBudget
 from lightning_adv.callbacks.transfer_evaluation import TransferEvaluation
+from lightning_adv.callbacks.weight_averages import EMA, SWA
 
 __all__ = [
+    "EMA",
+    "SWA",
     "AttackEvaluation",
     "BackdoorEvaluation",
     "BackdoorInspection",

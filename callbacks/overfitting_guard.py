@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 from torch import Tensor
@@ -49,7 +50,7 @@ class CatastrophicOverfittingGuard(Callback):
         self.attack, self.drop, self.action = attack or PGD(steps=5), drop, action
         self.best = 0.0
         self.collapsed = False
-        self._good: dict[str, Tensor] | None = None
+        self._good: dict[str, dict[str, Tensor]] | None = None  # as a checkpoint has them
         self._batch: tuple | None = None
 
     def state_dict(self) -> dict:
@@ -62,7 +63,8 @@ class CatastrophicOverfittingGuard(Callback):
         Raises:
             InputError: the weights to go back to are not finite.
         """
-        check_finite(state_dict["good"], "what the checkpoint keeps of the last good epoch")
+        for weights in (state_dict["good"] or {}).values():
+            check_finite(weights, "what the checkpoint keeps of the last good epoch")
         self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], state_dict["good"]
 
     def on_train_batch_end(
@@ -85,16 +87,28 @@ class CatastrophicOverfittingGuard(Callback):
             return
         self.best = max(self.best, accuracy)
         if self.action == "restore":
-            self._good = {name: value.detach().cpu().clone() for name, value in pl_module.state_dict().items()}
+            good = {"state_dict": pl_module.state_dict()}
+            for averaging in _averagings(trainer):
+                averaging.on_save_checkpoint(trainer, pl_module, good)
+            self._good = {
+                part: {name: value.detach().cpu().clone() for name, value in weights.items()}
+                for part, weights in good.items()
+            }
 
     def _collapse(self, trainer: Trainer, pl_module: LightningModule, accuracy: float) -> None:
         self.collapsed = True
         restored = self.action == "restore" and self._good is not None
         if restored:
-            pl_module.load_state_dict(self._good)
+            pl_module.load_state_dict(self._good["state_dict"])
+            for averaging in _averagings(trainer):  # its average has seen the weights that are given up
+                averaging.on_load_checkpoint(trainer, pl_module, self._good)
         rank_zero_warn(
             f"catastrophic overfitting in epoch {trainer.current_epoch + 1}: robust accuracy on a training batch "
             f"fell from {self.best:.1%} to {accuracy:.1%}; training stops"
             + (" with the weights of the epoch before" if restored else "")
         )
         trainer.should_stop = True
+
+
+def _averagings(trainer: Trainer) -> list[WeightAveraging]:
+    return [each for each in trainer.callbacks if isinstance(each, WeightAveraging)]

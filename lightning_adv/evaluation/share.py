@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities import CombinedLoader
 from torch import Tensor
 from torch.distributed import Store
@@ -172,7 +173,12 @@ class Share:
         )
 
     def _on_device(self, batch: tuple, index: Tensor) -> EvaluationBatch:
-        batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        state = self.trainer.state
+        stage, state.stage = state.stage, RunningStage.VALIDATING  # also within training: no image is augmented here
+        try:
+            batch = self.trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        finally:
+            state.stage = stage
         if not isinstance(batch, (tuple, list)) or len(batch) < 2 or not all(isinstance(b, Tensor) for b in batch[:2]):
             raise InputError(
                 f"an evaluation needs batches (image, label, ...), got {type(batch).__name__}; "

@@ -16,6 +16,7 @@ _NESTS = (
     *("state", "classifier", "checkpoint"),
 )
 _AVERAGED = frozenset({"ema", "wa", "swa", "avg", "averaged", "average", "shadow", "unaveraged"})
+_LIVE = "current_model_state"
 _DEPTH = 8  # of nests in nests; a file may also hold a dictionary that contains itself
 _SHOWN = 4
 _CHANNELS = 4  # of images
@@ -75,7 +76,7 @@ def _rows(content: Mapping[str, object], prefix: str, depth: int) -> Iterator[tu
 
 def _descend(content: Mapping[str, object], which: str | None) -> tuple[list[Mapping[str, object]], str | None]:
     """The dictionaries on the way to the weights, that of the weights last, and ``which`` if none of them is it."""
-    levels = [content]
+    levels, which = [content], _of_lightning(content, which)
     for _ in range(_DEPTH):
         nests = _nests(content)
         if which is not None and isinstance(content.get(which), Mapping):
@@ -88,6 +89,13 @@ def _descend(content: Mapping[str, object], which: str | None) -> tuple[list[Map
             break
         levels.append(content)
     return levels, which
+
+
+def _of_lightning(content: Mapping[str, object], which: str | None) -> str | None:
+    """``which`` where Lightning's weight averaging keeps it: the average is the ``state_dict``, the weights beside."""
+    if which is None or which in content or _LIVE not in content:
+        return which
+    return "state_dict" if is_averaged(which) else _LIVE if which == "live" else which
 
 
 def _nests(content: Mapping[str, object]) -> dict[str, Mapping]:

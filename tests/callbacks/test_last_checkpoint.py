@@ -1,11 +1,14 @@
+from functools import partial
+
 import pytest
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from lightning_adv.attacks import FGSM
-from lightning_adv.callbacks import AttackEvaluation, LastCheckpoint, Report
+from lightning_adv.callbacks import EMA, SWA, AttackEvaluation, LastCheckpoint, Report
 from lightning_adv.callbacks.stop_on_signal import before_validation
+from lightning_adv.data import CutMix
 from lightning_adv.errors import InputError
 from tests.callbacks.recipes import EveryCheckpoint, SmallData, classifier
 from tests.callbacks.strangers import trainer
@@ -13,14 +16,14 @@ from tests.callbacks.strangers import trainer
 EPOCHS = 3
 
 
-def fitted(*callbacks, checkpoint=None, **options):
+def fitted(*callbacks, checkpoint=None, mix=None, **options):
     """Weights after the last epoch, and the callbacks' histories."""
     model = classifier()
     evaluation, report = AttackEvaluation({"fgsm": FGSM(eps=0.06)}, pictures="never"), Report()
     report._write = lambda *_: None  # its page is another test's
     every = [evaluation, report, *callbacks]
     runner = trainer(*every, **{"max_epochs": EPOCHS, "num_sanity_val_steps": 0} | options)
-    runner.fit(model, datamodule=SmallData(), ckpt_path=checkpoint)
+    runner.fit(model, datamodule=SmallData(mix=mix), ckpt_path=checkpoint)
     return model.state_dict(), evaluation.history, report.history
 
 
@@ -61,12 +64,19 @@ def test_a_run_interrupted_in_a_validation_keeps_the_figures_of_the_training_bef
         assert (history, report) == (evaluated, reported), checkpoint.name
 
 
-def test_averaged_weights_are_resumed_bit_for_bit(tmp_path):
+@pytest.mark.parametrize(
+    "averaging",
+    [partial(EMAWeightAveraging, decay=0.8), partial(EMA, decay=0.9, start=0.3), partial(SWA, start_epoch=1)],
+    ids=["lightning", "ramp-and-cutmix", "swa"],
+)
+def test_averaged_weights_are_resumed_bit_for_bit(averaging, tmp_path):
     saved = EveryCheckpoint(tmp_path, every_n_steps=3)
-    weights, _, _ = fitted(EMAWeightAveraging(decay=0.8), saved)
+    weights, evaluated, _ = fitted(averaging(), saved, mix=CutMix())
     for checkpoint in saved.copies[:-1]:  # Lightning does nothing at all with a run that is complete
-        resumed, _, _ = fitted(EMAWeightAveraging(decay=0.8), checkpoint=checkpoint)
+        torch.manual_seed(99)
+        resumed, history, _ = fitted(averaging(), checkpoint=checkpoint, mix=CutMix())
         assert all(torch.equal(weights[key], resumed[key]) for key in weights), checkpoint.name
+        assert history == evaluated, checkpoint.name
 
 
 def test_saves_every_n_steps_and_at_the_end_of_every_epoch(tmp_path):

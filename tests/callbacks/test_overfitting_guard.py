@@ -87,14 +87,14 @@ def test_joined_images_count_as_their_likeliest_class(tmp_path):
 
 def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_path):
     guard = CatastrophicOverfittingGuard(FGSM(eps=0.1))
-    guard.best, guard._good = 0.7, {"weight": torch.ones(2)}
+    guard.best, guard._good = 0.7, {"state_dict": {"weight": torch.ones(2)}}
     torch.save(guard.state_dict(), tmp_path / "state.pt")
     other = CatastrophicOverfittingGuard(FGSM(eps=0.1))
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert other.best == 0.7
-    assert other._good["weight"].equal(torch.ones(2))
+    assert other._good["state_dict"]["weight"].equal(torch.ones(2))
     with pytest.raises(InputError, match="the last good epoch holds NaN or infinite values in weight"):
-        other.load_state_dict(guard.state_dict() | {"good": {"weight": torch.tensor([1.0, torch.nan])}})
+        other.load_state_dict(guard.state_dict() | {"good": {"state_dict": {"weight": torch.tensor([1.0, torch.nan])}}})
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [({"drop": 0.0}, "drop must lie"), ({"action": "go"}, "action")])

@@ -111,7 +111,7 @@ def test_overrides_of_several_callbacks_add_up_whatever_their_order():
 def test_a_callback_is_added_by_option_and_by_file_and_replaced_without_the_plus():
     ema = str(CONFIGS / "callbacks/ema.yaml")
     added = resolved([*FIT, "--config", ema, "--trainer.callbacks+=ModelSummary"])
-    assert callbacks(added) == ["Report", "AttackEvaluation", "EMAWeightAveraging", "ModelSummary"]
+    assert callbacks(added) == ["Report", "AttackEvaluation", "EMA", "ModelSummary"]
     replaced = resolved([*FIT, "--trainer.callbacks=ModelSummary"])["trainer"]["callbacks"]
     assert replaced["class_path"] == "pytorch_lightning.callbacks.ModelSummary"
 
