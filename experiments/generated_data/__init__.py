@@ -1,0 +1,1 @@
+"""Adversarial training with and without generated images."""

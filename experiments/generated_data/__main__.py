@@ -1,0 +1,166 @@
+"""Adversarial training with and without generated images, from a generator that saw no other images.
+
+``python -m experiments.generated_data --root data``: resumable; what was made and measured is kept under ``--run``.
+"""
+
+import logging
+import statistics
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule, seed_everything
+
+from experiments.classifiers import silent_trainer
+from experiments.command import arguments, show
+from experiments.kept import Kept
+from experiments.networks import all_predicted, attacked, images_of
+from experiments.page import Page, prose
+from experiments.records import claim
+from lightning_adv.attacks import PGD, AutoAttack
+from lightning_adv.callbacks import AttackEvaluation, GeneratedImages
+from lightning_adv.cli.entry import quiet
+from lightning_adv.data import MixedDataModule, MNISTSubset
+from lightning_adv.modules import ClassifierModule, DiffusionModule
+from lightning_adv.objectives import AdversarialTraining, Objective
+from lightning_adv.results.result import Cell, Table
+from lightning_adv.results.shares import percent_interval, wilson_interval
+
+__all__ = ["main"]
+
+EPS = 0.2
+"""Linf radius of training and judgement."""
+
+SEEDS = (0, 1, 2)
+COLUMNS = ["generated share", *(f"robust, seed {seed}" for seed in SEEDS)]
+COLUMNS += ["robust accuracy", "95% interval", "clean accuracy", "robust, training"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is learnt and judged.
+
+    Args:
+        images: training images, of the generator, of what chooses and of the classifiers.
+        channels: of the diffusion model.
+        diffusion_steps: of its training, of 64 images each.
+        per_class: generated images of a class that are kept, half of those that are made.
+        sampling_steps: evaluations of the network for an image.
+        steps: of adversarial training, of 128 images each.
+        judged: test images under AutoAttack, and training images under PGD.
+    """
+
+    images: int = 1000
+    channels: tuple[int, ...] = (8, 16, 32)
+    diffusion_steps: int = 1600
+    per_class: int = 200
+    sampling_steps: int = 25
+    steps: int = 1000
+    judged: int = 500
+
+
+QUICK = Size(100, (8, 8), 2, 4, 2, 2, 4)
+
+
+def main() -> None:
+    """Make and train what is missing, judge it, write the page."""
+    parser = arguments(__doc__, run="runs/generated_data", quick="tiny, to see that it runs; no page")
+    given = parser.parse_args()
+    quiet()
+    logging.disable(logging.WARNING)
+    size = QUICK if given.quick else Size()
+    run = Path(given.run) / ("quick" if given.quick else "full")
+    page = Page("experiments.generated_data", "generated_data", given.run, given=["--root", "data"])
+    claim(run / "measured", repr(size))
+    chosen = Kept(run).figures("generated", partial(_make_images, size, run), repr(size))
+    rows = [_row(share, size, run) for share in (0.0, 0.5)]
+    if given.quick:
+        return
+    shares = ("robust accuracy", "clean accuracy", "robust, training", *COLUMNS[1 : 1 + len(SEEDS)])
+    table = Table("With and without generated images", COLUMNS, rows, percent=shares, note=prose(__file__, "Columns"))
+    page.write(prose(__file__, eps=EPS, **vars(size), **chosen), [table], "MNISTSubset")
+
+
+def _data(size: Size, batch_size: int, seed: int = 0) -> MNISTSubset:
+    """The same training images whatever the seed, which is that of their order."""
+    data = MNISTSubset(batch_size=batch_size, eval_batch_size=50, max_train_samples=size.images)
+    data.setup("fit")
+    data.seed = seed
+    return data
+
+
+def _fit(module: LightningModule, data: LightningDataModule, steps: int) -> None:
+    trainer = silent_trainer(max_steps=steps, limit_val_batches=0, enable_checkpointing=False)
+    trainer.fit(module, data)
+
+
+def _classifier(steps: int, objective: Objective | None = None) -> ClassifierModule:
+    return ClassifierModule(
+        "mnist_cnn",
+        objective=objective,
+        optimizer=partial(torch.optim.Adam, lr=1e-3),
+        lr_scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=3e-3, total_steps=steps + 1),
+        lr_interval="step",
+        num_classes=10,
+        in_channels=1,
+        image_size=(28, 28),
+        mean=MNISTSubset.mean,
+        std=MNISTSubset.std,
+        backbone_options={"width": 8, "hidden": 64},
+    )
+
+
+def _make_images(size: Size, run: Path) -> dict[str, float]:
+    """The three commands' first two: a generator, and what a classifier keeps of what it makes."""
+    exported = run / "exported"
+    if not exported.is_dir():
+        seed_everything(0)
+        generator = DiffusionModule(
+            size.channels, conditional=True, in_channels=1, image_size=(28, 28), num_classes=10, lr=2e-3
+        )
+        _fit(generator, _data(size, 64), size.diffusion_steps)
+        generator.save_pretrained(str(exported))
+    seed_everything(0)
+    classifier = _classifier(size.steps)
+    _fit(classifier, _data(size, 128), size.steps)
+    made = GeneratedImages(str(exported), str(run), size.per_class, steps=size.sampling_steps)
+    silent_trainer(made).validate(classifier, _data(size, 128), verbose=False)
+    return made.result.scalars()
+
+
+def _row(share: float, size: Size, run: Path) -> list[Cell]:
+    """What AutoAttack leaves after training with this share of generated images, for every seed."""
+    kept, setting = Kept(run / "measured"), f"{size} {share}"
+    found = [kept.figures(f"{share:g}-{seed}", partial(_measured, share, seed, size, run), setting) for seed in SEEDS]
+    robust = [each["robust"] / each["judged"] for each in found]
+    trials = sum(each["judged"] for each in found)
+    interval = wilson_interval(sum(each["robust"] for each in found), trials)
+    means = (statistics.mean(each[key] / each["judged"] for each in found) for key in ("clean", "training"))
+    row: list[Cell] = [f"{share:g}", *robust, statistics.mean(robust), percent_interval(interval), *means]
+    show(row)
+    return row
+
+
+def _measured(share: float, seed: int, size: Size, run: Path) -> dict[str, int]:
+    seed_everything(seed)
+    data = _data(size, 128, seed)
+    attack = PGD(eps=EPS, step_size=EPS / 4, steps=7)
+    module = _classifier(size.steps, AdversarialTraining(attack))
+    mixed = MixedDataModule(data, str(run / "generated.npz"), share) if share else data
+    _fit(module, mixed, size.steps)
+    judge = AttackEvaluation({"autoattack": AutoAttack(EPS)}, max_samples=size.judged, batch_size=50)
+    silent_trainer(judge).test(module, data, verbose=False)
+    x, y = images_of(data, "train", 0, size.judged)
+    learnt = all_predicted(module, attacked(PGD(EPS, EPS / 10, steps=40), module, x, y, 500)) == y
+    (robust,) = judge.result.attacks
+    return {
+        "judged": size.judged,
+        "clean": judge.result.clean_correct,
+        "robust": robust.robust_correct,
+        "training": int(learnt.sum()),
+    }
+
+
+if __name__ == "__main__":
+    main()
