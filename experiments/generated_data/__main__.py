@@ -116,11 +116,9 @@ def _make_images(size: Size, run: Path) -> dict[str, float]:
     exported = run / "exported"
     if not exported.is_dir():
         seed_everything(0)
-        generator = DiffusionModule(
-            size.channels, conditional=True, in_channels=1, image_size=(28, 28), num_classes=10, lr=2e-3
-        )
+        shape = {"in_channels": 1, "image_size": (28, 28), "num_classes": 10}
+        generator = DiffusionModule(size.channels, conditional=True, lr=2e-3, export=str(exported), **shape)
         _fit(generator, _data(size, 64), size.diffusion_steps)
-        generator.save_pretrained(str(exported))
     seed_everything(0)
     classifier = _classifier(size.steps)
     _fit(classifier, _data(size, 128), size.steps)
