@@ -33,6 +33,7 @@ PACKAGES = [
 KINDS = {
     "": "Whole runs",
     "evaluate": "Evaluations",
+    "recipes": "Robust training",
     "callbacks": "Callbacks to add",
     "backdoor": "Backdoors",
     "purification": "Purification",

@@ -16,7 +16,9 @@ from lightning_adv.models import check_state, read_state_dict
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
 ZOO = sorted(path.name for path in CONFIGS.glob("zoo/*.yaml"))
-WHOLE_RUNS = sorted(path.name for path in CONFIGS.glob("*.yaml"))
+WHOLE_RUNS = sorted(
+    path.relative_to(CONFIGS).as_posix() for pattern in ("*.yaml", "recipes/*.yaml") for path in CONFIGS.glob(pattern)
+)
 BACKDOORS = sorted(path.name for path in CONFIGS.glob("backdoor/*.yaml"))
 PURIFICATION = sorted(path.name for path in CONFIGS.glob("purification/*.yaml"))
 GENERATE = sorted(path.name for path in CONFIGS.glob("generate/*.yaml"))
@@ -96,6 +98,9 @@ def test_the_weights_of_the_zoo_are_of_the_network_that_their_configuration_trai
         ("cifar10_pgd_fast.yaml", 8 / 255, 2 / 255, 10),
         ("cifar10_trades.yaml", 0.031, 0.007, 10),
         ("imagenet_fast.yaml", 4 / 255, 5 / 255, 1),
+        ("recipes/cifar10_preact18_gradalign.yaml", 8 / 255, 8 / 255, 1),
+        ("recipes/cifar10_preact18_hat.yaml", 0.031, 0.007, 10),
+        ("recipes/cifar10_preact18_nfgsm.yaml", 8 / 255, 8 / 255, 1),
         ("mnist_pgd.yaml", 0.3, None, None),
     ],
 )
