@@ -1,6 +1,7 @@
 """The resolved configuration of a run: in its folder, in its checkpoints and in every logger."""
 
 import sys
+from copy import deepcopy
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -49,8 +50,9 @@ class RunRecord(SaveConfigCallback):
         self._path = folder / "config.yaml"
         if not self._path.exists():
             self._write()
+        settings = yaml.safe_load(self.text) if trainer.loggers else {}
         for logger in trainer.loggers:
-            logger.log_hyperparams(yaml.safe_load(self.text))
+            logger.log_hyperparams(deepcopy(settings))
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say how images are normalised, now that a checkpoint has had its say."""

@@ -17,8 +17,8 @@ def test_a_notebook_runs_and_holds_no_outputs(notebook, tmp_path, monkeypatch):
     assert not any(cell["outputs"] or cell["execution_count"] for cell in cells)
     assert len(cells) > 4
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(os.environ, "NOTEBOOK_IMAGES", "16")
-    monkeypatch.setitem(os.environ, "NOTEBOOK_STEPS", "3")
+    monkeypatch.setitem(os.environ, "NOTEBOOK_IMAGES", "8")
+    monkeypatch.setitem(os.environ, "NOTEBOOK_STEPS", "2")
     names: dict[str, object] = {}
     for number, cell in enumerate(cells):
         exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from lightning_adv.cli import audit, evaluate, program, train
-from tests.cli.commands import CONFIGS, ROOT, TINY, run
+from tests.cli.commands import CONFIGS, ROOT, TINY, UNLOGGED, run
 
 DOCS = ROOT / "docs"
 GENERATED, MEASURED = DOCS / "reference", DOCS / "results"
@@ -34,10 +34,10 @@ FEW = (
     "--data.max_test_samples=6",
     "--trainer.callbacks.max_samples=6",
     "--trainer.callbacks.eps_sweep=[]",
-    "--trainer.callbacks.pictures=never",
+    UNLOGGED,
     "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",
 )
-SETS = {"TINY": TINY, "FEW": FEW}
+SETS = {"TINY": TINY, "FEW": FEW, "UNLOGGED": (UNLOGGED,)}
 """Overrides that many pages need, by the name that stands for them."""
 
 

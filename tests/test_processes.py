@@ -40,15 +40,15 @@ def write_images(path: Path, count: int, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Images and a configuration: TRADES on a net with BatchNorm; 1,001 images to validate on, an odd number."""
+    """Images and a configuration: TRADES on a net with BatchNorm; 249 images to validate on, an odd number."""
     folder = tmp_path_factory.mktemp("processes")
     write_images(folder / "train.npz", count=107, seed=1)
-    write_images(folder / "val.npz", count=1001, seed=2)
+    write_images(folder / "val.npz", count=249, seed=2)
     pgd = {"class_path": "PGD", "init_args": {"eps": 0.04, "steps": 2}}
     data = {"root": str(folder), "train": "train.npz", "val": "val.npz", "test": "val.npz", "calibration_size": 11}
     settings = {
         "seed_everything": 0,
-        "data": {"class_path": "ArrayData", "init_args": {**data, "batch_size": 8, "eval_batch_size": 128}},
+        "data": {"class_path": "ArrayData", "init_args": {**data, "batch_size": 8, "eval_batch_size": 32}},
         "model": {
             "class_path": "ClassifierModule",
             "init_args": {
@@ -64,7 +64,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "num_sanity_val_steps": 0,
             "callbacks": [
                 {"class_path": "Report"},
-                {"class_path": "AttackEvaluation", "init_args": {"attacks": {"pgd": pgd}, "eps_sweep": [0.02]}},
+                {
+                    "class_path": "AttackEvaluation",
+                    "init_args": {"attacks": {"pgd": pgd}, "eps_sweep": [0.02], "pictures": "never"},
+                },
                 # One image: the other rank has none.
                 {
                     "class_path": "AttackEvaluation",
@@ -82,7 +85,6 @@ def trained_by_two(folder: Path) -> str:
     """What two processes printed while they trained with TRADES and BatchNorm; the run is called ``two``."""
     ranks = ("--trainer.devices=2", "--trainer.strategy=ddp")  # as the README has it
     line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", "two", *ranks]
-    line += ["--trainer.callbacks.pictures=never"]
     done = subprocess.run(line, cwd=folder, env=environment(), timeout=SECONDS, capture_output=True, text=True)  # cold
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
@@ -91,7 +93,7 @@ def trained_by_two(folder: Path) -> str:
 def test_two_processes_train_with_trades_and_batchnorm(folder, trained_by_two):
     lines = trained_by_two.splitlines()
     assert [line.split("  ")[0] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
-    assert results(folder, "two")["sections"][0]["data"]["samples"] == 1001
+    assert results(folder, "two")["sections"][0]["data"]["samples"] == 249
     assert all(torch.isfinite(value).all() for value in weights(folder, "two").values())
 
 
@@ -107,7 +109,7 @@ def test_validation_by_two_processes_gives_the_metrics_of_one(folder, trained_by
             assert two["data"][name] == one["data"][name], name
         assert two["data"]["attacks"][0]["per_class_correct"] == one["data"]["attacks"][0]["per_class_correct"]
     samples = [section["data"]["samples"] for section in results(folder, "by_two")["sections"]]
-    assert samples == [1001, 1]
+    assert samples == [249, 1]
     assert metrics(folder, "by_two") == pytest.approx(metrics(folder, "by_one"), rel=1e-6)
 
 
@@ -263,6 +265,7 @@ def test_the_reconstructed_trigger_attack_is_two_commands(folder):
 def test_an_offline_wandb_run_holds_scalars_pictures_table_and_configuration(folder):
     logger = ("--config", str(ROOT / "configs" / "loggers" / "wandb.yaml"), "--trainer.logger.offline=true")
     options = ("--trainer.max_epochs=1", "--model.backbone=mnist_cnn", "--data.max_val_samples=40", *NO_NOISE)
+    options += ("--trainer.callbacks.attacks.pictures=last",)
     train(folder, "fit", "logged", *options, *logger)
     (file,) = (folder / "logged").glob("wandb/offline-run-*/*.wandb")
     history, section = wandb_history(file), results(folder, "logged")["sections"][0]
@@ -293,7 +296,7 @@ def test_a_terminal_shows_one_bar_a_task_and_in_the_end_no_evaluation_bar(folder
         assert len(tasks) == len(set(tasks)), screen
         assert set(tasks) <= {"epoch", "Validation", "pgd", "eps"}
     nested = [line for screen in screens for line in screen if line.startswith("pgd") and BAR.search(line)]
-    assert any(re.search(r" [1-9]\d*/8 ", line) for line in nested)  # 1,001 images in batches of 128
+    assert any(re.search(r" [1-9]\d*/8 ", line) for line in nested)  # 249 images in batches of 32
     last = screens[-1]
     assert [" ".join(line.split()[:2]) for line in last if BAR.search(line)] == ["epoch 2/2"]
     told = [line for line in last if re.match(r"epoch \d/2  .*clean \d+\.\d%  .*pgd \d+\.\d%", line)]

@@ -2,10 +2,12 @@
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 
@@ -20,19 +22,21 @@ __all__ = ["log_figure", "log_table"]
 
 
 def log_figure(trainer: Trainer, key: str, figure: "Figure") -> None:
-    """One picture under ``key``: W&B image, TensorBoard figure, or a PNG in the CSV logger's ``media`` folder.
+    """One picture under ``key``: W&B image, TensorBoard image, or a PNG in the CSV logger's ``media`` folder.
 
     Does nothing except on rank zero.
     """
-    if not trainer.is_global_zero:
+    if not trainer.is_global_zero or not trainer.loggers:
         return
+    pixels, step = _pixels(figure), trainer.global_step  # drawn once: that takes longer than all else
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
-            logger.log_image(key_path(key), [_pixels(figure)], step=trainer.global_step)
+            logger.log_image(key_path(key), [pixels], step=step)
         elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_figure(key, figure, global_step=trainer.global_step, close=False)
+            logger.experiment.add_image(key, pixels, global_step=step, dataformats="HWC")
         elif isinstance(logger, CSVLogger):
-            replace_atomically(_media(logger, key, trainer.global_step, ".png"), lambda file: figure.savefig(file))
+            path = _media(logger, key, step, ".png")
+            replace_atomically(path, partial(Image.fromarray(pixels).save, format="png"))
 
 
 def log_table(trainer: Trainer, key: str, table: Table) -> None:

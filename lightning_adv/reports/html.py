@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -152,6 +153,7 @@ def _history_table(histories: Histories) -> Table | None:
     return Table("Every epoch", ["epoch", *histories], rows, percent=shares)
 
 
+@cache
 def page_environment() -> Environment:
     """Templates of pages: every text is escaped, shares and moments have their filters."""
     environment = Environment(

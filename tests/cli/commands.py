@@ -33,6 +33,9 @@ QUICK = (*FEW_IMAGES, *SMALL_NET, "--trainer.max_epochs=1")
 TINY = (*FEW_IMAGES, *SHORT, *SMALL_NET)
 """Overrides that make the demo a matter of a second."""
 
+UNLOGGED = "--trainer.logger=false"
+"""Without loggers no picture is drawn for one, which takes longer than a small evaluation."""
+
 
 @dataclass(frozen=True)
 class Outcome:

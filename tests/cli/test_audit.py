@@ -13,13 +13,14 @@ from torch import nn
 
 from experiments.open_models.hub import exported
 from lightning_adv.cli import audit
-from tests.cli.commands import last_callback, resolved, run
+from tests.cli.commands import UNLOGGED, last_callback, resolved, run
 
 QUICK = (
     "--trainer.callbacks.attacks={pgd: {class_path: PGD, init_args: {eps: 0.1, steps: 2}}}",
     "--trainer.callbacks.max_samples=6",
     "--trainer.callbacks.inspectors={nc: {class_path: NeuralCleanse, init_args: {steps: 2, images_per_step: 8, "
     "batch_size: 8, allow_missing_classes: true}}}",
+    UNLOGGED,
 )
 
 
@@ -80,7 +81,7 @@ def test_a_file_that_gives_no_gradients_is_attacked_by_its_scores_alone():
     pytest.importorskip("onnxruntime")
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
     square = "--trainer.callbacks.attacks={square: {class_path: Square, init_args: {eps: 0.1, queries: 2}}}"
-    outcome = run(["net.onnx", "--data=MNISTSubset", "--run=here", square, QUICK[1]], audit)
+    outcome = run(["net.onnx", "--data=MNISTSubset", "--run=here", square, QUICK[1], UNLOGGED], audit)
     assert outcome.status == 0, outcome.err
     text = Path("here/report/index.html").read_text()
     assert "net.onnx is an ONNX file" in text

@@ -17,7 +17,7 @@ from experiments.open_models.hub import exported, timm_folder
 from lightning_adv.cli import evaluate
 from lightning_adv.models import create_model
 from tests.cli import own_net
-from tests.cli.commands import DEMO, FEW_IMAGES, ROOT, SHORT, Built, run
+from tests.cli.commands import DEMO, FEW_IMAGES, ROOT, SHORT, UNLOGGED, Built, run
 from tests.cli.own_net import Net
 
 OWN = "tests.cli.own_net.Net"
@@ -26,6 +26,7 @@ OF_PICTURES = [command for command in COMMANDS if "ImageFolder" in command]
 OF_DIGITS = [command for command in COMMANDS if "--data=MNISTSubset" in command]
 DATA = ("--data=MNISTSubset", "--data.max_test_samples=12")
 ONE_ATTACK = (
+    UNLOGGED,
     "--trainer.callbacks.max_samples=6",
     "--trainer.callbacks.eps_sweep=[]",
     "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",
@@ -177,8 +178,8 @@ def test_a_command_of_the_document_works(command, tmp_path, monkeypatch):
     torch.save(Net(8).state_dict(), "net.pth")
     exported(nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10)), Path("net.onnx"), image=(1, 28, 28))
     args = arguments(command)
-    weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[2:]
-    outcome = run([*args, *DATA[1:], *ONE_ATTACK[:2], *weak], evaluate)
+    weak = [] if any("attacks=" in arg for arg in args) else ONE_ATTACK[3:]
+    outcome = run([*args, *DATA[1:], *ONE_ATTACK[:3], *weak], evaluate)
     assert outcome.status == 0, outcome.err
     assert "Adversarial attacks (test)" in outcome.out
     assert "Net gets images in [0, 1] as they are" in outcome.err

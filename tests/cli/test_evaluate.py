@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from lightning_adv.cli import evaluate
 from lightning_adv.errors import InputError
 from lightning_adv.models import create_model
-from tests.cli.commands import CONFIGS, DEMO, QUICK, Built, Outcome, last_callback, resolved, run
+from tests.cli.commands import CONFIGS, DEMO, QUICK, UNLOGGED, Built, Outcome, last_callback, resolved, run
 
 STANDARD = CONFIGS / "evaluate/standard.yaml"
-FEW = ("--trainer.callbacks.max_samples=6", "--trainer.callbacks.eps_sweep=[]")
+FEW = ("--trainer.callbacks.max_samples=6", "--trainer.callbacks.eps_sweep=[]", UNLOGGED)
 WEAK = ("--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 8/255}}}",)
 """Standard's strong attacks cost time and are not what is tested here."""
 
@@ -63,7 +63,7 @@ def test_a_checkpoint_is_attacked_as_it_was_in_training_on_its_own_data(checkpoi
 
 def test_a_network_that_comes_with_the_program_is_evaluated_by_its_name():
     attacks = "--trainer.callbacks.attacks={fgsm: {class_path: FGSM, init_args: {eps: 0.3}}}"
-    few = ("--data=MNISTSubset", "--data.max_test_samples=100", "--trainer.callbacks.max_samples=20")
+    few = ("--data=MNISTSubset", "--data.max_test_samples=100", "--trainer.callbacks.max_samples=20", UNLOGGED)
     outcome = run(["--model.weights=zoo/mnist_standard", *few, attacks, "--run=here"], evaluate)
     assert outcome.status == 0, outcome.err
     assert "note: model: zoo/mnist_standard, 166,406 parameters" in outcome.err
