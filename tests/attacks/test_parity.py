@@ -82,6 +82,12 @@ def our_images(digits: Digits) -> dict[str, Tensor]:
     return {name: attack(*digits) for name, attack in OURS.items()}
 
 
+@pytest.fixture(scope="module")
+def withstood(digits: Digits) -> dict[str, Tensor]:
+    """Which images our evaluation leaves right."""
+    return {name: (~attack.run(*digits).success).double() for name, attack in OURS.items()}
+
+
 @pytest.fixture(scope="module", params=PEERS)
 def peer_images(request: pytest.FixtureRequest, digits: Digits) -> dict[str, Tensor]:
     attacks = PEERS[request.param]()
@@ -116,8 +122,8 @@ def test_robust_accuracy_is_the_peers(digits, our_images, peer_images, name):
 
 
 @every_attack
-def test_the_evaluation_is_at_least_as_strong_as_the_peers(digits, peer_images, name):
-    ours, theirs = (~OURS[name].run(*digits).success).double(), right(digits[0], peer_images[name], digits[2])
+def test_the_evaluation_is_at_least_as_strong_as_the_peers(digits, withstood, peer_images, name):
+    ours, theirs = withstood[name], right(digits[0], peer_images[name], digits[2])
     assert ours.mean() <= theirs.mean() + by_chance(ours, theirs)
 
 

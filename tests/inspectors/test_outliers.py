@@ -52,7 +52,7 @@ def test_the_index_of_logarithms_does_not_know_the_unit_and_takes_a_norm_of_zero
 
 @pytest.mark.parametrize(("classes", "share"), [(10, 0.34), (43, 0.64), (100, 0.88)])
 def test_the_papers_rule_flags_clean_models_as_often_as_is_known(classes, share):
-    draws = np.random.default_rng(7).normal(60, 10, (1500, classes))
+    draws = np.random.default_rng(7).normal(60, 10, (1000, classes))
     flagged = np.mean([bool(find_outliers(norms).flagged) for norms in draws])
     assert flagged == pytest.approx(share, abs=0.035)
 
@@ -60,7 +60,7 @@ def test_the_papers_rule_flags_clean_models_as_often_as_is_known(classes, share)
 @pytest.mark.parametrize("double", [False, True])
 @pytest.mark.parametrize("classes", [5, 10, 43, 100])
 def test_the_corrected_verdict_flags_clean_models_at_its_level(classes, double):
-    draws = np.random.default_rng(3).normal(60, 10, (2000, classes))
+    draws = np.random.default_rng(3).normal(60, 10, (1000, classes))
     flagged = np.mean([bool(find_outliers(norms, double=double, alpha=0.1).significant) for norms in draws])
     assert flagged == pytest.approx(0.1, abs=0.025)
 
