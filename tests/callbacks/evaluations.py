@@ -1,8 +1,10 @@
 """Every evaluation of the package, made small: what the laws of evaluations are asked of, and what they presume."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytorch_lightning as pl
@@ -45,6 +47,8 @@ Y = labels(X)
 SEARCH = {"steps": 8, "batch_size": 8, "images_per_step": 8, "init_cost": 0.05, "success_threshold": 0.3}
 STILL = {"perspective": 0, "framing": 0, "resolution": 1, "blur": 0, "contrast": 0, "brightness": 0, "noise": 0.02}
 Make = Callable[..., EpochEndEvaluation]
+_OPEN: list[TemporaryDirectory] = []
+"""Folders that are removed when this process ends."""
 
 
 class Corner(Trigger):
@@ -134,19 +138,20 @@ def fooling(**shared: object) -> FoolingImages:
 
 
 @cache
-def _diffusion_model() -> TemporaryDirectory:
-    """A folder, kept as long as this process, with a network of random weights that knows the images' classes."""
-    folder, image = TemporaryDirectory(), X[0]
+def _diffusion_model() -> Path:
+    """A folder with a network of random weights that knows the images' classes; one for all ranks of a test."""
+    _OPEN.append(TemporaryDirectory())
+    folder = Path.cwd() if "RANK" in os.environ else Path(_OPEN[-1].name)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        shape = {"in_channels": len(image), "image_size": tuple(image.shape[1:]), "num_classes": int(Y.max()) + 1}
-        DiffusionModule((8, 8), conditional=True, **shape).save_pretrained(folder.name)
+        shape = {"in_channels": X.shape[1], "image_size": tuple(X.shape[2:]), "num_classes": int(Y.max()) + 1}
+        DiffusionModule((8, 8), conditional=True, **shape).save_pretrained(str(folder))
     return folder
 
 
 def generated(**shared: object) -> GeneratedImages:
-    folder = _diffusion_model().name
-    return GeneratedImages(folder, f"{folder}/made", per_class=2, steps=2, guidance=2.0, piece=3, **shared)
+    folder = _diffusion_model()
+    return GeneratedImages(str(folder), str(folder / "made"), per_class=2, steps=2, guidance=2.0, piece=3, **shared)
 
 
 def scan(**shared: object) -> PoisonScan:
