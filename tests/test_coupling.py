@@ -28,6 +28,7 @@ MAY_PROBE = {
     "lightning_adv/models/stem.py": (1, "networks of timm name their first layer"),
     "lightning_adv/models/weights.py": (1, "networks of timm tell their classes"),
     "lightning_adv/modules/classifier.py": (1, "networks of timm tell their classes"),
+    "lightning_adv/modules/parameter_groups.py": (1, "networks of timm name weights that are not to decay"),
     "lightning_adv/modules/sharding.py": (
         1,
         "networks of diffusers are built by from_config, those of transformers not",

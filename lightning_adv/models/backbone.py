@@ -46,6 +46,11 @@ class Backbone(nn.Module):
         """Logits [N, num_classes] of images [N, C, H, W]."""
         return self.forward_head(self.forward_features(x))
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str | list[tuple[str, None]]]:
+        """Which weights are of one layer, as timm asks for it: modules of ``features``, or blocks of its stages."""
+        stages = r"^features\.(\d+)\."
+        return {"features": stages if coarse else [(r"^features\.(\d+)\.(\d+)\.", None), (stages, None)]}
+
     def get_classifier(self) -> nn.Module:
         """The last linear layer; an identity when ``num_classes`` is 0."""
         return self.fc

@@ -4,6 +4,7 @@ from lightning_adv.modules.captioner import CaptionerModule
 from lightning_adv.modules.classifier import ClassifierModule
 from lightning_adv.modules.diffusion import DiffusionModule
 from lightning_adv.modules.latent_diffusion import LatentDiffusionModule
+from lightning_adv.modules.schedules import WarmUp
 from lightning_adv.modules.stored import load_classifier
 from lightning_adv.modules.vqvae import VQVAEModule
 
@@ -13,5 +14,6 @@ __all__ = [
     "DiffusionModule",
     "LatentDiffusionModule",
     "VQVAEModule",
+    "WarmUp",
     "load_classifier",
 ]

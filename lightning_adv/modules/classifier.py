@@ -1,5 +1,6 @@
 """The LightningModule that trains a classifier with any objective."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,11 @@ from lightning_adv.attacks.losses import cross_entropy
 from lightning_adv.errors import InputError
 from lightning_adv.models import Statistics, load_weights
 from lightning_adv.models.folders import is_whole
-from lightning_adv.models.normalize import normalized
+from lightning_adv.models.normalize import NormalizedModel, normalized
 from lightning_adv.models.statistics import travelling_statistics
+from lightning_adv.modules.parameter_groups import Decay, parameter_groups, scale_rates
 from lightning_adv.modules.resumable import Resumable
+from lightning_adv.modules.schedules import WarmUp
 from lightning_adv.objectives import CrossEntropy, Objective
 
 __all__ = ["ClassifierModule"]
@@ -40,6 +43,9 @@ class ClassifierModule(Resumable, LightningModule):
         optimizer: makes the optimiser from the parameters; default SGD, lr 0.1, momentum 0.9, weight decay 5e-4.
         lr_scheduler: makes the scheduler from the optimiser; default none. ``ReduceLROnPlateau`` watches ``val/loss``.
         lr_interval: the scheduler steps every "epoch" or every "step".
+        decay: what the optimiser's weight decay acts on: "all", or "weights" without normalisation and biases.
+        layer_decay: learning rate of each layer relative to the next one's, from the head down (.65 to .9 to fine-tune
+            transformers); default one rate for all.
         num_classes: K, needed with a named backbone.
         in_channels: C, needed with a named backbone.
         image_size: (H, W), needed with a named backbone.
@@ -58,7 +64,8 @@ class ClassifierModule(Resumable, LightningModule):
         channels_last: keep weights and images in channels-last order (faster convolutions in bf16).
 
     Raises:
-        InputError: unknown backbone, weights that do not fit, a size that the backbone cannot take.
+        InputError: unknown backbone, weights that do not fit, a size that the backbone cannot take, a layer decay
+            outside (0, 1].
     """
 
     USUAL = "mnist_cnn"
@@ -71,6 +78,8 @@ class ClassifierModule(Resumable, LightningModule):
         optimizer: Callable[[Iterable], Optimizer] | None = None,
         lr_scheduler: Callable[[Optimizer], LRScheduler] | None = None,
         lr_interval: Literal["epoch", "step"] = "epoch",
+        decay: Decay = "all",
+        layer_decay: float | None = None,
         num_classes: int | None = None,
         in_channels: int | None = None,
         image_size: tuple[int, int] | None = None,
@@ -93,7 +102,18 @@ class ClassifierModule(Resumable, LightningModule):
         """What a person calls it: a backbone by its name, or the folder that holds it."""
         # Objects do not belong in a checkpoint that is loaded without unpickling. Where the first weights came from
         # does not either: a checkpoint has its own, and loading it must not ask for that file or download anything.
-        left_out = ["objective", "optimizer", "lr_scheduler", "weights", "which", "match", "pretrained", "statistics"]
+        left_out = [
+            "objective",
+            "optimizer",
+            "lr_scheduler",
+            "decay",
+            "layer_decay",
+            "weights",
+            "which",
+            "match",
+            "pretrained",
+            "statistics",
+        ]
         self.save_hyperparameters(ignore=[*left_out, "backbone"] if isinstance(backbone, nn.Module) else left_out)
         of_data = None
         if statistics == "assumed" and mean is not None and std is not None:
@@ -121,6 +141,9 @@ class ClassifierModule(Resumable, LightningModule):
         self.objective = objective or CrossEntropy()
         self.automatic_optimization = self.objective.replays is None  # Lightning takes no more than a step on a batch
         self.make_optimizer, self.make_lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
+        if layer_decay is not None and not 0 < layer_decay <= 1:
+            raise InputError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+        self.decay, self.layer_decay = decay, layer_decay
         self.channels_last = channels_last
         if channels_last:
             self.backbone.to(memory_format=torch.channels_last)
@@ -181,12 +204,19 @@ class ClassifierModule(Resumable, LightningModule):
         """
         make_optimizer = self.make_optimizer or partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=5e-4)
         try:
-            optimizer = make_optimizer(self.parameters())
+            optimizer = make_optimizer(self._parameters_in_groups())
+            if self.layer_decay is not None or self.decay != "all":
+                scale_rates(optimizer.param_groups)
             if self.make_lr_scheduler is None:
                 return {"optimizer": optimizer}
+            rates = [group["lr"] for group in optimizer.param_groups]
             scheduler = {"scheduler": self.make_lr_scheduler(optimizer), "interval": self.lr_interval}
         except (TypeError, ValueError) as error:
             raise InputError(f"the optimiser or its scheduler refuses its arguments: {error}") from error
+        if self.layer_decay is not None:
+            _refuse_one_rate(optimizer, rates)
+        if isinstance(scheduler["scheduler"], WarmUp):
+            scheduler["scheduler"].span = scheduler["scheduler"].span or self._scheduler_steps()
         if isinstance(scheduler["scheduler"], ReduceLROnPlateau):
             scheduler["monitor"] = "val/loss"
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
@@ -235,6 +265,23 @@ class ClassifierModule(Resumable, LightningModule):
             return open_model(whole, backbone=name, which=which, match=match, **network)
         return create_model(name, pretrained=pretrained, **network)
 
+    def _parameters_in_groups(self) -> Iterable:
+        if self.layer_decay is None and self.decay == "all":
+            return self.parameters()
+        network = self.backbone.net if isinstance(self.backbone, NormalizedModel) else self.backbone
+        return parameter_groups(network, self.decay, self.layer_decay)
+
+    def _scheduler_steps(self) -> int | None:
+        """Of the whole run; None before there is one."""
+        if self._trainer is None:
+            return None
+        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs or -1
+        if self.lr_interval == "epoch":
+            steps = epochs if epochs > 0 else steps / self.trainer.num_training_batches
+        if math.isinf(steps):
+            raise InputError("WarmUp follows the length of the run, and this one has no end: set max_epochs")
+        return math.ceil(steps) * (self.objective.replays or 1 if self.lr_interval == "step" else 1)
+
     def _replay(self, model: nn.Module, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
         """All steps of the objective on a batch; loss and logits of the last."""
         optimizer = self.optimizers()
@@ -262,3 +309,12 @@ class ClassifierModule(Resumable, LightningModule):
         mean_loss.update(cross_entropy(logits, label, None))
         self.log(f"{stage}/loss", mean_loss)
         self.log(f"{stage}/clean_accuracy", accuracy, prog_bar=True)
+
+
+def _refuse_one_rate(optimizer: Optimizer, rates: list[float]) -> None:
+    """Refuse a schedule that gives all layers the same rate."""
+    now = [group["lr"] for group in optimizer.param_groups]
+    if any(
+        not math.isclose(mine * rates[0], now[0] * rate, rel_tol=1e-6) for mine, rate in zip(now, rates, strict=True)
+    ):
+        raise InputError("layer_decay gives each layer its own rate, and this schedule sets one for all: take WarmUp")
