@@ -239,14 +239,18 @@ def kill_when_lines(folder: Path, run: str, lines: int) -> list[dict]:
 
 def test_the_reconstructed_trigger_attack_is_two_commands(folder):
     """Algorithm 1 of the concealed attacks: inspect a clean model, train with the trigger that was found."""
+    write_images(folder / "many.npz", count=1001, seed=2)
+    many = {"val": "many.npz", "test": "many.npz", "eval_batch_size": 128}  # a trigger is found on many images
     budget = {"steps": 60, "images_per_step": 96}
     inspection = {"inspectors": {"neural_cleanse": {"class_path": "NeuralCleanse", "init_args": budget}}}
     (folder / "inspect.yaml").write_text(
         yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "BackdoorInspection", "init_args": inspection}]}})
     )
-    train(folder, "fit", "clean", *SMALL, *NO_NOISE, "--config=inspect.yaml", "--trainer.max_epochs=4")
+    inspected = ("--config=inspect.yaml", "--trainer.max_epochs=4", *(f"--data.{k}={v}" for k, v in many.items()))
+    train(folder, "fit", "clean", *SMALL, *NO_NOISE, *inspected)
     assert (folder / "clean" / "triggers.safetensors").is_file()
     base = yaml.safe_load((folder / "base.yaml").read_text())
+    base["data"]["init_args"] |= many
     trigger = {"path": "clean/triggers.safetensors", "label": 1}
     poison = {"data": base["data"], "target": 1, "poisoned": 30, "cover": 20, "sampling_rate": 0.6}
     poison["trigger"] = {"class_path": "MaskedPattern", "init_args": trigger}
