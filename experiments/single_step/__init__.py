@@ -1,0 +1,1 @@
+"""Training with one step of attack, and when it collapses."""
