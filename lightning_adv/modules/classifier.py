@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from pytorch_lightning import LightningModule
@@ -141,8 +141,10 @@ class ClassifierModule(Resumable, LightningModule):
         self.objective = objective or CrossEntropy()
         self.automatic_optimization = self.objective.replays is None  # Lightning takes no more than a step on a batch
         self.make_optimizer, self.make_lr_scheduler, self.lr_interval = optimizer, lr_scheduler, lr_interval
-        if layer_decay is not None and not 0 < layer_decay <= 1:
-            raise InputError(f"layer_decay must lie in (0, 1], got {layer_decay}")
+        if decay not in get_args(Decay) or not 0 < (1 if layer_decay is None else layer_decay) <= 1:
+            raise InputError(
+                f"decay must be all or weights, layer_decay lie in (0, 1]; got {decay!r} and {layer_decay}"
+            )
         self.decay, self.layer_decay = decay, layer_decay
         self.channels_last = channels_last
         if channels_last:

@@ -97,5 +97,6 @@ def test_a_schedule_with_one_rate_for_all_layers_is_refused():
     module = classifier(CrossEntropy(), **VIT, optimizer=ADAMW, lr_scheduler=one_cycle, layer_decay=0.5)
     with pytest.raises(InputError, match="layer_decay gives each layer its own rate, and this schedule sets one"):
         module.configure_optimizers()
-    with pytest.raises(InputError, match=r"layer_decay must lie in \(0, 1\], got 0"):
-        classifier(CrossEntropy(), layer_decay=0.0)
+    for wrong in ({"layer_decay": 0.0}, {"decay": "biases"}):
+        with pytest.raises(InputError, match=r"decay must be all or weights, layer_decay lie in \(0, 1\]"):
+            classifier(CrossEntropy(), **wrong)
