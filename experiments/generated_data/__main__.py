@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.classifiers import silent_trainer
 from experiments.command import arguments, show
@@ -90,9 +91,12 @@ def _data(size: Size, batch_size: int, seed: int = 0) -> MNISTSubset:
     return data
 
 
-def _fit(module: LightningModule, data: LightningDataModule, steps: int) -> None:
-    trainer = silent_trainer(max_steps=steps, limit_val_batches=0, enable_checkpointing=False)
-    trainer.fit(module, data)
+def _fit(module: LightningModule, data: LightningDataModule, steps: int, folder: Path | None = None) -> None:
+    """Train for so many steps; with a folder, go on from where a run that was killed had come to."""
+    kept = [ModelCheckpoint(folder, every_n_train_steps=100, save_last=True)] if folder else []
+    last = folder / "last.ckpt" if folder and (folder / "last.ckpt").is_file() else None
+    trainer = silent_trainer(*kept, max_steps=steps, limit_val_batches=0, enable_checkpointing=bool(kept))
+    trainer.fit(module, data, ckpt_path=last, weights_only=True)
 
 
 def _classifier(steps: int, objective: Objective | None = None) -> ClassifierModule:
@@ -118,7 +122,7 @@ def _make_images(size: Size, run: Path) -> dict[str, float]:
         seed_everything(0)
         shape = {"in_channels": 1, "image_size": (28, 28), "num_classes": 10}
         generator = DiffusionModule(size.channels, conditional=True, lr=2e-3, export=str(exported), **shape)
-        _fit(generator, _data(size, 64), size.diffusion_steps)
+        _fit(generator, _data(size, 64), size.diffusion_steps, run / "generator")
     seed_everything(0)
     classifier = _classifier(size.steps)
     _fit(classifier, _data(size, 128), size.steps)
