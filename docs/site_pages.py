@@ -34,6 +34,7 @@ KINDS = {
     "": "Whole runs",
     "evaluate": "Evaluations",
     "recipes": "Robust training",
+    "generate": "Generated images",
     "callbacks": "Callbacks to add",
     "backdoor": "Backdoors",
     "purification": "Purification",

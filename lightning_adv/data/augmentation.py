@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from kornia.augmentation import MixAugmentationBaseV2
 from torch import Tensor, nn
 
 from lightning_adv.errors import InputError
@@ -133,6 +132,8 @@ class Kornia(Augmentation):
     """
 
     def __init__(self, transforms: list[nn.Module]) -> None:
+        from kornia.augmentation import MixAugmentationBaseV2  # not everybody who loads images needs it
+
         mixing = [type(each).__name__ for each in transforms if isinstance(each, MixAugmentationBaseV2)]
         if mixing:
             raise InputError(f"{mixing[0]} joins images, and their labels must follow: give mix, as MixUp or CutMix")
