@@ -53,7 +53,8 @@ def main() -> None:
     networks: Networks = {}
     for name in DATA:
         whole = _networks(name, nets(given.nets, name), given.root, run, name in given.data and not given.page)
-        networks.update(whole)
+        if sum(net.kind == "reference" for net in whole) >= REFERENCES:
+            networks.update(whole)
     if not is_draft():
         write_records(records, SETTINGS, read_records(run, "*/*.json"))
     _write(page, networks)
