@@ -46,7 +46,7 @@ OF_LARGE = (
 POWER = (
     "Corrected for the number of classes, it flags one honest network in twenty if honest networks differ as the "
     "references do; a backdoor that they share, or a class no easier to reach than by nature, it does not see. "
-    "On small networks of digits it flagged 1 of 35 honest ones, and 36 of 36 that had learnt a "
+    "On small networks of digits and garments it flagged 2 of 41 honest ones, and 46 of 47 that had learnt a "
     "backdoor, nearly all patches and blended pictures."
 )
 """What the comparison with references is worth; ``experiments/inspection_power`` measures it."""
