@@ -1,7 +1,9 @@
 """Each method against each model is measured once and kept, and stands in its place of a table."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -53,6 +55,12 @@ def run(setting, tmp_path_factory):
         yield folder
 
 
+@pytest.fixture
+def own_run(run, tmp_path):
+    """A copy of the folder, to write into."""
+    return Path(shutil.copytree(run, tmp_path / "run"))
+
+
 @pytest.fixture(scope="module")
 def found(run):
     return found_in("MNIST", read_records(run, "*/*/*/*.json"))
@@ -93,8 +101,8 @@ def test_every_method_has_its_place_in_a_table(found):
     }
 
 
-def test_what_was_measured_is_not_measured_again(run, setting):
-    bench = Bench("BadNets", 0, setting, "nowhere", run / "MNIST")
+def test_what_was_measured_is_not_measured_again(own_run, setting):
+    bench = Bench("BadNets", 0, setting, "nowhere", own_run / "MNIST")
     path = bench.kept.path("model model", "json")
     record = json.loads(path.read_text())
     kept = record | {"made": record["made"] | {"clean_accuracy": 0.123}}
@@ -112,18 +120,18 @@ def test_each_attack_can_be_planned(name):
     assert not torch.isin(plan.poisoned, plan.cover).any()
 
 
-def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(run, setting, monkeypatch):
+def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(own_run, setting, monkeypatch):
     monkeypatch.setattr("experiments.backdoor_bench.measure.DETECTORS", {"IBD-PSC": lambda seed: IBDPSC()})
     plain = replace(setting, options={})
-    ((name, figures),) = Bench("BadNets", 0, plain, "unused", run / "MNIST").cells("detectors")
+    ((name, figures),) = Bench("BadNets", 0, plain, "unused", own_run / "MNIST").cells("detectors")
     assert "BatchNorm" in figures["refused"]
     made = tables("MNIST", {("BadNets", "detectors"): {name: [figures]}})
     assert [["BadNets", "does not suit"]] in [table.rows for table in made]
 
 
-def test_weights_of_another_setting_are_not_taken(run, setting):
-    kept = set(Bench("BadNets", 0, setting, "unused", run / "MNIST").kept.folder.glob("weights*"))
-    other = Bench("BadNets", 0, replace(setting, epochs=1), "unused", run / "MNIST")
+def test_weights_of_another_setting_are_not_taken(own_run, setting):
+    kept = set(Bench("BadNets", 0, setting, "unused", own_run / "MNIST").kept.folder.glob("weights*"))
+    other = Bench("BadNets", 0, replace(setting, epochs=1), "unused", own_run / "MNIST")
     assert other.subject.model is not None
     assert len(set(other.kept.folder.glob("weights*")) - kept) == 1
 
