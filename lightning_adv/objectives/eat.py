@@ -11,6 +11,7 @@ from lightning_adv.attacks import APGD, Attack, WorstOf
 from lightning_adv.attacks.labels import most_likely
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.adversarial_training import AdversarialTraining
+from lightning_adv.objectives.ranks import over_ranks
 
 __all__ = ["EAT"]
 
@@ -55,11 +56,13 @@ class EAT(AdversarialTraining):
         loss, logits = super().loss(model, x, x_adv, y)
         wrong = (~is_right(logits, most_likely(y))).sum()
         self._errors = self._errors.to(logits.device)
-        self._errors[:, self._drawn] += torch.stack([wrong, torch.full_like(wrong, len(y))])
+        noted = torch.zeros_like(self._errors)
+        noted[:, self._drawn] = torch.stack([wrong, torch.full_like(wrong, len(y))]).to(noted)
+        self._errors = self._errors + over_ranks(noted)
         return loss, logits
 
     def state_dict(self) -> dict[str, Tensor]:
-        """How often each attack has been met, and not withstood."""
+        """How often each attack has been met, and not withstood, by all processes."""
         return {"errors": self._errors}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:

@@ -15,6 +15,7 @@ from lightning_adv.asking import Classifier, logits_of
 from lightning_adv.attacks import PGD, Attack
 from lightning_adv.attacks.losses import expected_nll
 from lightning_adv.errors import InputError
+from lightning_adv.objectives.ranks import over_ranks
 from lightning_adv.objectives.trades import TRADES
 
 __all__ = ["IKL"]
@@ -63,8 +64,6 @@ class IKL(TRADES):
         """Grow eps; at a new epoch, weigh the classes by what was predicted in the one before."""
         super().at_epoch(epoch)
         if int(epoch) != self._epoch and self._seen is not None:
-            if torch.distributed.is_available() and torch.distributed.is_initialized():
-                torch.distributed.all_reduce(self._seen)
             count = self._seen.sum(dim=1, keepdim=True)
             self._weights = torch.where(count > 0, self._seen / count, self._weights)
             self._seen = torch.zeros_like(self._seen)
@@ -94,7 +93,8 @@ class IKL(TRADES):
             self._seen = clean.new_zeros(classes, classes)
             self._weights = self._seen + 1 / classes
         self._weights, self._seen = self._weights.to(clean), self._seen.to(clean)
-        self._seen += truth.T @ (clean / self.temperature).softmax(dim=1).nan_to_num(0.0)
+        # Summed at every step, so that a checkpoint, which is the first process's, has what all have seen.
+        self._seen += over_ranks(truth.T @ (clean / self.temperature).softmax(dim=1).nan_to_num(0.0))
         return truth @ self._weights
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from lightning_adv.attacks import Classifier
 from lightning_adv.backdoors.input_aware import Generators, InputAwareTrigger
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.objective import Objective
+from lightning_adv.objectives.ranks import over_ranks
 
 __all__ = ["InputAware"]
 
@@ -128,7 +129,7 @@ class InputAware(Objective):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             statistics = (each for name, each in self.trigger.state_dict().items() if "running" in name)
             for tensor in (*gradients, *statistics):
-                torch.distributed.all_reduce(tensor)
+                over_ranks(tensor)
                 tensor /= torch.distributed.get_world_size()
         self._optimizer.step()
         self._optimizer.zero_grad()
