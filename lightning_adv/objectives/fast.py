@@ -65,7 +65,7 @@ class NFGSM(AdversarialTraining):
     """
 
     def __init__(self, eps: Budget = 8 / 255, noise: float = 2.0, **shared: str | float | bool) -> None:
-        super().__init__(FGSM(as_eps(eps, "Linf")), **shared)
+        super().__init__(attack=FGSM(as_eps(eps, "Linf")), **shared)
         if noise < 0:
             raise InputError(f"noise must not be negative, got {noise}")
         self.noise = noise

@@ -50,7 +50,7 @@ class GradAlign(AdversarialTraining):
 
     def __init__(self, eps: Budget = 8 / 255, weight: float | None = None, **shared: str | float | bool) -> None:
         radius = as_eps(eps, "Linf")
-        super().__init__(FGSM(radius), **shared)
+        super().__init__(attack=FGSM(radius), **shared)
         if weight is not None and weight < 0:
             raise InputError(f"weight must not be negative, got {weight}")
         self.weight = _published(radius) if weight is None else weight
