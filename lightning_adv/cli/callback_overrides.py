@@ -33,7 +33,7 @@ def replacing_callbacks(args: list[str]) -> list[str]:
     replacing: list[str] = []
     for arg, following in pairwise([*args, ""]):
         typed = arg == LIST or arg.startswith(f"{LIST}=")
-        named = arg.startswith(("--config", "-c")) and any(map(_lists_callbacks, config_files([arg, following])))
+        named = arg.startswith(("--config", "-c")) and any(map(_lists_callbacks, _files_at(arg, following)))
         replacing += [NONE, arg] if typed or named else [arg]
     return replacing
 
@@ -71,6 +71,11 @@ def _parsed(parser: ArgumentParser, args: list[str]) -> Namespace | None:
             return parser.parse_args(args)
     except (ArgumentError, SystemExit):
         return None
+
+
+def _files_at(arg: str, following: str) -> list[str]:
+    """The configuration that an argument names, by itself or with the next one."""
+    return config_files([arg] if "=" in arg else [arg, following])
 
 
 def _lists_callbacks(file: str) -> bool:
@@ -151,7 +156,7 @@ def _of_the_list(args: list[str]) -> list[str] | None:
         if arg.startswith(LIST):
             said += [arg] if "=" in arg else [arg, following]
         elif arg.startswith(("--config", "-c")):
-            for file in config_files([arg, following]):
+            for file in _files_at(arg, following):
                 lists = {key: value for key, value in _of_trainer(file).items() if key in ("callbacks", "callbacks+")}
                 if not all(isinstance(each, list | dict | None) for each in lists.values()):
                     return None

@@ -235,6 +235,8 @@ def parser() -> Parser:
         [],
         ["--config", "more.yaml"],
         ["--config=other.yaml", "--trainer.callbacks+=Report"],
+        ["--config=other.yaml", "--config=more.yaml"],
+        ["--config=other.yaml", "-c=more.yaml", "--config", "more.yaml"],
         ["--trainer.callbacks", "[{class_path: Report}, {class_path: EpochLine}]"],
         ["--trainer.callbacks=[{class_path: Report}]", "--trainer.callbacks+=EpochLine"],
         ["--trainer={callbacks: [{class_path: Report}, {class_path: EpochLine}]}"],

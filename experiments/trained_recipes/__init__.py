@@ -1,0 +1,1 @@
+"""Recipes of ``configs/recipes``, shortened and trained to their end."""
