@@ -4,6 +4,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 
+from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
 from pytorch_lightning.loggers import Logger
 from torch.optim import Optimizer
@@ -43,6 +44,8 @@ BASES = (
     Mixing,
 )
 """Kinds of classes that a configuration names."""
+PLACE = "its."
+"""Where a parser of one class has its arguments, apart from options of the parser's own."""
 
 
 def class_names(base: type | None) -> list[str]:
@@ -70,14 +73,25 @@ def imported(path: str) -> object | None:
 
 
 def constructor_defaults(path: str) -> dict[str, object]:
-    """Arguments of a class's constructor, those handed on to its bases included, with their defaults."""
+    """Arguments that the command line takes for a class, with their defaults; ``Parameter.empty`` where one is needed.
+
+    The parser tells which they are: what a constructor hands on to its bases is among them, what it gives them itself
+    is not. There are none for a class that no text can describe.
+    """
+    cls = find_class(path)
+    if cls is None:
+        return {}
+    parser = ArgumentParser(exit_on_error=False)
+    try:
+        names = parser.add_class_arguments(cls, PLACE[:-1], fail_untyped=False)
+    except ValueError:
+        return {}
     defaults: dict[str, object] = {}
-    for cls in inspect.getmro(find_class(path) or object):
-        own = vars(cls).get("__init__")
+    for each in inspect.getmro(cls):
+        own = vars(each).get("__init__")
         for name, parameter in inspect.signature(own).parameters.items() if inspect.isfunction(own) else ():
-            if name != "self" and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-                defaults.setdefault(name, parameter.default)
-    return defaults
+            defaults.setdefault(f"{PLACE}{name}", parameter.default)
+    return {name.removeprefix(PLACE): defaults.get(name) for name in names}
 
 
 def concrete_subclasses(base: type) -> Iterator[type]:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+from jsonargparse import ArgumentParser
 
 from lightning_adv.cli import program
 from lightning_adv.cli.catalogue import KINDS, _classes
@@ -80,6 +81,24 @@ def test_every_argument_stands_on_the_page_and_what_is_to_be_written_is_valid(ki
     assert written["init_args"].keys() == plain.keys()
     same = [key for key, value in plain.items() if isinstance(value, (bool, str))]
     assert {key: written["init_args"][key] for key in same} == {key: plain[key] for key in same}
+
+
+def taken(kind: str, name: str) -> set[str]:
+    """Arguments that a command line takes for a class of a kind, as the parser's own help has them."""
+    parser = ArgumentParser()
+    parser.add_argument("--it", type=KINDS[kind].base)
+    page = run(["--it.help", name], parser.parse_args).out
+    return set(re.findall(r"^  --it\.(\w+)", page, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("kind", "name"), [each for each in NAMES if each[1] != "RunRecord"])
+def test_a_page_has_the_arguments_that_the_command_line_takes(kind, name):
+    page = shown("help", name)
+    assert set(re.findall(r"^  (\w+) \((?:needed|default .*)\)$", page, re.MULTILINE)) == taken(kind, name)
+
+
+def test_what_no_command_line_can_say_is_no_argument():
+    assert "arguments:" not in shown("help", "RunRecord")  # it is given objects
 
 
 def test_every_argument_of_an_attack_is_explained():
