@@ -63,9 +63,12 @@ class CatastrophicOverfittingGuard(Callback):
         Raises:
             InputError: the weights to go back to are not finite.
         """
-        for weights in (state_dict["good"] or {}).values():
+        good = state_dict["good"]
+        if good and not isinstance(good.get("state_dict"), dict):
+            good = {"state_dict": good}  # of a version that kept the weights alone, and no average of them
+        for weights in (good or {}).values():
             check_finite(weights, "what the checkpoint keeps of the last good epoch")
-        self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], state_dict["good"]
+        self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], good
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int

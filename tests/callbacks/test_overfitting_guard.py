@@ -97,6 +97,24 @@ def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_p
         other.load_state_dict(guard.state_dict() | {"good": {"state_dict": {"weight": torch.tensor([1.0, torch.nan])}}})
 
 
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
+def test_a_checkpoint_that_keeps_the_good_weights_alone_is_resumed_and_gone_back_to(tmp_path):
+    """As versions before the averages of weights wrote it: {"good": {name: weight}}."""
+    guard, model, x = CatastrophicOverfittingGuard(FGSM(eps=0.1)), Collapsing(99), torch.zeros(2, 1, 2, 2)
+    data = DataLoader(TensorDataset(x + torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), torch.arange(2)), batch_size=2)
+    first = quiet(guard, tmp_path, max_epochs=2)
+    first.fit(model, data)
+    first.save_checkpoint(path := tmp_path / "old.ckpt")
+    checkpoint = torch.load(path, weights_only=True)
+    state = checkpoint["callbacks"]["CatastrophicOverfittingGuard"]
+    state["good"] = state["good"]["state_dict"]
+    torch.save(checkpoint, path)
+    resumed = CatastrophicOverfittingGuard(FGSM(eps=0.1))
+    with pytest.warns(UserWarning, match=r"epoch 3.*from 100.0% to 0.0%.*with the weights of the epoch before"):
+        quiet(resumed, tmp_path, max_epochs=5).fit(model := Collapsing(2), data, ckpt_path=path)
+    assert model.head[1].weight[1, 0] == 1
+
+
 @pytest.mark.parametrize(("arguments", "complaint"), [({"drop": 0.0}, "drop must lie"), ({"action": "go"}, "action")])
 def test_refuses_what_cannot_be_meant(arguments, complaint):
     with pytest.raises(InputError, match=complaint):
