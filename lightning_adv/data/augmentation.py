@@ -117,7 +117,10 @@ class Cutout(Augmentation):
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Images of the same size."""
         sides = torch.full((2, len(images)), self.size)
-        return images.masked_fill(boxes(images.shape, sides, generator).to(images.device), 0.0)
+        centres = torch.stack(
+            [torch.randint(0, side, (len(images),), generator=generator) for side in images.shape[2:]]
+        )
+        return images.masked_fill(boxes(images.shape, sides, centres).to(images.device), 0.0)
 
 
 class Kornia(Augmentation):
@@ -151,21 +154,21 @@ class Kornia(Augmentation):
             return self.transforms(images).clamp(0, 1)
 
 
-def boxes(shape: torch.Size, sides: Tensor, generator: torch.Generator) -> Tensor:
-    """[N, 1, H, W] where a box lies whose centre is any pixel of its image; it is cut off at the image's border.
+def boxes(shape: torch.Size, sides: Tensor, centres: Tensor) -> Tensor:
+    """[N, 1, H, W] where each image's box lies; it is cut off at the image's border.
 
     Args:
         shape: of the images [N, C, H, W].
         sides: [2, N] height and width of each box, in pixels; nothing is covered where one is 0.
-        generator: on the CPU.
+        centres: [2, N] row and column of each box's centre.
 
     Example:
-        >>> boxes(torch.Size([1, 3, 2, 2]), torch.tensor([[4], [4]]), torch.Generator()).all()
-        tensor(True)
+        >>> boxes(torch.Size([1, 3, 2, 2]), torch.tensor([[2], [4]]), torch.tensor([[0], [1]])).int().flatten().tolist()
+        [1, 1, 0, 0]
     """
     inside = []
-    for side, length in zip(shape[2:], sides, strict=True):
-        start = torch.randint(0, side, (len(length), 1), generator=generator) - length[:, None] // 2
+    for side, length, centre in zip(shape[2:], sides, centres, strict=True):
+        start = (centre - length // 2)[:, None]
         position = torch.arange(side)
         inside.append((position >= start) & (position < start + length[:, None]))
     rows, columns = inside

@@ -26,6 +26,9 @@ from lightning_adv.pixels import float_images
 
 __all__ = ["ImageDataModule", "Sources"]
 
+OF_ALL_RANKS = -1
+"""In the place of a rank's number, where all ranks draw the same."""
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -226,17 +229,21 @@ class ImageDataModule(LightningDataModule, ABC):
         for augment in augmentations:
             image = augment(image, generator)
         if mixings:
+            generator = self._generator(OF_ALL_RANKS)
             mix = mixings[int(torch.randint(len(mixings), (1,), generator=generator))]
-            image, label = mix(image, label, self.num_classes, generator)
+            image, label = mix(image, label, self.num_classes, generator, *self.processes())
         return batch._replace(image=image, label=label)
 
     def _augmentation_generator(self) -> torch.Generator:
+        return self._generator(self.trainer.global_rank)
+
+    def _generator(self, rank: int) -> torch.Generator:
         # Counters that a checkpoint restores, so that a resumed run augments as the uninterrupted one would have.
         if self._training_loader is not None:
             epoch, batch = self._training_loader.place
         else:  # a subclass makes its own loader
             epoch, batch = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx + 1
-        return torch.Generator().manual_seed(derive_seed(self.seed, epoch, batch, self.trainer.global_rank))
+        return torch.Generator().manual_seed(derive_seed(self.seed, epoch, batch, rank))
 
     def _split(self, sources: Sources) -> dict[str, IndexedImages]:
         pool = sources.test if sources.train is None else sources.train

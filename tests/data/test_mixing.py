@@ -7,9 +7,11 @@ from pytorch_lightning import LightningModule
 
 from lightning_adv.backdoors import Patch
 from lightning_adv.data import CropFlip, CutMix, Cutout, Kornia, Mixing, MixUp, PoisonedDataModule
+from lightning_adv.data.mixing import partners
 from lightning_adv.errors import InputError
 from tests.callbacks.strangers import trainer
 from tests.data.builders import MarkedData
+from tests.processes import torchrun
 
 CLASSES = 5
 MIXINGS = {"mixup": MixUp(alpha=0.8), "cutmix": CutMix(), "half": CutMix(share=0.5)}
@@ -80,6 +82,82 @@ def test_a_box_of_cutmix_is_one_rectangle_of_the_other_image():
     assert foreign.flatten(1).any(dim=1).float().mean() > 0.7
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("share", [1, 2, 6, 16, 24, 64])
+def test_every_image_gives_to_one_other_of_its_process(share, processes):
+    count = share * processes
+    other = partners(count, processes, generator())
+    assert other.sort().values.tolist() == list(range(count))
+    assert not (other - torch.arange(count)).remainder(processes).any()
+    assert (other == torch.arange(count)).any() == (share == 1)
+
+
+def test_any_other_image_of_the_same_process_may_be_the_partner():
+    found = torch.stack([partners(16, 2, generator(seed)) for seed in range(400)])
+    for place in range(16):
+        met, often = found[:, place].unique(return_counts=True)
+        assert met.tolist() == [each for each in range(place % 2, 16, 2) if each != place]
+        assert often.min() > 400 / 7 / 2
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+@pytest.mark.parametrize("mix", MIXINGS.values(), ids=MIXINGS)
+def test_processes_join_their_shares_of_a_batch_as_one_joins_the_whole(mix, processes):
+    images, label = torch.rand(64, 3, 9, 7), torch.arange(64) % CLASSES
+    whole = mix(images, label, CLASSES, generator())
+    for rank in range(processes):
+        mine = slice(rank, None, processes)
+        parts = mix(images[mine], label[mine], CLASSES, generator(), processes, rank)
+        assert all(torch.equal(part, each[mine]) for part, each in zip(parts, whole, strict=True))
+
+
+def test_where_pairs_must_differ_shares_and_boxes_are_the_same():
+    class Noted(CutMix):
+        def join(self, images, others, kept, place):
+            self.kept, self.place = kept, place
+            return super().join(images, others, kept, place)
+
+    whole, part, images = Noted(), Noted(), torch.rand(96, 3, 9, 7)
+    whole(images, torch.arange(96), 96, generator())
+    for rank in range(3):
+        part(images[rank::3], torch.arange(96)[rank::3], 96, generator(), 3, rank)
+        assert torch.equal(part.kept, whole.kept[rank::3])
+        assert torch.equal(part.place, whole.place[:, rank::3])
+
+
+SCRIPT = """
+import sys
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from lightning_adv.data import CutMix, MixUp
+from tests.data.builders import MarkedData
+from tests.data.test_mixing import Noting
+
+ranks = int(sys.argv[1])
+strategy = DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto"
+run = pl.Trainer(max_epochs=2, accelerator="cpu", devices=ranks, strategy=strategy, logger=False,
+                 enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+                 num_sanity_val_steps=0, limit_val_batches=0)
+model = Noting()
+run.fit(model, datamodule=MarkedData(train_count=150, batch_size=64 // ranks, mix=[MixUp(), CutMix(share=0.7)]))
+torch.save([tuple(batch) for batch in model.seen["train"]], f"{ranks}_{run.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
+def test_two_processes_train_on_the_joined_images_of_one_with_twice_the_batch(tmp_path):
+    for ranks in (1, 2):
+        torchrun(SCRIPT, tmp_path, ranks, ranks)
+    whole, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1_0", "2_0", "2_1"))
+    assert len(whole) == 4
+    assert all(len(label.unique(dim=0)) > 20 for _, label, _ in whole), "labels are joined"
+    for batch, *parts in zip(whole, first, second, strict=True):
+        for each, *shares in zip(batch, *parts, strict=True):
+            assert torch.equal(torch.stack(shares, dim=1).flatten(0, 1), each)
+
+
 class Noting(LightningModule):
     """Keeps the batches that it is trained and validated on."""
 
@@ -113,7 +191,7 @@ def test_training_images_alone_are_joined_behind_their_augmentation_by_one_of_se
             super().__init__()
             self.number = number
 
-        def join(self, images, others, kept, generator):
+        def join(self, images, others, kept, place):
             return images * 0 + self.number, kept
 
     class Black(CropFlip):
@@ -131,9 +209,9 @@ def test_a_poisoned_image_is_joined_with_its_trigger_and_the_label_that_it_was_g
     class Noted(MixUp):
         given = []  # noqa: RUF012
 
-        def join(self, images, others, kept, generator):
+        def join(self, images, others, kept, place):
             self.given.append(images)
-            return super().join(images, others, kept, generator)
+            return super().join(images, others, kept, place)
 
     def poisoned(**options):
         return trained(PoisonedDataModule(MarkedData(**options), Patch(size=2), target=1, poisoned=16), tmp_path)[
