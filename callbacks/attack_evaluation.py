@@ -4,17 +4,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_adv.asking import confident
-from lightning_adv.attacks import Attack, Stage, WorstOf
+from lightning_adv.attacks import Attack, Stage
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
+from lightning_adv.attacks.search_low import searching_low, stage_names
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
@@ -28,6 +30,7 @@ from lightning_adv.evaluation.saved_images import SavedImages, write_images
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
+from lightning_adv.models import computes_in_bf16
 from lightning_adv.names import file_name
 from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.examples import Examples
@@ -91,10 +94,12 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             PNG files. An image that is wrong without an attack is its own adversarial image.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
+        precision: "bf16" searches in bfloat16, on devices that have instructions for it, and judges as without it
+            (``SearchLow``, around each attack with a budget); "float32" is the precision of the trainer.
         **shared: see ``EpochEndEvaluation``.
 
     Raises:
-        InputError: no attack, an unknown kind of batch, a forward that does not give logits, labels out of range.
+        InputError: no attack, an unknown precision or kind of batch, no logits, labels out of range.
 
     Example:
         >>> from lightning_adv.attacks import FGSM, PGD
@@ -112,6 +117,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         examples: int = 4,
         save_images: int = 0,
         verdicts: str | None = None,
+        precision: Literal["float32", "bf16"] = "float32",
         **shared: Shared,
     ) -> None:
         super().__init__(**shared)
@@ -119,13 +125,16 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             raise InputError("attacks is empty: name at least one, e.g. attacks: {pgd: {class_path: PGD}}")
         if "worst_case" in attacks:
             raise InputError("an attack cannot be named worst_case: that is the worst of all attacks for every image")
+        if precision not in ("float32", "bf16"):
+            raise InputError(f"precision must be float32 or bf16, got {precision!r}")
         self.require(0, examples=examples, save_images=save_images)
-        self.attacks, self.examples, self.save_images = dict(attacks), examples, save_images
+        self.precision, self.examples, self.save_images = precision, examples, save_images
+        self.attacks = {name: searching_low(each) if precision == "bf16" else each for name, each in attacks.items()}
         self._saved: dict[str, dict[str, np.ndarray]] = {}
         self.verdicts = verdicts
         self.grow: Callable[[int, Share], int] = _to_all
         """How many of the images to go on to after the first so many; no more ends the evaluation."""
-        self._substitutes = Substitutes(self.attacks)
+        self._substitutes = Substitutes(attacks)
         # An attack without a budget succeeds at any distance: what it finds is the distance, and one run is a curve.
         self._minimal = [name for name, each in attacks.items() if each.shortest and not each.has_budget]
         budgeted = {name: attack for name, attack in self.attacks.items() if name not in self._minimal}
@@ -141,6 +150,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a substitute without images to begin with."""
         clean_logits(model, images.first().image)
+        if self.precision == "bf16" and not computes_in_bf16(model.device):
+            rank_zero_warn(f"{self.name}: {model.device} has no instructions for bfloat16: leave precision out")
         self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
@@ -151,7 +162,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             judge,
             CleanTally(judge.classes).to(model.device),
             {
-                name: AttackTally(judge.classes, len(_ensemble(attack))).to(model.device)
+                name: AttackTally(judge.classes, len(stage_names(attack))).to(model.device)
                 for name, attack in self.attacks.items()
             },
             {name: FirstFew(self.examples) for name in self.attacks},
@@ -168,7 +179,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         for name, tally in found.tallies.items():
             rows = found.journal.stages(name)
             if rows:
-                tally.add_stages(torch.tensor([rows.get(each, (0, 0, 0.0)) for each in _ensemble(self.attacks[name])]))
+                tally.add_stages(
+                    torch.tensor([rows.get(each, (0, 0, 0.0)) for each in stage_names(self.attacks[name])])
+                )
         if self.sweep and self._is_last(trainer):
             few = images.fewer(self.sweep.max_samples).balanced()
             found.swept = self.sweep.run(model, self.track(trainer, few, "eps sweep"), judge)
@@ -332,11 +345,6 @@ def _to_all(done: int, images: Share) -> int:
     return images.total
 
 
-def _ensemble(attack: Attack) -> list[str]:
-    """Names of an ensemble's attacks."""
-    return list(attack.attacks) if isinstance(attack, WorstOf) else []
-
-
 def _nan_warnings(clean: Tensor, tallies: dict[str, dict[str, Tensor]]) -> list[str]:
     """How many images have no class without an attack, and how many more under each."""
     count, samples = int(clean.isnan().sum()), len(clean)
@@ -348,7 +356,7 @@ def _nan_warnings(clean: Tensor, tallies: dict[str, dict[str, Tensor]]) -> list[
 
 def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:
     distance = tally["distance"]
-    stages = zip(_ensemble(attack), tally["stages"].tolist(), strict=False)
+    stages = zip(stage_names(attack), tally["stages"].tolist(), strict=False)
     attacked, succeeded, at_first, zero_gradient = tally["counts"].tolist()
     samples = len(tally["confidence"])
     linf, l2, l1 = (total / succeeded if succeeded else None for total in tally["sums"].tolist())

@@ -23,6 +23,7 @@ from lightning_adv.attacks.oracle import LabelOracle, predicted_labels
 from lightning_adv.attacks.pgd import PGD
 from lightning_adv.attacks.physical import PhysicalWorld
 from lightning_adv.attacks.result import AttackResult, Stage
+from lightning_adv.attacks.search_low import SearchLow
 from lightning_adv.attacks.square import Square
 from lightning_adv.attacks.substitute import SubstituteAttack, SubstituteRound
 from lightning_adv.attacks.targeted import Targeted
@@ -56,6 +57,7 @@ __all__ = [
     "Norm",
     "PhysicalWorld",
     "SampleNoise",
+    "SearchLow",
     "Square",
     "Stage",
     "SubstituteAttack",

@@ -2,12 +2,13 @@
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import Classifier
+from lightning_adv.asking import NO_CLASS, Classifier, logits_of, predicted
 from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import Described
@@ -88,6 +89,9 @@ class Attack(Described, ABC):
     step_size: float | None = None
     """Length of a step, in pixel units of [0, 1]; None where it is not fixed."""
 
+    low: bool = False
+    """Searches in bfloat16 (see :meth:`lowered`)."""
+
     def __init__(self, restarts: int = 1, seed: int = 0) -> None:
         at_least_one(restarts=restarts)
         self.restarts, self.seed = restarts, seed
@@ -159,6 +163,8 @@ class Attack(Described, ABC):
             images, logits, success = self._found(goal)
             first_success = torch.where(success, first_success, -1)
             result = AttackResult(images, logits, success, first_success, goal.zero_gradient)
+            if goal.low and not goal.randomised:
+                result = replace(_failures_asked_again(model, result, y, target), near=goal.near)
             if goal.randomised:
                 if self.draws == 1:
                     warn_of_single_draws()
@@ -245,6 +251,16 @@ class Attack(Described, ABC):
         other.loss = loss
         return other
 
+    def lowered(self) -> "Attack":
+        """The same attack, whose :meth:`run` searches in bfloat16 and proves what it finds in the model's precision.
+
+        Its failures are those of that search: ``AttackResult.near`` says where rounding may have decided
+        (``SearchLow`` searches again there).
+        """
+        other = copy.copy(self)
+        other.low = True
+        return other
+
     def _refuse_probabilities(self, y: Tensor) -> None:
         if y.dim() == 2 and not self.takes_probabilities:
             raise InputError(
@@ -284,7 +300,7 @@ class Attack(Described, ABC):
         return goal.within(self.eps)
 
     def _goal(self, model: Classifier, x: Tensor, y: Tensor, target: Tensor | None, keep_best: bool = False) -> Goal:
-        return Goal(model, x, y, target, keep_best, self.loss, self.shortest, self.draws, self.eps or 0.0)
+        return Goal(model, x, y, target, keep_best, self.loss, self.shortest, self.draws, self.eps or 0.0, self.low)
 
     def _noise(self, x: Tensor, index: Tensor | None, restart: int) -> SampleNoise:
         index = torch.arange(len(x), device=x.device) if index is None else index.clone()
@@ -298,6 +314,23 @@ def _owned(x: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor,
     y = y.clone() if y.is_floating_point() else y.to(torch.int64, copy=True)
     target = None if target is None else target.to(torch.int64, copy=True)
     return x.detach().to(torch.float32, copy=True), y, target
+
+
+def _failures_asked_again(model: Classifier, result: AttackResult, y: Tensor, target: Tensor | None) -> AttackResult:
+    """Logits and success of what a search in bfloat16 takes for failures, in the model's precision."""
+    rows = (~result.success).nonzero().flatten()
+    if not len(rows):
+        return result
+    with torch.no_grad():
+        logits = logits_of(model, result.images[rows])
+    said = predicted(logits)
+    fooled = said != most_likely(y[rows]) if target is None else (said == target[rows]) | (said == NO_CLASS)
+    return replace(
+        result,
+        logits=result.logits.index_copy(0, rows, logits),
+        success=result.success.index_copy(0, rows, fooled),
+        restart=result.restart.index_copy(0, rows, torch.where(fooled, 0, -1)),
+    )
 
 
 def _range(y: Tensor, target: Tensor | None) -> tuple[float, float] | None:

@@ -1,19 +1,22 @@
 """What one call of an attack works towards, and the best it has found so far."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, logits_of, predicted
+from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, ends_of, logits_in_bf16, logits_of, predicted
 from lightning_adv.asking.contract import refuse_labels
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.labels import most_likely
-from lightning_adv.attacks.losses import AttackLoss, cross_entropy
+from lightning_adv.attacks.losses import AttackLoss, cross_entropy, margin
 from lightning_adv.attacks.randomised import answers_differ, averaged, random_state
 from lightning_adv.attacks.trace import uses_batch_statistics
 from lightning_adv.attacks.watching import announce_forward
 from lightning_adv.errors import InputError
 
-__all__ = ["Goal"]
+__all__ = ["NEAR", "Goal"]
+
+NEAR = 1 / 128
+"""Where the label's lead is at most this share of the spread of the logits, bfloat16 may have decided."""
 
 
 class Goal:
@@ -32,6 +35,7 @@ class Goal:
         shortest: the best success is the one nearest to the image in this norm, not the one of highest loss.
         eps: with ``shortest``, the distance that is near enough; default none but 0, a search for the nearest success.
         draws: forwards of a randomised model that every loss, gradient and verdict averages over.
+        low: search in bfloat16; a success goes on record once the model's own precision confirms it.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -51,6 +55,7 @@ class Goal:
         shortest: Norm | None = None,
         draws: int = 1,
         eps: float = 0.0,
+        low: bool = False,
     ) -> None:
         self.model, self.x, self.y, self.target = model, x, y, target
         self.loss, self.shortest, self.draws, self.eps = loss, shortest, draws, eps
@@ -63,7 +68,10 @@ class Goal:
         self.active = torch.arange(len(x), device=x.device)  # positions of the samples still pursued
         self.mates = x if uses_batch_statistics(model) else None
         self.zero_gradient = torch.zeros_like(self.active, dtype=torch.bool) if keep_best else None
+        self.low = low and self.mates is None  # batch statistics would not bear that some are asked again
+        self.ends: tuple[nn.Module, ...] | None = None  # layers that stay in float32, once they are known
         if keep_best:
+            self.near = torch.zeros_like(self.active, dtype=torch.bool)  # of a search in bfloat16, whether rounding may
             self.clean, self.best = x, x.clone()
             self.best_score = torch.full((len(x),), -torch.inf, dtype=torch.float32, device=x.device)
             self.best_logits: Tensor | None = None  # [N, K] once K is known
@@ -82,7 +90,7 @@ class Goal:
         """Loss [N] and its gradient [N, C, H, W] at ``x_adv``: one forward, one backward to the input."""
         x_adv = x_adv.detach().requires_grad_(True)
         logits = self._forward(x_adv)
-        loss = self._mean_loss(logits)
+        loss = self._mean_loss(logits, self.y, self.target)
         (grad,) = _input_gradients(x_adv, loss.sum()[None])
         if self.zero_gradient is not None:
             self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits.detach())
@@ -110,7 +118,7 @@ class Goal:
         if self.zero_gradient is not None:
             self._suspect((grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0), every)
         if self.keep_best:
-            self._record(x_adv.detach(), every, self._mean_loss(every))
+            self._record(x_adv.detach(), every, self._mean_loss(every, self.y, self.target))
         return every.mean(dim=1), grads
 
     def _weighted_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,7 +140,7 @@ class Goal:
         """The same off the record, for an attack that credits its findings later or looks at what is none."""
         with torch.no_grad():
             logits = self._forward(x_adv)
-            return averaged(logits), self._mean_loss(logits)
+            return averaged(logits), self._mean_loss(logits, self.y, self.target)
 
     def credit(self, x_adv: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Remember ``x_adv``, whose logits [N, K] and loss [N] are known, where it beats what is on record."""
@@ -144,6 +152,31 @@ class Goal:
         if self.reach:
             return (said == self.target) | (said == NO_CLASS)
         return said != most_likely(self.y)
+
+    def proven(self, x_adv: Tensor, logits: Tensor, loss: Tensor, open_: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Which samples have succeeded, [N], with their logits [N, K] and losses [N].
+
+        What a search in bfloat16 takes for a success is asked again in the model's own precision. One host sync there.
+
+        Args:
+            x_adv: [N, C, H, W].
+            logits: of ``x_adv``.
+            loss: of ``x_adv``.
+            open_: [N] samples of which it matters; of others what the search says is left as it is.
+        """
+        success = self.succeeded(logits)
+        if not self.low or self.randomised:
+            return success, logits, loss
+        rows = (success & open_).nonzero().flatten()
+        if not len(rows):
+            return success, logits, loss
+        target = None if self.target is None else self.target[rows]
+        with torch.no_grad():
+            asked = x_adv[rows] if self.draws == 1 else x_adv[rows].repeat_interleave(self.draws, dim=0)
+            every = logits_of(self.model, asked).unflatten(0, (len(rows), self.draws))
+            true, true_loss = averaged(every), self._mean_loss(every, self.y[rows], target)
+        logits, loss = logits.index_copy(0, rows, true), loss.index_copy(0, rows, true_loss)
+        return self.succeeded(logits), logits, loss
 
     def survivors(self) -> Tensor | None:
         """Positions, among the samples still pursued, of those without success; None if that is all of them.
@@ -189,7 +222,7 @@ class Goal:
         repeated = x_adv if self.draws == 1 else x_adv.repeat_interleave(self.draws, dim=0)
         watched = self.keep_best and self.randomised is None and not self.trains
         before = random_state(x_adv.device) if watched else []
-        logits = logits_of(self.model, repeated)
+        logits = self._asked(repeated)
         announce_forward()
         if self.labels is not None:
             refuse_labels(*self.labels, logits.shape[1])
@@ -200,14 +233,21 @@ class Goal:
             self.randomised = drew or (self.draws > 1 and answers_differ(logits[:, 1:], logits[:, :-1]))
         return logits
 
+    def _asked(self, x_adv: Tensor) -> Tensor:
+        if not self.low:
+            return logits_of(self.model, x_adv)
+        if self.ends is None:
+            self.ends = ends_of(self.model, x_adv[:1].detach())
+        return logits_in_bf16(self.model, x_adv, self.ends)
+
     def _mates(self) -> Tensor:
         """The whole batch, finished samples as they were found: statistics of survivors alone would be others."""
         return self.best if self.keep_best else self.mates
 
-    def _mean_loss(self, logits: Tensor) -> Tensor:
+    def _mean_loss(self, logits: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
         if self.draws == 1:
-            return self.loss(logits.squeeze(1), self.y, self.target)
-        y, target = (None if t is None else t.repeat_interleave(self.draws, dim=0) for t in (self.y, self.target))
+            return self.loss(logits.squeeze(1), y, target)
+        y, target = (None if t is None else t.repeat_interleave(self.draws, dim=0) for t in (y, target))
         return self.loss(logits.flatten(0, 1), y, target).unflatten(0, logits.shape[:2]).mean(dim=1)
 
     def _suspect(self, flat: Tensor, every: Tensor) -> None:
@@ -218,11 +258,15 @@ class Goal:
         logits = averaged(every)
         if self.best_logits is None:
             self.best_logits = logits.new_zeros(len(self.best), logits.shape[1])
-        active, success = self.active, self.succeeded(logits)
+        active, known = self.active, self.success[self.active]
+        distance = None if self.shortest is None else lengths((x_adv - self.x).flatten(1).float(), self.shortest)
+        if self.low:
+            self._approach(logits, distance)
+        improves = ~known | ((loss if distance is None else -distance) > self.best_score[active])
+        success, logits, loss = self.proven(x_adv, logits, loss, improves)
         if self.trains:
             success = torch.zeros_like(success)
-        known = self.success[active]
-        score = loss if self.shortest is None else -lengths((x_adv - self.x).flatten(1).float(), self.shortest)
+        score = loss if distance is None else -distance
         # A success beats any failure; among equals the better score wins. NaN never replaces a finding.
         better = (success & ~known) | ((success == known) & (score > self.best_score[active]))
         self.success[active] = known | success
@@ -237,6 +281,15 @@ class Goal:
         self.best.index_copy_(0, active, x_adv)
         self.best_score.index_copy_(0, active, score)
         self.best_logits.index_copy_(0, active, logits)
+
+    def _approach(self, logits: Tensor, distance: Tensor | None) -> None:
+        """Remember samples whose label leads by so little that a search in bfloat16 may have missed a success."""
+        y, target = most_likely(self.y), self.target if self.reach else None
+        lead = -margin(logits, y, target)
+        near = lead <= NEAR * (logits.amax(dim=1) - logits.amin(dim=1))
+        if distance is not None and self.eps:
+            near &= distance <= self.eps
+        self.near[self.active] |= near
 
 
 def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ class AttackResult:
         stages: of an ensemble, what each of its attacks did.
         notes: what a reader of the figures must know.
         draws: forwards of a randomised model, unseen by the attack, whose mean ``logits`` and ``success`` are of.
+        near: [N] bool, of a search in bfloat16: it came so near to a success that rounding may have decided.
 
     Example:
         >>> from lightning_adv.attacks import FGSM
@@ -59,3 +60,4 @@ class AttackResult:
     stages: tuple[Stage, ...] = ()
     notes: tuple[str, ...] = ()
     draws: int = 1
+    near: Tensor | None = None

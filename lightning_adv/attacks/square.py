@@ -89,7 +89,7 @@ class Square(Attack):
         moves = (_FaceMoves if self.norm == "Linf" else _MassMoves)(Ball(goal.x, self.eps, self.norm))
         best = moves.start(noise)
         logits, loss = goal.look(best)
-        done = goal.succeeded(logits)
+        done, logits, loss = goal.proven(best, logits, loss, torch.ones_like(goal.active, dtype=torch.bool))
         for query in range(1, self.queries):
             if query < QUERIES_BETWEEN_DROPS or query % QUERIES_BETWEEN_DROPS == 0:
                 goal.credit(best, logits, loss)
@@ -104,7 +104,7 @@ class Square(Attack):
                 moves.draw(noise, [self._side(query + ahead, goal.x) for ahead in range(QUERIES_PER_DRAW)])
             changed = moves.change(best, turn)
             new_logits, new_loss = goal.look(changed)
-            falls = goal.succeeded(new_logits)
+            falls, new_logits, new_loss = goal.proven(changed, new_logits, new_loss, ~done)
             better = (falls | (new_loss > loss)) & ~done
             if best.device.type == "cpu":  # nothing waits for the positions here, and few windows are kept
                 kept = better.nonzero().flatten()

@@ -149,6 +149,10 @@ class WorstOf(Attack):
         other.loss = loss
         return other
 
+    def lowered(self) -> "WorstOf":
+        """The same attacks, which search in bfloat16."""
+        return self._of({name: attack.lowered() for name, attack in self.attacks.items()})
+
     def _of(self, attacks: dict[str, Attack]) -> "WorstOf":
         other = copy.copy(self)
         other.attacks = attacks
@@ -208,7 +212,13 @@ def _worse(worst: AttackResult, found: AttackResult, left: Tensor, better: Tenso
 
     images, logits = merged(worst.images, found.images), merged(worst.logits, found.logits)
     success, restart = merged(worst.success, found.success), merged(worst.restart, found.restart)
-    suspect = worst.zero_gradient.index_copy(0, left, worst.zero_gradient[left] | found.zero_gradient)
+    suspect = _either(worst.zero_gradient, found.zero_gradient, left)
     draws = max(worst.draws, found.draws)
-    verdict = {"success": success, "restart": restart, "zero_gradient": suspect, "draws": draws}
+    near = worst.near if found.near is None else _either(worst.near, found.near, left)
+    verdict = {"success": success, "restart": restart, "zero_gradient": suspect, "draws": draws, "near": near}
     return replace(worst, images=images, logits=logits, **verdict)
+
+
+def _either(worst: Tensor, found: Tensor, left: Tensor) -> Tensor:
+    """[N] what is so of all the samples, or is ``found`` of those ``left``."""
+    return worst.index_copy(0, left, worst[left] | found)

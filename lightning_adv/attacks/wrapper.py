@@ -43,6 +43,7 @@ class Wrapper(Attack):
     draws = property(attrgetter("attack.draws"))
     covers_ball = property(attrgetter("attack.covers_ball"))
     black_box = property(attrgetter("attack.black_box"))
+    low = property(attrgetter("attack.low"))
     takes_shares = property(attrgetter("attack.takes_shares"))
     takes_probabilities = property(attrgetter("attack.takes_probabilities"))
 
@@ -68,6 +69,10 @@ class Wrapper(Attack):
     def raising(self, loss: AttackLoss) -> "Wrapper":
         """The same change of the other attack, whose gradients raise another loss."""
         return self.around(self.attack.raising(loss))
+
+    def lowered(self) -> "Wrapper":
+        """The same change of the other attack, which searches in bfloat16."""
+        return self.around(self.attack.lowered())
 
     def perturb(self, goal: Goal, noise: Noise) -> Tensor | None:
         """The other attack's own loop."""

@@ -28,6 +28,7 @@ from lightning_adv.attacks import (
     LeastLikely,
     Noise,
     Norm,
+    SearchLow,
     Square,
     SubstituteAttack,
     Targeted,
@@ -133,6 +134,8 @@ def _records() -> Iterator[tuple[str, Record]]:
     for version in ("standard", "rand"):
         suite = shortened(AutoAttack(0.03, version=version), 6)
         yield f"autoattack-{version}", Record(suite, climbs=False, aims=False, rounding=1e-5)
+    low = SearchLow(WorstOf([PGD(0.03, steps=6), Square(0.04, queries=12)]))
+    yield "search-low", Record(low, climbs=False, rounding=1e-5)
     yield "hyperplane", Record(HyperplaneAttack(EPS["L2"]), drops=False)
     linear = nn.Sequential(nn.Flatten(), nn.Linear(72, 3))
     learnt = SubstituteAttack(PGD(0.1, steps=4), linear, rounds=1, epochs=20, lr=0.01)

@@ -19,6 +19,7 @@ from lightning_adv.attacks import (
     DeepFool,
     HyperplaneAttack,
     LeastLikely,
+    SearchLow,
     Square,
     SubstituteAttack,
     Targeted,
@@ -33,6 +34,7 @@ KINDS = list(dict.fromkeys(type(record.attack) for record in RECORDS.values()))
 
 NEEDED = {
     EOT: {"attack": FGSM()},
+    SearchLow: {"attack": FGSM()},
     Targeted: {"attack": FGSM()},
     SubstituteAttack: {"attack": FGSM()},
     WorstOf: {"attacks": [FGSM()]},

@@ -329,6 +329,7 @@ def test_labels_that_the_model_has_no_logit_for_are_refused(model):
         ({"attacks": ATTACKS, "pictures": "sometimes"}, "pictures must be one of"),
         ({"attacks": ATTACKS, "eps_sweep": [0.0]}, "starts above 0"),
         ({"attacks": ATTACKS, "eps_sweep": [2.0]}, "eps must lie in"),
+        ({"attacks": ATTACKS, "precision": "fp16"}, "precision must be float32 or bf16, got 'fp16'"),
         ({"attacks": ATTACKS, "eps_sweep": [0.1], "sweep_samples": 0}, "sweep_samples"),
     ],
 )

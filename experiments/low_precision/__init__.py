@@ -1,0 +1,1 @@
+"""Verdicts and time of AutoAttack that searches in bfloat16."""
