@@ -21,6 +21,7 @@ from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
 from experiments.records import read_records, restore_records, write_records
 from lightning_adv.files import replace_atomically
+from lightning_adv.models import computes_in_bf16
 from lightning_adv.reports.storage import read_results
 from lightning_adv.results.result import Cell, Table
 from lightning_adv.results.shares import percent_interval
@@ -176,6 +177,7 @@ def _attacked(checkpoint: Path, run: Path, given: argparse.Namespace) -> list[Ce
             "--config=configs/evaluate/autoattack.yaml",
             f"--data.root={given.root}",
         ]
+        options += ["--trainer.callbacks.precision=bf16"] if computes_in_bf16(torch.device("cpu")) else []
         options += [f"--trainer.callbacks.max_samples={20 if given.quick else given.attacked}", f"--run={run}"]
         subprocess.run([sys.executable, "evaluate.py", *options], check=True)
     (section,) = read_results(results)["sections"]

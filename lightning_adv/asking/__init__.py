@@ -1,6 +1,6 @@
 """Asking a classifier: the one forward, what its answer must be, and which class a row of logits names."""
 
-from lightning_adv.asking.bfloat import ends_of, logits_in_bf16
+from lightning_adv.asking.bfloat import InBfloat16
 from lightning_adv.asking.contract import check_labels, looks_like_probabilities
 from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of, remarks
 from lightning_adv.asking.modes import modes_of, switch_to_eval
@@ -11,13 +11,12 @@ __all__ = [
     "NO_CLASS",
     "NO_GRADIENT",
     "Classifier",
+    "InBfloat16",
     "answer_of",
     "at_weights",
     "check_labels",
     "confident",
-    "ends_of",
     "is_right",
-    "logits_in_bf16",
     "logits_of",
     "looks_like_probabilities",
     "modes_of",

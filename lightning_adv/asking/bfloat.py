@@ -11,22 +11,58 @@ import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking.forward import Classifier, logits_of
+from lightning_adv.errors import InputError
 
-__all__ = ["ends_of", "logits_in_bf16"]
+__all__ = ["InBfloat16"]
 
 
-def ends_of(model: Classifier, x: Tensor) -> tuple[nn.Module, ...]:
-    """The first and the last convolution or linear layer that an image passes; none of a function. One forward.
+class InBfloat16:
+    """A model that computes in bfloat16 between its first and its last convolution or linear layer.
+
+    Calling it gives logits [N, K] in float32, with gradients as ``logits_of`` has them. Images go in channels last, for
+    which processors have the faster convolutions, unless the model takes them in the usual order alone.
 
     Args:
         model: images to logits.
-        x: [N, C, H, W] images to find out with.
+        x: [N, C, H, W] images to find out with, by two or three forwards.
+
+    Raises:
+        InputError: the model cannot compute in bfloat16.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 3), nn.Linear(3, 2))
-        >>> [list(model).index(end) for end in ends_of(model, torch.rand(1, 1, 2, 2))]
+        >>> [list(model).index(end) for end in InBfloat16(model, torch.rand(1, 1, 2, 2)).ends]
         [1, 4]
     """
+
+    def __init__(self, model: Classifier, x: Tensor) -> None:
+        self.model, self.ends = model, _ends(model, x)
+        self.layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
+        with torch.no_grad():
+            try:
+                self(x)
+            except (RuntimeError, TypeError):  # a view of channels that do not lie together
+                self.layout = torch.contiguous_format
+                try:
+                    self(x)
+                except (RuntimeError, TypeError) as error:
+                    raise InputError(
+                        f"the model cannot compute in bfloat16 ({str(error).splitlines()[0]}): leave precision: bf16, "
+                        "or SearchLow, out"
+                    ) from error
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits [N, K] of images [N, C, H, W]."""
+        device = x.device.type
+        with ExitStack() as lowered:
+            for end in self.ends:
+                lowered.enter_context(_as_it_is(end, device))
+            lowered.enter_context(torch.autocast(device, torch.bfloat16))
+            return logits_of(self.model, x.contiguous(memory_format=self.layout))
+
+
+def _ends(model: Classifier, x: Tensor) -> tuple[nn.Module, ...]:
+    """The first and the last layer that an image passes; none of a function."""
     if not isinstance(model, nn.Module):
         return ()
     passed: list[nn.Module] = []
@@ -36,17 +72,6 @@ def ends_of(model: Classifier, x: Tensor) -> tuple[nn.Module, ...]:
             noted.enter_context(_removed(layer.register_forward_pre_hook(lambda layer, _: passed.append(layer))))
         logits_of(model, x)
     return tuple(dict.fromkeys((passed[0], passed[-1]))) if passed else ()
-
-
-def logits_in_bf16(model: Classifier, x: Tensor, ends: tuple[nn.Module, ...]) -> Tensor:
-    """Logits [N, K] in float32, as ``logits_of``; everything but ``ends`` computes in bfloat16, channels last."""
-    device = x.device.type
-    x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-    with ExitStack() as lowered:
-        for end in ends:
-            lowered.enter_context(_as_it_is(end, device))
-        lowered.enter_context(torch.autocast(device, torch.bfloat16))
-        return logits_of(model, x)
 
 
 @contextmanager

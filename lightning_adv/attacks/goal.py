@@ -1,9 +1,9 @@
 """What one call of an attack works towards, and the best it has found so far."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, ends_of, logits_in_bf16, logits_of, predicted
+from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, InBfloat16, logits_of, predicted
 from lightning_adv.asking.contract import refuse_labels
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.labels import most_likely
@@ -69,7 +69,7 @@ class Goal:
         self.mates = x if uses_batch_statistics(model) else None
         self.zero_gradient = torch.zeros_like(self.active, dtype=torch.bool) if keep_best else None
         self.low = low and self.mates is None  # batch statistics would not bear that some are asked again
-        self.ends: tuple[nn.Module, ...] | None = None  # layers that stay in float32, once they are known
+        self.lowered: InBfloat16 | None = None  # once an image shows how
         if keep_best:
             self.near = torch.zeros_like(self.active, dtype=torch.bool)  # of a search in bfloat16, whether rounding may
             self.clean, self.best = x, x.clone()
@@ -236,9 +236,9 @@ class Goal:
     def _asked(self, x_adv: Tensor) -> Tensor:
         if not self.low:
             return logits_of(self.model, x_adv)
-        if self.ends is None:
-            self.ends = ends_of(self.model, x_adv[:1].detach())
-        return logits_in_bf16(self.model, x_adv, self.ends)
+        if self.lowered is None:
+            self.lowered = InBfloat16(self.model, x_adv[:1].detach())
+        return self.lowered(x_adv)
 
     def _mates(self) -> Tensor:
         """The whole batch, finished samples as they were found: statistics of survivors alone would be others."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import ends_of, logits_in_bf16, logits_of
+from lightning_adv.asking import InBfloat16, logits_of
 from lightning_adv.attacks import APGD, EOT, FAB, FGSM, PGD, AutoAttack, DeepFool, SearchLow, Square, WorstOf
 from lightning_adv.attacks import goal as goals
 from lightning_adv.errors import InputError
@@ -38,7 +38,7 @@ X = torch.full((3, 1, 1, 1), 0.1)
 def test_rounding_that_looks_like_a_success_is_none():
     model, y = Sum(bar=0.5), torch.ones(3, dtype=torch.long)
     assert (logits_of(model, X).argmax(dim=1) == 1).all()
-    assert (logits_in_bf16(model, X, ends_of(model, X)).argmax(dim=1) == 0).all()
+    assert (InBfloat16(model, X)(X).argmax(dim=1) == 0).all()
     for attack in (FGSM(0.01), PGD(0.01, steps=6), APGD(0.01, steps=6), Square(0.01, queries=9), FAB(0.01, steps=6)):
         assert not attack.lowered().run(model, X, y).success.any(), attack
         assert not SearchLow(attack).run(model, X, y).success.any(), attack
@@ -106,20 +106,21 @@ def test_the_stages_of_both_searches_are_added_up(monkeypatch):
 def test_the_first_and_the_last_layer_stay_as_they_are_and_no_hook_is_left():
     one = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     x = torch.rand(5, 1, 2, 2)
-    assert torch.equal(logits_in_bf16(one, x, ends_of(one, x)), one(x))
+    assert torch.equal(InBfloat16(one, x)(x), one(x))
     net = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(16, 3)
     ).eval()
     x = torch.rand(5, 1, 6, 6)
-    assert ends_of(net, x) == (net[0], net[4])
+    lowered = InBfloat16(net, x)
+    assert lowered.ends == (net[0], net[4])
     seen = {}
     for place in (1, 2, 3, 4):
         net[place].register_forward_pre_hook(lambda _, given, place=place: seen.update({place: given[0].dtype}))
-    logits_in_bf16(net, x, ends_of(net, x))
+    lowered(x)
     assert seen == {1: torch.float32, 2: torch.float32, 3: torch.bfloat16, 4: torch.bfloat16}
     assert not any(layer._forward_hooks for layer in net)
     with pytest.raises(RuntimeError):
-        logits_in_bf16(net, torch.rand(5, 2, 6, 6), (net[0], net[4]))
+        lowered(torch.rand(5, 2, 6, 6))
     assert not net[0]._forward_pre_hooks
     assert not torch.is_autocast_enabled("cpu")
 
@@ -139,3 +140,31 @@ def test_a_model_that_draws_is_judged_by_fresh_draws_and_a_training_one_not_lowe
 def test_an_attack_without_a_budget_is_refused():
     with pytest.raises(InputError, match="DeepFool seeks the nearest success; SearchLow needs an attack with an eps"):
         SearchLow(DeepFool())
+
+
+class Viewed(nn.Module):
+    """Takes images in the usual order alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).view(len(x), -1))
+
+
+def test_a_model_that_looks_at_channels_as_they_lie_is_asked_so():
+    x, y = torch.rand(4, 3, 6, 6), torch.tensor([0, 1, 2, 0])
+    assert InBfloat16(Viewed(), x).layout == torch.contiguous_format
+    assert SearchLow(PGD(0.1, steps=2)).run(Viewed(), x, y).images.is_contiguous()
+
+
+def test_a_model_that_cannot_compute_in_bfloat16_is_refused_in_one_line():
+    def picky(x: Tensor) -> Tensor:
+        logits = x.flatten(1) @ torch.ones(4, 3)
+        return torch.from_numpy(logits.detach().numpy()) + logits  # numpy has no bfloat16
+
+    with pytest.raises(
+        InputError, match=r"cannot compute in bfloat16 \(.*\): leave precision: bf16, or SearchLow, out"
+    ):
+        SearchLow(FGSM(0.1)).run(picky, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
