@@ -34,11 +34,12 @@ from lightning_adv.attacks import (
     AutoAttack,
     CarliniWagner,
     DeepFool,
+    SearchLow,
     Square,
     Targeted,
     perturbation_norms,
 )
-from lightning_adv.models import compile_classifier
+from lightning_adv.models import compile_classifier, computes_in_bf16
 from lightning_adv.results.result import Cell, Table
 
 __all__ = ["main"]
@@ -63,6 +64,7 @@ COLUMNS = [
     "time ratio",
 ]
 OURS, FLOOR, COMPILED = "lightning_adv", "counted floor", "lightning_adv, compiled"
+LAST, LOW = "lightning_adv, channels last", "lightning_adv, bf16"
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def _beside(on: Subject, name: str, case: Case) -> list[list[Cell]]:
     runs = {OURS: (on.model, _ours(case.ours))} | {peer: (on.model, run) for peer, run in case.peers.items()}
     if COMPILED in runs:
         runs[COMPILED] = (_compiled(on.model, x, y), _ours(case.ours))
+    if LAST in runs:
+        runs[LAST] = (copy.deepcopy(on.model).to(memory_format=torch.channels_last), _channels_last(case.ours))
     found: dict[str, Tensor] = {}
     passes: dict[str, list[float]] = {}
 
@@ -192,7 +196,9 @@ def _suite(eps: float, values: int, few: tuple[int, int, int]) -> dict[str, Case
         "foolbox": of_foolbox(nearest),
         "ART": peers.of_art(CarliniL2Method, learning_rate=0.05, max_iter=100, **search),
     }
-    suite = {PACKAGE: peers.package(eps, None), COMPILED: _ours(AutoAttack(eps))}
+    suite = {PACKAGE: peers.package(eps, None), **_faster(AutoAttack(eps)), COMPILED: _ours(AutoAttack(eps))}
+    ce = {PACKAGE: peers.package(eps, ["apgd-ce"]), **_faster(APGD(eps))}
+    square = {PACKAGE: peers.package(eps, ["square"], 1000), **_faster(Square(eps, queries=1000))}
     jsma = {"torchattacks": of_torch(torchattacks.JSMA, theta=1.0, gamma=gamma)}
     return {
         "FGSM": Case("Linf", FGSM(eps), fgsm, repeats=3),
@@ -202,10 +208,20 @@ def _suite(eps: float, values: int, few: tuple[int, int, int]) -> dict[str, Case
         "C&W L2": Case("L2", CarliniWagner(steps=100, lr=0.05, **search), cw, few[0]),
         "JSMA": Case("L0", Targeted(JSMA(theta=1.0, gamma=gamma), "next"), jsma, few[1]),
         "FAB-T": Case("median Linf", FAB(steps=50, targets=9), {PACKAGE: peers.package_fab(50)}, few[2]),
-        "APGD-CE": Case("Linf", APGD(eps), {PACKAGE: peers.package(eps, ["apgd-ce"])}),
-        "Square 1000": Case("Linf", Square(eps, queries=1000), {PACKAGE: peers.package(eps, ["square"], 1000)}),
+        "APGD-CE": Case("Linf", APGD(eps), ce),
+        "Square 1000": Case("Linf", Square(eps, queries=1000), square),
         "AutoAttack standard": Case("Linf", AutoAttack(eps), suite, few[2]),
     }
+
+
+def _faster(attack: Attack) -> dict[str, peers.Run]:
+    """The settings in which an attack runs faster here, by name."""
+    low = {LOW: _ours(SearchLow(attack))} if computes_in_bf16(torch.device("cpu")) else {}
+    return {LAST: _channels_last(attack), **low}
+
+
+def _channels_last(attack: Attack) -> peers.Run:
+    return lambda model, x, y: attack.run(model, x.contiguous(memory_format=torch.channels_last), y).images
 
 
 def _ours(attack: Attack) -> peers.Run:

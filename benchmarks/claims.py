@@ -23,14 +23,19 @@ def claims(tables: list[Table]) -> Table:
             for name in [n for a, n in figures if a == attack and (n == peer or (peer == "peers" and _is_peer(n)))]:
                 value = measure(figures[attack, OURS], figures[attack, name])
                 rows.append([table.title, attack, name, asked, value, "yes" if bound(value) else "no"])
-        compiled = figures.get(("AutoAttack standard", f"{OURS}, compiled"))
         package = figures.get(("AutoAttack standard", "AutoAttack package"))
-        if compiled and package:
-            named = [table.title, "AutoAttack standard, compiled", "AutoAttack package"]
-            points, speed = _points(compiled, package), _speed(compiled, package)
-            rows.append([*named, "robust accuracy not above", points, "yes" if -0.2 <= points <= 0 else "no"])
-            rows.append([*named, "times as fast, at least 1.4", speed, "yes" if speed >= 1.4 else "no"])
+        for setting, least in _SETTINGS.items():
+            ours = figures.get(("AutoAttack standard", f"{OURS}, {setting}"))
+            if ours and package:
+                named = [table.title, f"AutoAttack standard, {setting}", "AutoAttack package"]
+                points, speed = _points(ours, package), _speed(ours, package)
+                rows.append([*named, "robust accuracy not above", points, "yes" if -0.2 <= points <= 0 else "no"])
+                rows.append([*named, f"times as fast, at least {least}", speed, "yes" if speed >= least else "no"])
     return Table("What is asked", ["model", "attack", "beside", "asked", "measured", "holds"], rows)
+
+
+_SETTINGS = {"compiled": 1.4, "channels last": 1.5, "bf16": 2.5}
+"""How many times as fast as the package AutoAttack is to be."""
 
 
 def _is_peer(name: str) -> bool:
