@@ -69,6 +69,7 @@ _CLAIMS: list[tuple[str, str, str, Callable[[Row, Row], float], Callable[[float]
     ("AutoAttack standard", "AutoAttack package", "times as fast, at least 1", _speed, lambda v: v >= 1),
     ("C&W L2", "peers", "success not below (points still correct)", _points, lambda v: v <= 0),
     ("C&W L2", "peers", "mean L2 at most 1.02 of theirs", _size, lambda v: v <= 1.02),
+    ("C&W L2", "foolbox", "times as fast, at least 1.5", _speed, lambda v: v >= 1.5),
     ("C&W L2", "ART", "times as fast, at least 2", _speed, lambda v: v >= 2),
     ("DeepFool L2", "peers", "success not below (points still correct)", _points, lambda v: v <= 0),
     ("DeepFool L2", "peers", "mean L2 at most 1.02 of theirs", _size, lambda v: v <= 1.02),

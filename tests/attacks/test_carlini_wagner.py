@@ -92,7 +92,7 @@ def test_a_confidence_out_of_reach_is_no_success():
     assert torch.equal(result.images, x)
 
 
-def test_a_descent_takes_the_steps_of_adam():
+def test_descents_take_the_steps_of_one_adam_whose_constant_changes():
     model, x, y = tilted_problem(4)
     seen: list[Tensor] = []
 
@@ -100,16 +100,22 @@ def test_a_descent_takes_the_steps_of_adam():
         seen.append(images.detach().clone())
         return model(images.double())
 
-    CarliniWagner(steps=12, binary_search_steps=1, initial_const=5.0, abort_early=False).run(forward, x, y)
+    CarliniWagner(steps=12, binary_search_steps=2, initial_const=5.0, abort_early=False).run(forward, x, y)
     w = torch.atanh((2 * x - 1) * (1 - 1e-6)).requires_grad_(True)
     optimizer = torch.optim.Adam([w], lr=0.01)
-    for step in range(12):
+    const, leads = torch.full((4,), 5.0), []
+    for step in range(24):
+        if step == 12:
+            reached = torch.stack(leads).amax(dim=0) > 0
+            assert 0 < reached.sum() < 4
+            const = torch.where(reached, 2.5, 50.0)
         image = (torch.tanh(w) + 1) / 2
         torch.testing.assert_close(seen[step + 1], image.detach(), rtol=0, atol=1e-5)  # the first look is at x itself
         logits = model(image.double())
         lead = logits.scatter(1, y[:, None], -torch.inf).amax(dim=1) - logits.gather(1, y[:, None]).squeeze(1)
+        leads.append(lead.detach())
         optimizer.zero_grad()
-        ((image - x).square().sum() + 5 * (-lead).clamp(min=0).sum()).backward(inputs=[w])
+        ((image - x).square().sum() + (const * (-lead).clamp(min=0)).sum()).backward(inputs=[w])
         optimizer.step()
 
 
@@ -194,22 +200,38 @@ def test_refuses_what_cannot_be_meant(arguments, message):
         CarliniWagner(**arguments)
 
 
-@pytest.mark.parametrize("abort_early", [True, False])
-def test_the_distances_on_digits_are_foolboxs(digits, abort_early):
-    """Of most images: a step of the binary search that fails by a rounding error sends an image another way."""
-    foolbox, (model, x, y) = imported("foolbox"), digits
-    x, y = x[:24], y[:24]
-    shared = {"steps": 80, "initial_const": 0.1, "binary_search_steps": 5, "abort_early": abort_early}
-    peer = foolbox.attacks.L2CarliniWagnerAttack(**shared, stepsize=0.05)
-    theirs = peer(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=None)[0]
-    reached = theirs.flatten(1).any(dim=1)  # where foolbox finds nothing, it returns a black image
-    ours = CarliniWagner(**shared, lr=0.05).run(model, x, y)
-    assert (ours.success | ~reached).all()
-    both = ours.success & reached
-    assert both.sum() > 20
-    ratio = distance(x, ours.images, "L2")[both] / distance(x, theirs, "L2")[both]
+def test_the_distances_of_a_descent_on_digits_are_foolboxs(digits):
+    ours, theirs, _, _ = beside_foolbox(digits, binary_search_steps=1, initial_const=5.0, abort_early=False)
+    ratio = ours / theirs
     assert (ratio < 1.02).float().mean() > 0.75
     assert ratio.median() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_search_on_digits_ends_nearer_than_foolboxs_after_fewer_passes(digits):
+    ours, theirs, passes, their_passes = beside_foolbox(digits, binary_search_steps=5, initial_const=1.0)
+    assert ours.mean() <= theirs.mean()
+    assert (ours < 1.02 * theirs).float().mean() > 0.75
+    assert passes < their_passes / 1.5
+
+
+def beside_foolbox(digits, **shared) -> tuple[Tensor, Tensor, int, int]:
+    """L2 distances of both attacks on the digits that both break, of which there are many, and images in forwards."""
+    foolbox, (model, x, y) = imported("foolbox"), digits
+    x, y = x[:24], y[:24]
+    images: list[int] = []
+    watch = model.register_forward_pre_hook(lambda module, args: images.append(len(args[0])))
+    shared = {"steps": 80, **shared}
+    peer = foolbox.attacks.L2CarliniWagnerAttack(**shared, stepsize=0.05)
+    theirs = peer(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=None)[0]
+    their_passes = sum(images)
+    result = CarliniWagner(**shared, lr=0.05).run(model, x, y)
+    passes = sum(images) - their_passes
+    watch.remove()
+    reached = theirs.flatten(1).any(dim=1)  # where foolbox finds nothing, it returns a black image
+    assert (result.success | ~reached).all()
+    both = result.success & reached
+    assert both.sum() > 20
+    return distance(x, result.images, "L2")[both], distance(x, theirs, "L2")[both], passes, their_passes
 
 
 def test_the_distances_at_a_fixed_constant_are_torchattacks(digits):
