@@ -12,6 +12,7 @@ __all__ = ["main"]
 
 NEED_DATA = {
     "attacks": True,
+    "attackbench": True,
     "neural_cleanse": True,
     "detectors": True,
     "purifiers": True,
