@@ -43,7 +43,7 @@ MITIGATIONS: dict[str, Mitigation] = {
 
 COLUMNS = [
     *("network", "mitigation", "attack before", "attack after", "retuned"),
-    *("clean before", "clean after", "pruned", "threshold", "oracle: attack", "oracle: clean", "CPU s"),
+    *("clean before", "clean after", "rate", "pruned", "threshold", "oracle: attack", "oracle: clean", "CPU s"),
 ]
 
 
@@ -51,10 +51,12 @@ def main() -> None:
     """Measure what is missing, write the page."""
     parser = arguments(__doc__, run="runs/mitigations")
     parser.add_argument("--models", required=True, type=Path, help="folder with the published files")
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, choices=NETWORKS, help="to measure; default all")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
     run = Path(given.run)
-    words = ["--root", "data", "--models", "FOLDER", *(["--page"] if given.page else [])]
+    some = ["--networks", *given.networks] if given.networks != NETWORKS else []
+    words = ["--root", "data", "--models", "FOLDER", *some, *(["--page"] if given.page else [])]
     page = Page("experiments.mitigations", "mitigations", given.run, given=words)
     records, settings = RESULTS / "mitigations.json", {name: _setting(name) for name in NETWORKS}
     try:
@@ -64,7 +66,7 @@ def main() -> None:
         parser.error(str(error))
     restore_records(records, settings, run)
     if not given.page:
-        for network in NETWORKS:
+        for network in given.networks:
             for name in MITIGATIONS:
                 _measured(network, name, given.root, given.models, run)
     found = read_records(run, "*/*.json")
@@ -118,6 +120,7 @@ def _rows(found: Mapping[str, dict]) -> Iterator[list[Cell]]:
             oracle = made["oracle"] or {}
             yield [
                 *(network, name, attack[0], attack[1], attack[2], clean[0], clean[1]),
+                f"{made['lr']:g}" if made.get("lr") else "",
                 f"{pruned} of {made['channels']}" if made["channels"] else "",
                 made["threshold"],
                 oracle["led"] / made["source_samples"] if oracle else None,

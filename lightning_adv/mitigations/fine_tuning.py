@@ -32,7 +32,7 @@ class FineTuning(Mitigation):
         self,
         weight_decay: float = 5e-4,
         epochs: int = 20,
-        lr: float = 0.01,
+        lr: float | None = None,
         batch_size: int = 32,
         held_out: float = 0.2,
         seed: int = 0,

@@ -42,7 +42,7 @@ class FST(Mitigation):
         self,
         alpha: float = 0.2,
         epochs: int = 20,
-        lr: float = 0.01,
+        lr: float | None = None,
         batch_size: int = 32,
         held_out: float = 0.2,
         seed: int = 0,

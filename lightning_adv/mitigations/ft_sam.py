@@ -43,7 +43,7 @@ class FTSAM(Mitigation):
         rho: float = 2.0,
         label_smoothing: float = 0.1,
         epochs: int = 20,
-        lr: float = 0.01,
+        lr: float | None = None,
         batch_size: int = 32,
         held_out: float = 0.2,
         seed: int = 0,

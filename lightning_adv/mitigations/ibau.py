@@ -35,7 +35,7 @@ class IBAU(Mitigation):
         rounds: of search and unlearning, an epoch each.
         iterations: of the fixed point that the hypergradient is taken from.
         share: of the images of a minibatch that carry the perturbation, at least one.
-        lr: of Adam, which unlearns.
+        lr: of Adam, which unlearns; None: it is chosen from ``rates``.
         batch_size, held_out, seed: see :class:`Mitigation`.
 
     Raises:
@@ -47,12 +47,14 @@ class IBAU(Mitigation):
         16
     """
 
+    rates = (1e-3, 3e-4, 1e-4)
+
     def __init__(
         self,
         rounds: int = 5,
         iterations: int = 5,
         share: float = 0.01,
-        lr: float = 1e-3,
+        lr: float | None = None,
         batch_size: int = 100,
         held_out: float = 0.2,
         seed: int = 0,

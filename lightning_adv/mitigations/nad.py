@@ -44,7 +44,7 @@ class NAD(Mitigation):
         self,
         betas: Sequence[float] = (500.0, 1000.0, 1000.0),
         epochs: int = 10,
-        lr: float = 0.01,
+        lr: float | None = None,
         batch_size: int = 64,
         held_out: float = 0.2,
         seed: int = 0,

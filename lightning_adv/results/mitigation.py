@@ -122,6 +122,8 @@ class MitigationResult(EvaluationResult):
         tables = [Table("Before and after the mitigation", columns, rows, percent=shares, note=note)]
         if self.thresholds and self.source_samples:
             tables.append(self._threshold_table())
+        if self.report.repair.rates:
+            tables.append(self._rate_table())
         if len(layers := self.report.repair.prunings) > 1:
             found = [[each.layer, each.channels, ", ".join(map(str, sorted(each.pruned)))] for each in layers]
             said = "A convolution + the BatchNorm that takes what it makes; other layers stand alone."
@@ -148,6 +150,8 @@ class MitigationResult(EvaluationResult):
             "pruned": {each.layer: list(each.pruned) for each in repair.prunings},
             "threshold": repair.threshold,
             "unlearnt": list(repair.unlearnt),
+            "lr": repair.lr,
+            "rates": [list(each) for each in repair.rates],
         }
 
     def oracles_choice(self) -> Threshold | None:
@@ -173,12 +177,25 @@ class MitigationResult(EvaluationResult):
         )
         return Table("Thresholds of pruning", columns, rows, percent=("Held-out accuracy", *columns[4:6]), note=note)
 
+    def _rate_table(self) -> Table:
+        """What each rate of fine-tuning would have left of the clean accuracy."""
+        repair, held_out = self.report.repair, self.report.held_out
+        rows = [[f"{lr:g}", correct / held_out, "x" if lr == repair.lr else ""] for lr, correct in repair.rates]
+        note = (
+            f"Chosen by the {held_out:,} held-out clean images, of which {self.report.clean_accuracy_before:.1%} were "
+            "right before; the attack has no say. Rates behind the one that was chosen may not have been tried."
+        )
+        columns = ["Learning rate", "Held-out accuracy", "Chosen"]
+        return Table("Rates of fine-tuning", columns, rows, percent=("Held-out accuracy",), note=note)
+
     def _done(self) -> str:
         repair = self.report.repair
         done = [f"given {self.report.tuned_on:,} clean images"]
         if repair.channels:
             layers = repair.prunings[0].layer if len(repair.prunings) == 1 else f"{len(repair.prunings)} layers"
             done.insert(0, f"{repair.pruned} of {repair.channels} channels of {layers} pruned")
+        if repair.lr is not None:
+            done.append(f"at a chosen rate of {repair.lr:g}")
         if repair.unlearnt:
             done.append(f"triggers of class {', '.join(map(str, repair.unlearnt))} unlearnt")
         return ", ".join(done)

@@ -100,8 +100,12 @@ def test_retuning_is_told_and_leaves_the_mended_model_as_it_was(tmp_path):
         assert ("test/mitigation/attack_success_rate_retuned" in scalars) == (retune is not None)
     assert all(torch.equal(*pair) for pair in zip(*(each.state_dict().values() for each in models), strict=True))
     assert len(callback.result.led) == len(callback.result.correct) == 3
-    (table,) = callback.result.tables()
+    table, rates = callback.result.tables()
     assert table.columns[-2:] == ["Retuned", "95% retuned"]
+    chosen, right = callback.result.report.repair.rates[-1]
+    assert rates.rows == [[f"{chosen:g}", right / callback.result.report.held_out, "x"]]
+    assert callback.result.as_dict()["lr"] == chosen
+    assert f"at a chosen rate of {chosen:g}" in callback.result.summary()
     assert "fine-tuned again" in callback.result.summary().lower()
 
 

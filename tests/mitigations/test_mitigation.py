@@ -6,10 +6,10 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors.suspect import CleanImages
-from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning
+from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation, Repair
 from lightning_adv.mitigations.channels import convolutions
 from lightning_adv.models.preact_resnet import PreActBlock
-from tests.mitigations.problems import DORMANT, USED, halves, hand_built, share
+from tests.mitigations.problems import DORMANT, USED, halves, hand_built, share, trained
 
 
 def weights(model):
@@ -146,6 +146,78 @@ def test_gradients_are_left_alone_where_nothing_diverges():
     assert report.repair.warnings == ()
     for weight, each in zip(model.parameters(), expected, strict=True):
         assert torch.allclose(weight, each, rtol=0, atol=1e-6)
+
+
+class Brightness(nn.Module):
+    """Images above a brightness are of class 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.bound, self.rate = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, x):
+        above = x.mean(dim=(1, 2, 3)) - self.bound
+        return torch.stack([-above, above], dim=1)
+
+
+class Costly(Mitigation):
+    """Leaves its rate in the model, and so many of the held-out images wrong as that rate costs."""
+
+    def __init__(self, costs: dict[float, int], lr: float | None = None):
+        super().__init__(lr=lr, held_out=0.5)
+        self.costs = costs
+        self.rates = tuple(costs)
+
+    def repair(self, model, images, held_out):
+        assert model.rate == 0, "every rate begins with the model as it came"
+        bright = held_out.image[held_out.label == 1].mean(dim=(1, 2, 3)).sort().values
+        with torch.no_grad():
+            model.bound.copy_(bright[self.costs[self.lr]] - 1e-4)
+            model.rate.fill_(self.lr)
+        return Repair(warnings=(f"at {self.lr}",))
+
+
+def shades():
+    grey = (torch.arange(200) + 0.5) / 200
+    return grey.view(-1, 1, 1, 1).expand(200, 1, 2, 2), (grey > 0.5).long()
+
+
+def test_the_largest_rate_is_taken_that_costs_no_more_than_two_in_a_hundred_held_out_images():
+    model = Brightness()
+    report = Costly({0.1: 30, 0.03: 3, 0.01: 2, 0.003: 0})(model, [shades()])
+    assert (report.held_out, report.correct_before, report.correct_after) == (100, 100, 98)
+    assert report.repair == Repair(lr=0.01, rates=((0.1, 70), (0.03, 97), (0.01, 98)), warnings=("at 0.01",))
+    assert model.rate == 0.01
+
+
+def test_where_every_rate_costs_more_the_one_that_costs_least_is_taken_and_told():
+    model = Brightness()
+    report = Costly({0.1: 30, 0.03: 5, 0.01: 8})(model, [shades()])
+    assert (model.rate, report.repair.lr, report.correct_after) == (0.03, 0.03, 95)
+    told, own = report.repair.warnings
+    assert "at 0.03, which costs least, 95 of 100 held-out images are right, 100 before" in told
+    assert own == "at 0.03"
+
+
+def test_a_rate_that_is_given_is_not_chosen():
+    report = Costly({0.1: 30, 0.01: 0}, lr=0.1)(Brightness(), [shades()])
+    assert (report.correct_after, report.repair) == (70, Repair(warnings=("at 0.1",)))
+
+
+@pytest.mark.parametrize("kind", [FineTuning, FTSAM, FST, NAD, IBAU])
+def test_a_chosen_rate_does_what_it_does_when_it_is_given(kind):
+    """Labels are turned round, so that the first rate costs too much: nothing is left of the one that is not taken."""
+    x, y = halves(100)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    y[order[20:]] = 1 - y[order[20:]]
+    chosen, given = trained(), trained()
+    mitigation = kind()
+    mitigation.rates = (1.0, 1e-4)
+    report = mitigation(chosen, [(x, y)])
+    again = kind(lr=report.repair.lr)(given, [(x, y)])
+    assert same(weights(chosen), weights(given))
+    assert [rate for rate, _ in report.repair.rates] == [1.0, 1e-4]
+    assert max(right for _, right in report.repair.rates) == again.correct_after == report.correct_after
 
 
 @pytest.mark.parametrize(
