@@ -24,6 +24,9 @@ __all__ = ["GradAlign"]
 WEIGHTS = {1: 0.027, 2: 0.036, 4: 0.063, 6: 0.112, 8: 0.200, 10: 0.356, 12: 0.632, 16: 2.0}
 """The paper's lambda on CIFAR-10 by eps in grey levels; on a straight line in the logarithm from 8 on."""
 
+FAINT = 1e-19
+"""A gradient whose entries are smaller is that of a certain answer; differentiating its direction would overflow."""
+
 
 class GradAlign(AdversarialTraining):
     """Adversarial training with FGSM that keeps gradients aligned in the ball (Andriushchenko and Flammarion, 2020).
@@ -61,14 +64,14 @@ class GradAlign(AdversarialTraining):
         return loss + self.weight * (1 - self.alignment(model, x, y)), logits
 
     def alignment(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-        """Mean cosine of the two gradients, differentiable; images without a gradient do not count."""
+        """Mean cosine of the two gradients, differentiable; images with next to no gradient do not count."""
         ball = Ball(x.float(), self.attack.eps * self._share)
         fixed = self._gradient(model, ball.center, y).detach()
         moving = self._gradient(model, ball.random_point(DeviceNoise()), y)
         (fixed, there), (moving, also) = _directions(fixed), _directions(moving)
         counts = there & also
         cosines = torch.where(counts, (fixed * moving).sum(dim=1), 0.0)
-        return cosines.sum() / counts.sum().clamp(min=1)
+        return torch.where(counts.any(), cosines.sum() / counts.sum().clamp(min=1), 1.0)
 
     def _gradient(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
         """[N, C, H, W] of each image's loss, with a graph; compiled code has no second derivative, and is not run."""
@@ -82,7 +85,7 @@ def _directions(grad: Tensor) -> tuple[Tensor, Tensor]:
     """Unit vectors [N, D] of gradients, and [N] where there is one; differentiable also where there is none."""
     flat = grad.flatten(1).float()
     largest = flat.detach().abs().amax(dim=1, keepdim=True)
-    there = largest > 0
+    there = largest > FAINT
     scaled = torch.where(there, flat / torch.where(there, largest, 1.0), 1.0)  # squares of tiny numbers underflow
     return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True), there.squeeze(1)
 
