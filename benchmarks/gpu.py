@@ -30,7 +30,7 @@ from experiments.kept import Kept
 from experiments.page import RESULTS, prose
 from experiments.records import read_records, restore_records, write_records
 from lightning_adv.asking import predicted
-from lightning_adv.attacks import AutoAttack
+from lightning_adv.attacks import AutoAttack, SearchLow
 from lightning_adv.inspectors import NeuralCleanse
 from lightning_adv.models import compile_classifier, create_model
 from lightning_adv.results.result import Cell
@@ -108,8 +108,9 @@ def pieces(scale: Scale = Scale()) -> Iterator[Piece]:
         yield Piece("PGD-10 training step", how, scale.batch, step, rounds=scale.rounds)
     ways: dict[str, tuple[Callable[..., Callable[[], object]], str]] = {
         "the package": (_package, "pyautoattack"),
-        "float32": (partial(_autoattack, fast=False), "torch"),
+        "float32": (_autoattack, "torch"),
         "float32, channels last, compiled": (partial(_autoattack, fast=True), "torch"),
+        "bf16, proven in float32": (partial(_autoattack, low=True), "torch"),
     }
     for part in range(scale.attacked // scale.part):  # a part of each way, so that a short time compares them too
         for how, (make, needs) in ways.items():
@@ -200,14 +201,15 @@ def _rows(card: str, scale: Scale, kept: Kept) -> list[list[Cell]]:
     return rows
 
 
-def _autoattack(device: str, scale: Scale, part: int, fast: bool) -> Callable[[], object]:
+def _autoattack(device: str, scale: Scale, part: int, fast: bool = False, low: bool = False) -> Callable[[], object]:
     model, x, y = _attacked(device, scale, part)
     if fast:
         model = compile_classifier(model.to(memory_format=torch.channels_last))
     attack = AutoAttack(1e-6)  # breaks none
     if scale.queries is not None:
         attack.attacks["square"].queries = scale.queries
-    return lambda: attack.run(model, x, y)
+    searching = SearchLow(attack) if low else attack
+    return lambda: searching.run(model, x, y)
 
 
 def _package(device: str, scale: Scale, part: int) -> Callable[[], object]:
