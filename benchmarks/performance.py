@@ -49,6 +49,7 @@ from lightning_adv.results.result import Cell, Table
 
 __all__ = ["main"]
 
+FAST = "bf16, channels last, compiled, width 16"
 STARTS = {
     "python -c 'import torch'": ["-c", "import torch"],
     "python -c 'import pytorch_lightning'": ["-c", "import pytorch_lightning"],
@@ -113,10 +114,18 @@ def _steps(root: str, rounds: int) -> list[list[Cell]]:
         f"ART {importlib.metadata.version('adversarial-robustness-toolbox')}": MadryTrainer(root),
     }
     seconds = in_turn(loops, rounds, warm_up=1)
+    fast: dict[str, Step] = {
+        f"Lightning, {FAST}": Lightning(root, fast=True),
+        f"hand-written, {FAST}": Bare(root, fast=True),
+    }
+    taken = in_turn(fast, rounds, warm_up=1)
     rows: list[list[Cell]] = []
     for name, times in seconds.items():
         over = [ratio(times, seconds[base]) for base in ("hand-written", "floor")]
         rows.append([name, 1000 * statistics.median(times), *over])
+    (name, ours), (other, theirs) = taken.items()
+    rows.append([name, 1000 * statistics.median(ours), ratio(ours, theirs), None])
+    rows.append([other, 1000 * statistics.median(theirs), 1.0, None])
     return rows
 
 
