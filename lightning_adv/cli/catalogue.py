@@ -17,7 +17,7 @@ from lightning_adv.attacks import Attack
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.backdoors import Trigger
 from lightning_adv.cli.classes import concrete_subclasses, constructor_defaults
-from lightning_adv.cli.messages import closest
+from lightning_adv.cli.wording import closest
 from lightning_adv.data import Augmentation, Mixing
 from lightning_adv.detectors import Detector
 from lightning_adv.errors import InputError

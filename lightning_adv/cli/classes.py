@@ -2,7 +2,10 @@
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from types import NoneType, UnionType
+from typing import Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
@@ -21,7 +24,7 @@ from lightning_adv.objectives import Objective
 from lightning_adv.purifiers import Prompter, Purifier
 from lightning_adv.scans import Scan
 
-__all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class", "imported"]
+__all__ = ["BASES", "class_names", "concrete_subclasses", "constructor_defaults", "find_class", "imported", "places"]
 
 BASES = (
     LightningModule,
@@ -44,6 +47,8 @@ BASES = (
     Mixing,
 )
 """Kinds of classes that a configuration names."""
+SIMPLE = (NoneType, bool, int, float)
+"""Types that no name of a class has."""
 PLACE = "its."
 """Where a parser of one class has its arguments, apart from options of the parser's own."""
 
@@ -92,6 +97,42 @@ def constructor_defaults(path: str) -> dict[str, object]:
         for name, parameter in inspect.signature(own).parameters.items() if inspect.isfunction(own) else ():
             defaults.setdefault(f"{PLACE}{name}", parameter.default)
     return {name.removeprefix(PLACE): defaults.get(name) for name in names}
+
+
+def places(cls: type) -> dict[str, tuple[type, list[str]]]:
+    """Arguments of a class that take classes of one kind, and nothing that could be taken for one.
+
+    Returns:
+        By name the kind and the shapes that a value may have: "one" class, a "list" or a "dict" of them.
+    """
+    hints: dict[str, object] = {}
+    for each in inspect.getmro(cls):
+        own = vars(each).get("__init__")
+        if inspect.isfunction(own):
+            with suppress(NameError, TypeError):  # what stands there is known to a type checker alone
+                hints = get_type_hints(own) | hints
+    return {name: place for name, hint in hints.items() if (place := _place(hint)) is not None}
+
+
+def _place(hint: object) -> tuple[type, list[str]] | None:
+    members = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    found = [_shape(member) for member in members if member not in SIMPLE]
+    shapes = [each and each[1] for each in found]
+    if not found or None in found or len({base for base, _ in found}) > 1 or {"list", "dict"} <= {*shapes}:
+        return None
+    return found[0][0], shapes
+
+
+def _shape(hint: object) -> tuple[type, str] | None:
+    """Kind and shape of one type; None where it is neither a class of a kind nor a list or dict of them."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint in BASES:
+        return hint, "one"
+    if not isinstance(origin, type) or not arguments or arguments[-1] not in BASES:
+        return None
+    if origin is Callable:
+        return arguments[-1], "one"
+    return arguments[-1], "dict" if issubclass(origin, Mapping) else "list"
 
 
 def concrete_subclasses(base: type) -> Iterator[type]:

@@ -1,17 +1,17 @@
 """From jsonargparse's nested reports to one line: what is wrong, where, and what was probably meant."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
 from lightning_adv.cli.allowed_classes import remedy
-from lightning_adv.cli.classes import BASES, class_names, constructor_defaults, imported
+from lightning_adv.cli.classes import BASES, class_names, constructor_defaults, find_class, imported, places
 from lightning_adv.cli.help import as_called
+from lightning_adv.cli.wording import absent_argument, absent_class, absent_option
 from lightning_adv.errors import InputError
 
-__all__ = ["closest", "from_construction", "from_parsing"]
+__all__ = ["from_construction", "from_parsing"]
 
 KEY = re.compile(r'Parser key "([^"]*)":\s*(.*)')
 CLASS = re.compile(r"Problem with given class_path '([^']*)':")
@@ -55,9 +55,11 @@ def from_parsing(message: str, known_options: Sequence[str] = ()) -> str:
         if not found[1].startswith("-"):
             return f"unexpected {found[1]!r}: options start with --, as in --trainer.max_epochs=3"
         name = found[1].lstrip("-").partition("=")[0]
-        return f"there is no option {_absent_option('--', name, known_options)}"
-    if found := re.search(r"does not accept option '([^']+)'", text):
-        return f"there is no option {_absent_option('', found[1], known_options)}"
+        return absent_option("--", name, known_options)
+    if found := re.search(r"(?:Group '(?:(?:fit|validate|test)\.)?([^']+)' )?does not accept option '([^']+)'", text):
+        return absent_option("", ".".join(filter(None, found.groups())), known_options)
+    if found := UNKNOWN_ARGUMENT.fullmatch(text):
+        return absent_option("", found[1], known_options)
     if found := re.search(r"argument subcommand: invalid choice: '([^']*)' \(choose from (.*)\)", text):
         return f"there is no command {found[1]!r}; choose {found[2].replace(chr(39), '')}"
     if 'expected "subcommand"' in text:
@@ -91,22 +93,6 @@ def from_construction(error: Exception) -> str:
     return what if isinstance(error, InputError) or place is None else f"{what} ({type(error).__name__}, {place})"
 
 
-def closest(name: str, candidates: Iterable[str]) -> str | None:
-    """The candidate that ``name`` is most likely a slip of, None if there is none."""
-    by_lower_case = {candidate.lower(): candidate for candidate in candidates}
-    found = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
-    return by_lower_case[found[0]] if found else None
-
-
-def _absent_option(dashes: str, name: str, known: Sequence[str]) -> str:
-    """The option, or the first part of its name where that is wrong already, and what was probably meant."""
-    heads, head = {option.partition(".")[0] for option in known}, name.partition(".")[0]
-    meant = closest(name, known)
-    if meant is None and head not in heads:
-        name, meant = head, closest(head, heads)
-    return f"{dashes}{name}" + (f"; did you mean {dashes}{meant}?" if meant else "")
-
-
 def _explain(text: str) -> str:
     lines = text.splitlines()
     leaves = _leaves(lines)
@@ -120,13 +106,12 @@ def _explain(text: str) -> str:
         return f"{where}: {_short(leaf.owner)} needs the argument {leaf.text.partition(': ')[2]}"
     if (found := UNKNOWN_ARGUMENT.match(leaf.text)) and found[1] not in ("class_path", "init_args"):
         own = list(constructor_defaults(leaf.owner or ""))
-        return f"{where}: {_short(leaf.owner)} has no argument {found[1]!r}{_meant(found[1], own) or _choose(own)}"
+        return absent_argument(where, _short(leaf.owner), found[1], own)
     if found or "is abstract" in leaf.text:
         return f"{where}: the arguments of a class stand under init_args, as {{class_path: NAME, init_args: {{...}}}}"
     base, types = _expected_base(lines[: leaf.line]), _expectation(leaves, leaf)
     if (found := ABSENT_CLASS.match(leaf.text)) and (base or not types):
-        names = class_names(base)
-        return f"{where}: there is no class {found[1]!r}{_meant(found[1], names) or _choose(names)}"
+        return absent_class(where, found[1], class_names(base or _asked_for(leaf)))
     if found or WRONG_TYPE.match(leaf.text):
         return f"{where} must be {types}, got {_value(lines, leaf)}"
     return f"{where}: {leaf.text}"
@@ -181,15 +166,6 @@ def _value(lines: list[str], leaf: _Leaf) -> str:
     return repr(value if len(value) <= 60 else value[:57] + "...")
 
 
-def _meant(name: str, candidates: Iterable[str]) -> str:
-    found = closest(name, candidates)
-    return f"; did you mean {found}?" if found else ""
-
-
-def _choose(names: Sequence[str]) -> str:
-    return f"; choose from {', '.join(names)}" if names else ""
-
-
 def _short(class_path: str | None) -> str:
     return (class_path or "the class").rsplit(".", 1)[-1]
 
@@ -204,6 +180,12 @@ def _expected_base(lines: list[str]) -> type | None:
             classes = (imported(f"{module}.{name}") for module, name in named)
             return next((cls for cls in classes if cls in BASES), None)
     return None
+
+
+def _asked_for(leaf: _Leaf) -> type | None:
+    """The kind of class that an argument takes, where the report does not tell."""
+    owner = find_class(leaf.owner or "")
+    return places(owner)[leaf.keys[-1]][0] if owner and leaf.keys and leaf.keys[-1] in places(owner) else None
 
 
 def _constructor(trace: TracebackType | None) -> tuple[str | None, str | None]:
