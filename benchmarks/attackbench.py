@@ -24,14 +24,17 @@ from experiments.command import arguments, show
 from experiments.networks import all_predicted, images_of
 from experiments.page import prose
 from lightning_adv.attacks import FAB, Attack, CarliniWagner, DeepFool
-from lightning_adv.data import CIFAR10
+from lightning_adv.data import CIFAR10, MNIST
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.results.result import Cell, Table
 
 __all__ = ["main", "ours", "within_budget"]
 
 OURS = "lightning_adv"
-NETWORK = "zoo/cifar10_fast"
+SUBJECTS: dict[str, tuple[type[MNIST | CIFAR10], str]] = {
+    "MNIST": (MNIST, "zoo/mnist_pgd"),
+    "CIFAR10": (CIFAR10, "zoo/cifar10_fast"),
+}
 LIBRARIES = {
     "AttackBench": "attackbenchlib",
     "adv-lib": "adv-lib",
@@ -90,30 +93,32 @@ def main() -> None:
     import attackbench
 
     parser = arguments(__doc__)
+    parser.add_argument("--data", nargs="+", choices=[*SUBJECTS], default=[*SUBJECTS])
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--budget", type=int, default=attackbench.DEFAULT_QUERY_BUDGET)
     parser.add_argument("--fresh", action="store_true", help="measure again what an interrupted run had measured")
     given = parser.parse_args()
     page = bench("attackbench")
     warnings.simplefilter("ignore")
-    model, images = _subject(given.root, given.samples)
     tables = []
-    for norm, attacks in ATTACKS.items():
-        functions = {(name, OURS): partial(ours, attack) for name, attack in attacks.items()}
-        for library, name in PEERS[norm]:
-            functions[name, library] = attackbench.get_attack(lib=library, attack=name, threat_model=norm)
-        runs = {}
-        for (name, library), function in functions.items():
-            what = f"attackbench-{norm}-{library}-{name}-{given.samples}-{given.budget}"
-            make = partial(_run, model, images, function, norm, given.budget)
-            runs[name, library] = kept(given.fresh).figures(what, make, str(attacks.get(name, "")))
-        rows = _rows(runs, norm)
-        for row in rows:
-            show(row, norm)
-        tables.append(Table(norm.capitalize(), COLUMNS, rows, percent=("success",)))
+    for data in given.data:
+        model, images = _subject(data, given.root, given.samples)
+        for norm, attacks in ATTACKS.items():
+            functions = {(name, OURS): partial(ours, attack) for name, attack in attacks.items()}
+            for library, name in PEERS[norm]:
+                functions[name, library] = attackbench.get_attack(lib=library, attack=name, threat_model=norm)
+            runs = {}
+            for (name, library), function in functions.items():
+                what = f"attackbench-{data}-{norm}-{library}-{name}-{given.samples}-{given.budget}"
+                make = partial(_run, model, images, function, norm, given.budget)
+                runs[name, library] = kept(given.fresh).figures(what, make, str(attacks.get(name, "")))
+            tables.append(Table(f"{data}, {norm.capitalize()}", COLUMNS, _rows(runs, norm), percent=("success",)))
+            for row in tables[-1].rows:
+                show(row, data, norm)
     versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in LIBRARIES.items())
-    text = prose(__file__, network=NETWORK, samples=given.samples, budget=given.budget, versions=versions)
-    page.write(text, tables, "CIFAR-10 test images")
+    networks = " and ".join(f"`{SUBJECTS[data][1]}`" for data in given.data)
+    text = prose(__file__, networks=networks, samples=given.samples, budget=given.budget, versions=versions)
+    page.write(text, tables, " and ".join(f"{data} test images" for data in given.data))
 
 
 class Spent(Exception):
@@ -145,12 +150,13 @@ def ours(attack: Attack, model: nn.Module, inputs: Tensor, labels: Tensor) -> Te
     return attack.run(model, inputs, labels).images
 
 
-def _subject(root: str, samples: int) -> tuple[nn.Module, DataLoader]:
+def _subject(name: str, root: str, samples: int) -> tuple[nn.Module, DataLoader]:
     """A robust network of the zoo and the first test images that it gets right, in one batch."""
-    data = CIFAR10(root=root)
+    images, weights = SUBJECTS[name]
+    data = images(root=root)
     data.setup("test")
     known = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
-    model = ClassifierModule(weights=NETWORK, **known).backbone.eval()
+    model = ClassifierModule(weights=weights, **known).backbone.eval()
     x, y = images_of(data, "test", last=4 * samples)
     right = all_predicted(model, x) == y
     return model, DataLoader(TensorDataset(x[right][:samples], y[right][:samples]), batch_size=samples)
