@@ -3,11 +3,12 @@
 import pickletools
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_adv.errors import InputError
 
-__all__ = ["refuse_kind", "refuse_pickle", "refuse_shards"]
+__all__ = ["refuse_kind", "refuse_pickle", "refuse_shards", "refuse_spread"]
 
 _BEGINNINGS = (
     ((b"<!doctype", b"<html", b"<?xml"), "a web page, not weights: the download went wrong; fetch the file itself"),
@@ -28,6 +29,10 @@ _PROGRAMS = (
 )
 """Kinds of archives, told by the name of one of their entries."""
 
+_SPREAD = (
+    "{} holds tensors that processes had shared out (DTensor), each of them with a part: save the whole ones, by "
+    "torch.distributed.checkpoint.state_dict.get_model_state_dict with StateDictOptions(full_state_dict=True)"
+)
 _CONVERTER = "torch.distributed.checkpoint.format_utils dcp_to_torch"
 
 _BEFORE_A_CLASS = ("PROTO", "MARK", "BINUNICODE", "BINPUT")
@@ -75,6 +80,21 @@ def refuse_shards(folder: Path) -> None:
     )
 
 
+def refuse_spread(state: object, path: Path) -> None:
+    """Name the file that has of each tensor what one process had of it.
+
+    Args:
+        state: tensors by name.
+        path: of the file.
+
+    Raises:
+        InputError: how to save whole tensors.
+    """
+    values = state.values() if isinstance(state, Mapping) else ()
+    if any(type(each).__name__ == "DTensor" for each in values):  # the class is not imported where there is none
+        raise InputError(_SPREAD.format(path))
+
+
 def refuse_pickle(path: Path, error: Exception) -> InputError:
     """What to tell of a file whose pickle asks for more than plain values.
 
@@ -88,6 +108,8 @@ def refuse_pickle(path: Path, error: Exception) -> InputError:
             f"{path} is refused: it is a whole {whole}, pickled by torch.save(model), and opening that runs code; "
             "where you trust it, save torch.save(model.state_dict(), NEW) and give that with --model.backbone=NAME"
         )
+    if "DTensor" in str(error):
+        return InputError(_SPREAD.format(path))
     named = re.search(r"(?:GLOBAL|class|import) `?([\w.]+\.\w+)`?", str(error))
     if named is None:
         return InputError(f"{path} is not a file that torch.save writes by default, or it is damaged; save it again")

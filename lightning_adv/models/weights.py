@@ -19,7 +19,7 @@ from lightning_adv.models.key_matching import Match, match_order
 from lightning_adv.models.names import Reading, read_names, recognise
 from lightning_adv.models.nests import figures_beside, find_weights
 from lightning_adv.models.normalize import Normalize, Statistics
-from lightning_adv.models.refusals import refuse_kind, refuse_pickle
+from lightning_adv.models.refusals import refuse_kind, refuse_pickle, refuse_spread
 from lightning_adv.models.soundness import check_archive, check_finite
 from lightning_adv.models.statistics import find_statistics, role_of, settle_statistics, travelling_statistics
 from lightning_adv.models.zoo import located
@@ -122,6 +122,7 @@ def _weights_in(content: Mapping[str, object], path: Path, which: str | None) ->
         weights = find_weights(content, which)
     except InputError as error:
         raise InputError(f"{path} {error}") from error
+    refuse_spread(weights, path)
     check_finite(weights, path)
     return weights
 
@@ -174,6 +175,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
         content = {str(position): item for position, item in enumerate(content)}
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, expected a dictionary of weights")
+    refuse_spread(content.get("state_dict"), path)
     check_finite(content.get("state_dict"), path)
     return dict(content)
 

@@ -2,6 +2,8 @@
 
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -54,3 +56,40 @@ def test_a_checkpoint_in_shards_is_refused_with_the_command_that_makes_one_file_
     for read in (read_state_dict, lambda path: open_model(path, num_classes=2, in_channels=1, image_size=(2, 2))):
         with pytest.raises(InputError, match=f"a checkpoint in shards, whose list is a pickle.*{told}"):
             read(tmp_path)
+
+
+SPREAD = """
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Shard, distribute_tensor
+
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+state = {"fc.weight": distribute_tensor(torch.ones(2, 4), init_device_mesh("cpu", (1,)), [Shard(0)])}
+torch.save(state, "bare.pth")
+torch.save({"state_dict": state, "epoch": 1}, "whole.ckpt")
+dist.destroy_process_group()
+"""
+
+READ = """
+import sys
+from lightning_adv.errors import InputError
+from lightning_adv.models import read_state_dict
+
+for imported in (False, True):
+    for name in ("bare.pth", "whole.ckpt"):
+        try:
+            read_state_dict(name)
+        except InputError as error:
+            print(error)
+    import torch.distributed.tensor
+"""
+
+
+def test_tensors_that_processes_shared_out_are_named_whether_torch_knows_their_class_or_not(tmp_path):
+    for code in (SPREAD, READ):
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert all("holds tensors that processes had shared out (DTensor)" in line for line in lines)
