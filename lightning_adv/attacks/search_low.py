@@ -47,6 +47,10 @@ class SearchLow(Wrapper):
             )
         super().__init__(attack)
 
+    def __repr__(self) -> str:
+        """The other attack's description, and how it searches."""
+        return f"{self.attack!r} searched in bf16"
+
     def run(
         self, model: Classifier, x: Tensor, y: Tensor, *, target: Tensor | None = None, index: Tensor | None = None
     ) -> AttackResult:

@@ -16,7 +16,7 @@ def test_a_search_in_bfloat16_gives_verdicts_that_float32_confirms(model, monkey
         validated(model, evaluation)
     for row, other in zip(low.result.attacks, plain.result.attacks, strict=True):
         assert abs(row.robust_correct - other.robust_correct) <= 1
-        lowered = f"SearchLow(attack={other.description})"
+        lowered = f"{other.description} searched in bf16"
         assert row.description == (other.description if row.name == "nearest" else lowered)
     assert [stage.name for stage in low.result.attacks[2].stages] == ["fgsm", "pgd"]
 
