@@ -85,7 +85,7 @@ class SWA(WeightAveraging):
     """The mean of the weights at the ends of epochs, from one on (Izmailov et al., Averaging Weights, 2018).
 
     Until then it is the weights. No epoch's statistics of BatchNorm fit the mean: they are measured on clean training
-    images, without augmentation.
+    images, without augmentation, in whole batches.
 
     Args:
         start_epoch: the first epoch whose weights count, from 0.
@@ -139,8 +139,11 @@ def _measure_statistics(trainer: Trainer, model: nn.Module, samples: int | None)
             norm.reset_running_stats()
             norm.momentum = None  # the mean over all batches
             norm.train()
-        for batch in share:
-            logits_of(model, batch.image)
+        for number, batch in enumerate(share):
+            # Batches count alike: one that is not whole would count for more than it has, and a single image has no
+            # variance where maps have shrunk to one position.
+            if number == 0 or len(batch.image) == share.batch_size:
+                logits_of(model, batch.image)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.eval()
         norm.momentum = momentum

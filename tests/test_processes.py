@@ -163,7 +163,7 @@ RESUMABLE = (
 
 def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one(folder):
     train(folder, "fit", "whole", *RESUMABLE)
-    killed = kill_after(folder, "killed", step=4)
+    killed = kill_after(folder, "killed", RESUMABLE, step=4)
     assert 4 <= killed["global_step"] < 24  # two epochs of twelve steps
     train(folder, "fit", "killed", *RESUMABLE, "--ckpt_path=last")
     whole, resumed = weights(folder, "whole"), weights(folder, "killed")
@@ -176,9 +176,29 @@ def test_a_run_killed_in_mid_epoch_ends_with_the_weights_of_an_uninterrupted_one
     assert results(folder, "killed")["history"].keys() == results(folder, "whole")["history"].keys()
 
 
-def kill_after(folder: Path, run: str, step: int) -> dict:
+def test_a_killed_run_on_generated_and_joined_images_goes_on_to_the_weights_and_the_average(folder, tmp_path):
+    settings = yaml.safe_load((folder / "base.yaml").read_text())
+    write_images(tmp_path / "extra.npz", count=30, seed=3)
+    settings["data"]["init_args"]["mix"] = [{"class_path": "CutMix"}]
+    mixed = {"extra": str(tmp_path / "extra.npz"), "images_key": "images", "labels_key": "labels", "fraction": 0.5}
+    settings["data"] = {"class_path": "MixedDataModule", "init_args": {"data": settings["data"], **mixed}}
+    settings["trainer"]["callbacks"] = [{"class_path": "EMA", "init_args": {"decay": 0.9, "start": 0.3}}]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(settings))
+    options = ("--last_checkpoint.every_n_steps=2",)
+    train(tmp_path, "fit", "whole", *options)
+    killed = kill_after(tmp_path, "killed", options, step=10)
+    assert 10 <= killed["global_step"] < 24, "two epochs of twelve steps; the average moves from the eighth on"
+    train(tmp_path, "fit", "killed", *options, "--ckpt_path=last")
+    whole, resumed = (torch.load(tmp_path / run / "checkpoints" / "last.ckpt") for run in ("whole", "killed"))
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(whole[part][name], resumed[part][name]) for name in whole[part]), part
+    live = whole["current_model_state"]
+    assert any(not torch.equal(live[name], average) for name, average in whole["state_dict"].items())
+
+
+def kill_after(folder: Path, run: str, options: tuple[str, ...], step: int) -> dict:
     """Start a run, kill it when a checkpoint of that step or a later one is there, and give that checkpoint."""
-    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *RESUMABLE]
+    line = [sys.executable, str(ROOT / "train.py"), "fit", "--config", "base.yaml", "--run", run, *options]
     path = folder / run / "checkpoints" / "last.ckpt"
     with (folder / "killed.log").open("w") as log:
         process = Warm(line, cwd=folder, env=environment(), stdout=log, stderr=log)

@@ -12,6 +12,7 @@ from lightning_adv.models import read_state_dict
 from lightning_adv.objectives import CrossEntropy
 from tests.callbacks.recipes import EveryCheckpoint, SmallData, classifier
 from tests.callbacks.strangers import trainer
+from tests.processes import torchrun
 
 OPTIONS = {"backbone": "preact_resnet18", "backbone_options": {"width": 4}}  # with BatchNorm
 
@@ -68,10 +69,19 @@ def test_the_equal_average_counts_epochs_from_one_on_and_measures_its_statistics
     assert all(torch.equal(noting.validated[1][name], ends[1][name]) for name in ends[1])
     data = SmallData()
     data.setup()
-    module, inputs, images = first_norm(model.backbone), [], data.images("train")
+    images = data.images("train")
+    *whole, rest = float_images(images[torch.arange(len(images))].image).split(data.batch_size)
+    assert len(rest) < data.batch_size
+    assert_measured_on(whole, model)
+
+
+def assert_measured_on(batches, model):
+    """The statistics of the first BatchNorm are the mean of the batches' own."""
+    module, inputs = first_norm(model.backbone), []
     handle = module.register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
-    for batch in float_images(images[torch.arange(len(images))].image).split(data.batch_size):
-        model.eval()(batch)
+    with torch.no_grad():
+        for batch in batches:
+            model.eval()(batch)
     handle.remove()
     torch.testing.assert_close(module.running_mean, torch.stack([each.mean(dim=(0, 2, 3)) for each in inputs]).mean(0))
     torch.testing.assert_close(module.running_var, torch.stack([variance(each) for each in inputs]).mean(dim=0))
@@ -83,6 +93,49 @@ def first_norm(network):
 
 def variance(activations):
     return activations.transpose(0, 1).flatten(1).var(dim=1)
+
+
+def test_an_image_that_is_left_over_does_not_end_the_training():
+    """Its maps shrink to one position, of which there is no variance."""
+    _, model = fitted(SWA(start_epoch=0, samples=17))
+    assert torch.isfinite(first_norm(model.backbone).running_var).all()
+
+
+SCRIPT = """
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+from lightning_adv.callbacks import SWA
+from lightning_adv.evaluation.share import Share, training_loader
+from lightning_adv.objectives import CrossEntropy
+from tests.callbacks.recipes import SmallData, classifier
+from tests.callbacks.test_weight_averages import OPTIONS, Noting
+
+class Shown(Noting):  # and the images that statistics are measured on
+    def on_train_end(self, runner, module):
+        share = Share(runner, training_loader(runner, "Shown"), 31, None, seed=0)
+        self.images = [batch.image for batch in share if len(batch.image) == 8]
+
+shown = Shown()
+run = pl.Trainer(max_epochs=3, callbacks=[shown, SWA(start_epoch=1, samples=31)], accelerator="cpu", devices=2,
+                 strategy=DDPStrategy(process_group_backend="gloo"), logger=False, enable_checkpointing=False,
+                 enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
+run.fit(classifier(CrossEntropy(), **OPTIONS), datamodule=SmallData())
+torch.save([shown.steps[1::2], shown.validated[-1], shown.images], f"{run.global_rank}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_have_one_mean_with_statistics_of_the_images_of_both(tmp_path):
+    torchrun(SCRIPT, tmp_path, 2)
+    (ends, shown, images), (_, other, more) = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert all(torch.equal(shown[name], other[name]) for name in shown)
+    model = classifier(CrossEntropy(), **OPTIONS)
+    model.load_state_dict(shown, strict=False)
+    for name, _ in model.named_parameters():
+        torch.testing.assert_close(shown[name], (ends[1][name] + ends[2][name]) / 2)
+    assert (len(images), len(more)) == (2, 1), "16 images and 15, in whole batches of 8, all of equal weight"
+    assert_measured_on([*images, *more], model)
 
 
 def test_a_checkpoint_holds_the_average_and_the_weights_by_name(tmp_path):
