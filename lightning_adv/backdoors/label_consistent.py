@@ -6,6 +6,7 @@
 What the image shows no longer tells its class well, and the patches do.
 """
 
+import hashlib
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -52,8 +53,20 @@ class LabelConsistent(Trigger):
         self.attack = PGD(eps="16/255", steps=100) if attack is None else attack
         self.trigger = Several([_corner(down, side) for down in ("top", "bottom") for side in ("left", "right")])
         self.trigger = self.trigger if trigger is None else trigger
+        self._weights: str | None = None  # a hash of them, of when it was first asked for
         self._crafted: Tensor | None = None
         self._place = torch.zeros(0, dtype=torch.long)  # of each image in them, by its number; -1 for none
+
+    @property
+    def prepared_from(self) -> str:
+        """The attack, and a hash of the network's weights."""
+        if self._weights is None:
+            digest = hashlib.blake2b(digest_size=8)
+            for name, value in self._opened().state_dict().items():
+                digest.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            self._weights = digest.hexdigest()
+        return f"{self.attack!r} {self._weights}"
 
     def apply(self, x: Tensor) -> Tensor:
         """t(x)."""
@@ -69,9 +82,7 @@ class LabelConsistent(Trigger):
         Raises:
             InputError: a checkpoint that cannot be opened, or a network of other classes.
         """
-        from lightning_adv.models import open_checkpoint
-
-        network = open_checkpoint(self.network) if isinstance(self.network, str) else self.network
+        network = self._opened()
         crafted, numbers = [], []
         for x, y, index in images:
             crafted.append(self.attack(network.to(x.device), x, y, index=index).cpu())
@@ -97,6 +108,11 @@ class LabelConsistent(Trigger):
     def cover(self, x: Tensor, rate: float, seed: int, index: Tensor) -> Tensor:
         """Those of t."""
         return self.trigger.cover(x, rate, seed, index)
+
+    def _opened(self) -> nn.Module:
+        from lightning_adv.models import open_checkpoint
+
+        return open_checkpoint(self.network) if isinstance(self.network, str) else self.network
 
     def __repr__(self) -> str:
         network, attack, trigger = map(described, (self.network, self.attack, self.trigger))

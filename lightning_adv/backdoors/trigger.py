@@ -45,6 +45,14 @@ class Trigger(ABC):
     prepares: ClassVar[bool] = False
     """Whether :meth:`prepare` needs the images that will be poisoned."""
 
+    @property
+    def prepared_from(self) -> str:
+        """What :meth:`prepare` rests on besides the images, if the trigger at test does not show it; default nothing.
+
+        A run does not go on with a trigger that was prepared from something else.
+        """
+        return ""
+
     @abstractmethod
     def apply(self, x: Tensor) -> Tensor:
         """The trigger's own equation: triggered images [N, C, H, W] in [0, 1]."""

@@ -112,13 +112,15 @@ class PoisonedDataModule(WrapsDataModule, LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what the trigger makes of a grey image of this data, and of noise: tells triggers apart."""
+        """Hash of what the trigger makes of a grey image of this data and of noise, and what it was prepared from."""
         self._draw_once()
         grey = (self.trigger(torch.full((1, *self._shape), 0.5)) * 255).round().byte()
         # A warp leaves grey as it is. Of noise, few numbers with few levels: a warp's last bits are a machine's own.
         noise = torch.rand(1, *self._shape, generator=torch.Generator().manual_seed(0))
         coarse = (F.adaptive_avg_pool2d(self._looks(noise, self.plan), 8) * 15).round().byte()
-        return "".join(hashlib.blake2b(each.numpy().tobytes(), digest_size=8).hexdigest() for each in (grey, coarse))
+        parts = [each.numpy().tobytes() for each in (grey, coarse)]
+        parts += [self.trigger.prepared_from.encode()] if self.trigger.prepared_from else []
+        return "".join(hashlib.blake2b(each, digest_size=8).hexdigest() for each in parts)
 
     def train_dataloader(self) -> DataLoader:
         """The clean data's loader, with the same order of images, over poisoned ones."""

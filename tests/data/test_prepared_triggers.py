@@ -106,3 +106,21 @@ def test_the_attacked_network_may_be_a_checkpoint_and_is_opened_when_training_st
         missing.prepare(batch)
     with pytest.raises(InputError, match=r"give those of this shape to prepare\(\)"):
         missing.poison(x, 1.0, 0, torch.arange(6))
+
+
+def test_a_run_does_not_go_on_with_images_that_another_network_or_attack_made():
+    def data(network: nn.Module, attack: FGSM) -> object:
+        return poisoned(MarkedData(batch_size=1), trigger=LabelConsistent(network, attack), label="keep", poisoned=4)
+
+    network, attack = Linear(), FGSM(eps=0.1)
+    state = data(network, attack).state_dict()
+    same = data(Linear(), FGSM(eps=0.1))
+    same.load_state_dict(state)
+    same.train_dataloader()
+    before = {"plan": state["plan"], "trigger": state["trigger"][:32], "data": state["data"]}
+    for changed in (data(Linear(), FGSM(eps=0.2)), data(Linear(classes=5), attack)):
+        changed.load_state_dict(before)
+        changed.train_dataloader()  # a checkpoint from before did not know
+        changed.load_state_dict(state)
+        with pytest.raises(InputError, match="another trigger of poisoning"):
+            changed.train_dataloader()
