@@ -166,6 +166,11 @@ class ClassifierModule(Resumable, LightningModule):
         """Logits [N, K] of images [N, C, H, W] in [0, 1]."""
         return self.backbone(self._layout(image))
 
+    def setup(self, stage: str) -> None:
+        """Let the objective open what it trains with, before anything is trained."""
+        if stage == "fit":
+            self.objective.before_training()
+
     def training_step(self, batch: tuple, batch_idx: int) -> Tensor:
         """One step of the objective on ``(image, label, ...)``; accuracy of soft labels is of their likeliest class."""
         image, label = self._layout(batch[0]), as_truth(batch[1], len(batch[0]))

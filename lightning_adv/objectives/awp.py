@@ -49,6 +49,10 @@ class AWP(Objective):
         self.judges, self.takes_probabilities = objective.judges, objective.takes_probabilities
         self._active = warmup_epochs == 0
 
+    def before_training(self) -> None:
+        """The inner objective's preparation."""
+        self.objective.before_training()
+
     def at_epoch(self, epoch: float) -> None:
         """Switch the perturbation on after its warm-up; the inner objective has its own schedule."""
         self._active = epoch >= self.warmup_epochs

@@ -24,8 +24,8 @@ class HAT(TRADES):
     Those images lie outside [0, 1] where the others touch it, as in the paper's code.
 
     Args:
-        helper: g, a checkpoint of ``train.py``, or a module that maps images to logits. A checkpoint is opened at the
-            first step, as data; it is no part of what is trained or saved.
+        helper: g, a checkpoint of ``train.py``, or a module that maps images to logits. A checkpoint is opened when
+            training starts, as data; it is no part of what is trained or saved.
         attack: default that of TRADES.
         beta: weight of the divergence.
         gamma: weight of the helper's labels.
@@ -33,8 +33,8 @@ class HAT(TRADES):
         **shared: see ``AttackedObjective``.
 
     Raises:
-        InputError: a negative weight or push; at the first step, a checkpoint that cannot be opened, or a helper of
-            other classes.
+        InputError: a negative weight or push; when training starts, a checkpoint that cannot be opened; at the first
+            step, a helper of other classes.
 
     Example:
         >>> model, helper = (nn.Sequential(nn.Flatten(), nn.Linear(4, 3)) for _ in range(2))
@@ -58,6 +58,14 @@ class HAT(TRADES):
         self.helper, self.gamma, self.push = helper, gamma, push
         self._network: nn.Module | None = None if isinstance(helper, str) else helper
 
+    def before_training(self) -> None:
+        """Open the helper's checkpoint.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        self._opened()
+
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss and clean logits of a batch."""
         loss, clean_logits = super().loss(model, x, x_adv, y)
@@ -66,14 +74,18 @@ class HAT(TRADES):
 
     def _taught(self, x_adv: Tensor, y: Tensor, classes: int) -> Tensor:
         """[N] what the helper takes the images for; where it has no answer, the label."""
-        if self._network is None:
-            from lightning_adv.models import open_checkpoint
-
-            self._network = open_checkpoint(self.helper)
-        network = self._network.to(x_adv.device)
+        network = self._opened().to(x_adv.device)
         with leaves_no_trace(network), torch.no_grad():
             said = logits_of(network, x_adv)
         if said.shape[1] != classes:
             raise InputError(f"the helper knows {said.shape[1]} classes, the model {classes}: they must be the same")
         named = predicted(said)
         return torch.where(named == NO_CLASS, most_likely(y), named)
+
+    def _opened(self) -> nn.Module:
+        """The helper, which evaluations of what was trained do without."""
+        if self._network is None:
+            from lightning_adv.models import open_checkpoint
+
+            self._network = open_checkpoint(self.helper)
+        return self._network

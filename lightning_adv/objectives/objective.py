@@ -76,6 +76,13 @@ class Objective(ABC):
     def loss(self, model: Classifier, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (a scalar with a graph) and logits [N, K] of images ``x`` and crafted images ``x_adv``."""
 
+    def before_training(self) -> None:  # noqa: B027 - most objectives read no file
+        """Told once before training begins; what an objective reads is read here, so that no run starts without it.
+
+        Raises:
+            InputError: a file that cannot be opened.
+        """
+
     def at_epoch(self, epoch: float) -> None:  # noqa: B027 - most objectives have no schedule
         """Told before each step how many epochs are done, with fraction; schedules such as an eps warm-up listen."""
 
