@@ -11,7 +11,7 @@ import yaml
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
-from lightning_adv.callbacks import EpochEndEvaluation, ResultLines, StopOnSignal, TimeBudget
+from lightning_adv.callbacks import EpochEndEvaluation, GeneratedImages, ResultLines, StopOnSignal, TimeBudget
 from lightning_adv.models import check_state, read_state_dict
 from tests.cli.commands import CONFIGS, DEMO, Built, resolved
 
@@ -83,6 +83,18 @@ def test_a_run_is_built_with_attacks_that_are_evaluated_last(name):
     assert cli.trainer.max_epochs
     optimizer = cli.model.configure_optimizers()["optimizer"]
     assert sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]) > 10_000
+
+
+@pytest.mark.parametrize("kind", ["mnist", "cifar10"])
+def test_each_of_three_configurations_takes_what_the_one_before_leaves(kind):
+    last = {"mnist": "pgd", "cifar10": "trades"}[kind]
+    names = [f"{kind}_{name}.yaml" for name in ("diffusion", "images", last)]
+    assert sorted(names) == [name for name in GENERATE if name.startswith(kind)]
+    diffusion, images, mixed = (Built(["fit", "--config", CONFIGS / "generate" / name]) for name in names)
+    (making,) = (each for each in images.trainer.callbacks if isinstance(each, GeneratedImages))
+    assert diffusion.model.no_class == images.model.num_classes, "it is told the class"
+    assert making.path == diffusion.model.export
+    assert mixed.datamodule.extra == f"{making.export}/generated.npz"
 
 
 @pytest.mark.parametrize("name", ZOO)
