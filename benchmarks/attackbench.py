@@ -7,6 +7,7 @@ torchattacks, ``pip install --no-deps attackbenchlib adversarial-robustness-tool
 
 import copy
 import importlib.metadata
+import math
 import statistics
 import time
 import warnings
@@ -28,7 +29,7 @@ from lightning_adv.data import CIFAR10, MNIST
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.results.result import Cell, Table
 
-__all__ = ["main", "ours", "within_budget"]
+__all__ = ["failures_are_far", "main", "ours", "within_budget"]
 
 OURS = "lightning_adv"
 SUBJECTS: dict[str, tuple[type[MNIST | CIFAR10], str]] = {
@@ -181,15 +182,22 @@ def _rows(runs: dict[tuple[str, str], dict], norm: str) -> list[list[Cell]]:
     """An attack a row, the best first; optimality beside the nearest that any of them found for each image."""
     from attackbench import compare_attacks_optimality
 
-    scores = compare_attacks_optimality(list(runs.values()), norm, list(runs))["optimality_scores"]
+    found = {which: failures_are_far(said["distances"][norm]) for which, said in runs.items()}
+    judged = [said | {"distances": {norm: found[which]}} for which, said in runs.items()]
+    scores = compare_attacks_optimality(judged, norm, list(runs))["optimality_scores"]
     rows: list[list[Cell]] = []
     for which in sorted(runs, key=scores.get, reverse=True):
         said = runs[which]
         passes = [statistics.mean(said[f"num_{kind}"]) for kind in ("forwards", "backwards")]
-        found = said["distances"][norm]
-        success = sum(each < float("inf") for each in found) / len(found)
-        rows.append([*which, scores[which], success, statistics.median(found), *passes, sum(said["times"])])
+        success = sum(math.isfinite(each) for each in found[which]) / len(found[which])
+        median = statistics.median(found[which])
+        rows.append([*which, scores[which], success, median, *passes, sum(said["times"])])
     return rows
+
+
+def failures_are_far(distances: list[float]) -> list[float]:
+    """Distances, infinite where an attack gave an image of NaN: one such would take the image from every attack."""
+    return [math.inf if math.isnan(each) else each for each in distances]
 
 
 if __name__ == "__main__":

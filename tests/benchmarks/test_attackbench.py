@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmarks.attackbench import ours, within_budget
+from benchmarks.attackbench import failures_are_far, ours, within_budget
 from lightning_adv.attacks import FGSM
 
 
@@ -56,3 +56,7 @@ def test_a_limited_attack_has_the_signature_that_its_arguments_are_chosen_by():
 def test_our_attack_gives_the_images_that_it_found():
     model, x, y = Limited(9), torch.rand(2, 1, 2, 2), torch.tensor([0, 1])
     assert torch.equal(ours(FGSM(0.1), model, x, y), FGSM(0.1).run(model, x, y).images)
+
+
+def test_an_image_of_nan_is_a_failure():
+    assert failures_are_far([0.5, float("nan"), float("inf")]) == [0.5, float("inf"), float("inf")]
