@@ -130,7 +130,10 @@ def _reference(path: str, model: LightningModule) -> nn.Module:
     """The classifier of a checkpoint, on the model's device."""
     from lightning_adv.modules import load_classifier
 
-    return load_classifier(path).to(model.device)
+    try:
+        return load_classifier(path).to(model.device)
+    except InputError as error:
+        raise InputError(f"a reference of BackdoorInspection: {error}") from error
 
 
 def _save(report: InspectionReport, path: Path) -> None:

@@ -112,7 +112,12 @@ class LabelConsistent(Trigger):
     def _opened(self) -> nn.Module:
         from lightning_adv.models import open_checkpoint
 
-        return open_checkpoint(self.network) if isinstance(self.network, str) else self.network
+        if not isinstance(self.network, str):
+            return self.network
+        try:
+            return open_checkpoint(self.network)
+        except InputError as error:
+            raise InputError(f"the network of LabelConsistent: {error}") from error
 
     def __repr__(self) -> str:
         network, attack, trigger = map(described, (self.network, self.attack, self.trigger))

@@ -87,5 +87,8 @@ class HAT(TRADES):
         if self._network is None:
             from lightning_adv.models import open_checkpoint
 
-            self._network = open_checkpoint(self.helper)
+            try:
+                self._network = open_checkpoint(self.helper)
+            except InputError as error:
+                raise InputError(f"the helper of HAT: {error}") from error
         return self._network

@@ -66,4 +66,6 @@ def test_a_file_that_is_not_there_is_told_before_training(named, tmp_path, monke
     monkeypatch.setattr(ClassifierModule, "training_step", _begun)
     few = [] if "data" in named else ["--data.max_train_samples=40"]
     outcome = run(["fit", "--config", DEMO, "--config", "named.yaml", "--trainer.max_epochs=1", *few])
-    assert NOWHERE in message_of(outcome)
+    message = message_of(outcome)
+    assert NOWHERE in message
+    assert message != f"no file {NOWHERE}"  # whose it is stands there, too

@@ -195,7 +195,7 @@ def test_the_helper_of_hat_is_a_checkpoint_that_is_no_part_of_the_one_trained(tm
 
 def test_a_helper_that_cannot_be_opened_or_knows_other_classes_is_named():
     model, (x, y) = smooth_net(), batch()
-    with pytest.raises(InputError, match=r"nowhere\.ckpt"):
+    with pytest.raises(InputError, match=r"the helper of HAT: no file nowhere\.ckpt"):
         HAT("nowhere.ckpt", CLEAN_START)(model, x, y)
     with pytest.raises(InputError, match="the helper knows 4 classes, the model 3"):
         HAT(nn.Sequential(nn.Flatten(), nn.Linear(72, 4)), CLEAN_START)(model, x, y)
