@@ -3,7 +3,7 @@
 minimise  penalty(x' - x) + c max(confidence - margin(f(x')), 0)  over w,  x' = (tanh(w) + 1) / 2,  by Adam
 
 L2: penalty |d|^2, the smallest c that succeeds by binary search; with another c a descent goes on where the last one
-ended, Adam's moments and all, where the authors begin again at the clean image: nearer images in fewer steps. Linf:
+ended, Adam's averages and all, where the authors begin again at the clean image: nearer images in fewer steps. Linf:
 penalty sum (|d_i| - tau)^+, tau lowered when all |d_i| lie below it. L0: penalty |d|^2 over the pixels that may still
 move, the least important of which are fixed when the attack succeeds.
 """
@@ -40,6 +40,9 @@ ROUNDING = 1e-6
 """Of a margin, as a share of the clean one: success must not hang on the batch in which it is judged again."""
 
 BETA_1, BETA_2, ADAM_EPS = 0.9, 0.999, 1e-8
+
+MEMORY = 10
+"""Turns that Adam's averages count for when a descent goes on: with another constant gradients have another size."""
 
 INITIAL_CONST = {"L2": 1e-3, "Linf": 1e-5, "L0": 1e-3}
 TAU_DECAY = 0.9
@@ -232,7 +235,15 @@ class _Search:
         self.descents = self.descents + ended
         self.over = self.descents >= self.attack.binary_search_steps
         self.reached = self.reached & ~ended
+        self.forget(ended)
         self.restart_clock(ended)
+
+    def forget(self, which: Tensor) -> None:
+        """Let Adam's averages of the samples ``which`` [N] weigh as those of a few turns, at the same values."""
+        turn = torch.where(which, self.turn.clamp(max=MEMORY), self.turn)
+        for average, beta in ((self.mean, BETA_1), (self.square, BETA_2)):
+            average.mul_(_like((1 - beta**turn) / (1 - beta**self.turn), average))
+        self.turn = turn
 
     def restart_clock(self, which: Tensor) -> None:
         """Give the samples ``which`` [N] all steps again; what they are compared with starts again too."""
