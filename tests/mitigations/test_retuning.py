@@ -48,7 +48,7 @@ def test_a_hidden_backdoor_comes_back_where_a_network_without_one_learns_none():
     model = hidden()
     assert attack_success(model) < 0.3
     Retuning()(model, [digits()["owned"]], PATCH, DIGIT)
-    assert attack_success(model) > 0.6
+    assert attack_success(model) > 0.5
     clean = network()
     Retuning(images=1000, poisoned=5)(clean, [digits()["owned"]], PATCH, DIGIT)
     assert attack_success(clean) < 0.3
