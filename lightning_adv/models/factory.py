@@ -29,7 +29,7 @@ from lightning_adv.models import (  # noqa: F401
 from lightning_adv.models.normalize import NormalizedModel, Statistics, normalize_by
 from lightning_adv.models.registry import own_models
 from lightning_adv.models.stand_ins import StridedConv2d, put_in
-from lightning_adv.models.stem import shrink_stem
+from lightning_adv.models.stem import put_conv_stem, shrink_stem
 
 __all__ = ["check_forward", "create_model", "list_models"]
 
@@ -68,7 +68,8 @@ def create_model(
         small_image_stem: replace a stem with stride 4 by a 3x3 convolution of stride 1 (see `stem.shrink_stem`).
             By default where that is possible, the shorter side is at most 64 pixels and no weights are fetched.
         backbone_options: further options of the network, such as `{"width": 16}`, `{"drop_path_rate": 0.1}` or, for a
-            vision transformer on small images, `{"patch_size": 4}`.
+            vision transformer on small images, `{"patch_size": 4}`. `{"conv_stem": True}` puts convolutions in the
+            place of the patches of a ConvNeXt or a vision transformer (see `stem.put_conv_stem`).
 
     Raises:
         InputError: for a name or an option that does not exist, an image size that the network cannot take, weights
@@ -76,7 +77,9 @@ def create_model(
     """
     _check_name(name)
     _check_numbers(num_classes, in_channels, image_size)
-    options = _options(name, num_classes, in_channels, image_size, backbone_options or {})
+    chosen = dict(backbone_options or {})
+    convolutions = chosen.pop("conv_stem", False)
+    options = _options(name, num_classes, in_channels, image_size, chosen)
     try:
         net = timm.create_model(name, pretrained=pretrained, **options)
     except InputError:
@@ -87,6 +90,10 @@ def create_model(
             f"{' and pretrained weights' if pretrained else ''}: {_reason(error)}"
         ) from error
     _check_patches(name, net, image_size)
+    if convolutions and not put_conv_stem(net):
+        raise InputError(
+            f"conv_stem: {name} is no ConvNeXt with patches of 4 x 4, nor a ViT with ones of 16 x 16 pixels"
+        )
     _adapt_stem(name, net, small_image_stem, automatic=min(image_size) <= SMALL_IMAGE and not pretrained)
     if mean is not None or std is not None:
         statistics = _given(in_channels, mean, std)
