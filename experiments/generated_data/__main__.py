@@ -30,7 +30,7 @@ from lightning_adv.results.shares import percent_interval, wilson_interval
 
 __all__ = ["main"]
 
-EPS = 0.2
+EPS = 0.1
 """Linf radius of training and judgement."""
 
 SEEDS = (0, 1, 2)
@@ -54,7 +54,7 @@ class Size:
 
     images: int = 1000
     channels: tuple[int, ...] = (8, 16, 32)
-    diffusion_steps: int = 1600
+    diffusion_steps: int = 6400
     per_class: int = 200
     sampling_steps: int = 25
     steps: int = 1000
