@@ -9,6 +9,7 @@ from typing import Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -139,5 +140,7 @@ def concrete_subclasses(base: type) -> Iterator[type]:
     """Subclasses that can be instantiated, of all that has been imported."""
     for cls in base.__subclasses__():
         yield from concrete_subclasses(cls)
-        if not inspect.isabstract(cls):
+        if not (
+            inspect.isabstract(cls) or issubclass(cls, LightningOptimizer)
+        ):  # which a trainer makes of an optimiser
             yield cls

@@ -3,12 +3,14 @@ import io
 import re
 
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentParser
+from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from lightning_adv.cli import program
 from lightning_adv.cli.catalogue import KINDS, _classes
-from lightning_adv.cli.classes import constructor_defaults
+from lightning_adv.cli.classes import class_names, constructor_defaults
 from lightning_adv.models import list_models
 from tests.cli.commands import DEMO, resolved, run
 
@@ -131,3 +133,9 @@ def test_a_slip_is_answered_with_what_was_meant(args, message):
     outcome = run(args, program)
     assert outcome.status == 2
     assert outcome.err.startswith(f"error: {message}")
+
+
+def test_what_a_trainer_makes_of_an_optimiser_is_no_class_to_choose():
+    made = type("LightningSGD", (LightningOptimizer, torch.optim.SGD), {})
+    assert made in torch.optim.SGD.__subclasses__()
+    assert "LightningSGD" not in class_names(torch.optim.Optimizer)
