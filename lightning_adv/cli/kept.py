@@ -90,12 +90,18 @@ class _Heard(io.TextIOBase):
 @cache
 def state() -> str:
     """A fingerprint of this Python, of the packages that it finds with their versions, and of the program's code."""
-    names = {name for folder in filter(os.path.isdir, sys.path) for name in os.listdir(folder)}
-    found = hashlib.sha256(repr([sys.version, *sorted(filter(IS_VERSION, names))]).encode())
+    names = {name for folder in filter(os.path.isdir, sys.path) for name in _versions(folder)}
+    found = hashlib.sha256(repr([sys.version, *sorted(names)]).encode())
     callbacks = CALLBACKS if (CALLBACKS / "__init__.py").is_file() else PACKAGE
     for path in sorted({*PACKAGE.rglob("*.py"), *callbacks.rglob("*.py")}):
         found.update(f"{path}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return found.hexdigest()
+
+
+def _versions(folder: str) -> list[str]:
+    """Those of the packages of a folder; of one without packages nothing: its ``.pth`` files are weights."""
+    names = [*filter(IS_VERSION, os.listdir(folder))]
+    return names if any(not name.endswith(".pth") for name in names) else []
 
 
 def _parts() -> dict[str, object]:

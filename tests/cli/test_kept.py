@@ -117,3 +117,12 @@ def test_a_relative_folder_is_not_followed(tmp_path, monkeypatch):
     keep("classes", 3)
     assert not Path("here").exists()
     assert os.listdir(tmp_path / "home" / ".cache") == ["lightning_adv"]
+
+
+def test_weights_beside_the_program_are_no_version_of_a_package(tmp_path, monkeypatch):
+    before = state.__wrapped__()
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "weights.pth").touch()
+    assert state.__wrapped__() == before
+    (tmp_path / "other-1.0.dist-info").touch()
+    assert state.__wrapped__() != before
