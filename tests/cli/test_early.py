@@ -8,7 +8,7 @@ import yaml
 
 from lightning_adv.cli import entry, front, program
 from lightning_adv.cli.early import first_slip
-from lightning_adv.cli.kept import keep, recall
+from lightning_adv.cli.kept import keep, recall, state
 from lightning_adv.cli.learning import learnt
 from tests.cli.commands import CONFIGS, DEMO, run
 from tests.processes import environment
@@ -268,6 +268,7 @@ finally:
 @pytest.mark.slow
 def test_a_slip_is_told_without_torch_and_lightning(known, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    state.cache_clear()  # another test may have been the first to ask, with folders of its own on the path
     keep(front.CLASSES, known)
     line = [sys.executable, "-c", ALONE, *in_a_file({"modle": 3})]
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), check=False)
