@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import torch
@@ -151,7 +152,7 @@ def _judged(name: str, run: Path, setting: str, given: argparse.Namespace) -> li
     def measure() -> list[list[Cell]]:
         checkpoints = {which: run / "checkpoints" / f"{which}.ckpt" for which in ("best", "last")}
         epochs = {which: _epoch(path) for which, path in checkpoints.items()}
-        hours = float((run / "seconds.txt").read_text()) / 3600
+        hours = _seconds(run) / 3600
         passes = STEPS * 128 * RECIPES[name].passes * RECIPES[name].epochs / 1e6
         rows = [
             [passes, hours, f"{which}, {epochs[which]}", *_attacked(path, run / f"under_{which}", given)]
@@ -161,6 +162,15 @@ def _judged(name: str, run: Path, setting: str, given: argparse.Namespace) -> li
         return [[passes, hours, f"last and best, {epochs['last']}", *rows[0][3:]]] if len(rows) == 1 else rows
 
     return Kept(run).figures("figures", measure, setting)
+
+
+def _seconds(run: Path) -> float:
+    """Of all commands; of one whose caller did not live to note it, what its report says."""
+    if (run / "seconds.txt").is_file():
+        return float((run / "seconds.txt").read_text())
+    of_run = read_results(run / "report" / "results.json")["run"]
+    began, ended = (datetime.fromisoformat(of_run[key]) for key in ("started", "finished"))
+    return (ended - began).total_seconds()
 
 
 def _epoch(checkpoint: Path) -> int:

@@ -262,8 +262,10 @@ class Goal:
         distance = None if self.shortest is None else lengths((x_adv - self.x).flatten(1).float(), self.shortest)
         if self.low:
             self._approach(logits, distance)
-        improves = ~known | ((loss if distance is None else -distance) > self.best_score[active])
-        success, logits, loss = self.proven(x_adv, logits, loss, improves)
+            improves = ~known | ((loss if distance is None else -distance) > self.best_score[active])
+            success, logits, loss = self.proven(x_adv, logits, loss, improves)
+        else:
+            success = self.succeeded(logits)
         if self.trains:
             success = torch.zeros_like(success)
         score = loss if distance is None else -distance

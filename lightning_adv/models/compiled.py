@@ -27,8 +27,8 @@ _LIMIT = {"recompile_limit": 64} if "recompile_limit" in inspect.signature(torch
 evaluation, are more: few images and many are compiled apart."""
 
 DANGER = (
-    "compiled code with several threads has ended a process on processors with AVX-512; its probable cause is avoided, "
-    "which nobody has measured there: if this run crashes, leave compile out or set OMP_NUM_THREADS=1"
+    "compiled code with several threads has ended a process on an Intel processor with AVX-512; its probable cause is "
+    "avoided, which was tried on one of AMD's alone: if this run crashes, leave compile out or set OMP_NUM_THREADS=1"
 )
 
 
@@ -46,8 +46,8 @@ def compile_classifier(model: nn.Module, mode: str | None = None) -> nn.Module:
 
     Narrow convolutions of one pixel with a stride, the shortcuts of small ResNets, look at their pixels in another way
     (:class:`~lightning_adv.models.stand_ins.StridedConv2d`): in the layout that compiled code gives images, oneDNN's
-    gradient to their weights overwrites the heap. On processors with AVX-512, where that concerns up to 15 channels,
-    compiled code with several threads has ended a process. Until it is measured there, the first forward warns.
+    gradient to their weights overwrites the heap. On an Intel processor with AVX-512, where that concerns up to 15
+    channels, compiled code with several threads has ended a process. Until it is tried there, the first forward warns.
 
     Args:
         model: images to logits.
