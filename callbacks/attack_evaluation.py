@@ -12,19 +12,20 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
-from lightning_adv.asking import confident
+from lightning_adv.asking import asked_at_once, check_labels, confident, logits_in_parts
 from lightning_adv.attacks import Attack, Stage
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.attacks.search_low import searching_low, stage_names
+from lightning_adv.attacks.trace import uses_batch_statistics
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.attack_log import AttackLog
-from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve
+from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve, median_distance
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.masking import masking_warnings, yardsticks
 from lightning_adv.evaluation.saved_images import SavedImages, write_images
 from lightning_adv.evaluation.share import EvaluationBatch, Share
@@ -81,8 +82,11 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
     A randomised model is told by two forwards of one image. All its verdicts, clean and attacked, are the mean
     prediction over draws that no attack has seen, and the report warns of attacks that follow single draws.
 
-    Verdicts are written to a folder batch by batch: ``evaluate.py`` or ``train.py`` with the same ``--run`` goes on
-    where a killed one was, and does no image twice but those of one batch.
+    Several batches are attacked together. The model is asked about as many images at once as a batch has; as images
+    fall, those of the other batches take their places. Verdicts do not depend on it.
+
+    Verdicts are written to a folder when these batches are done with: ``evaluate.py`` or ``train.py`` with the same
+    ``--run`` goes on where a killed one was, and does no others twice.
 
     Args:
         attacks: name to attack.
@@ -94,6 +98,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             PNG files. An image that is wrong without an attack is its own adversarial image.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
+        together: batches that are attacked together, fewer where several ranks share few of them. A randomised model,
+            or one whose answers hang on the batch, is attacked batch by batch.
         precision: "bf16" searches in bfloat16, on devices that have instructions for it, and judges as without it
             (``SearchLow``, around each attack with a budget); "float32" is the precision of the trainer.
         **shared: see ``EpochEndEvaluation``.
@@ -117,6 +123,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         examples: int = 4,
         save_images: int = 0,
         verdicts: str | None = None,
+        together: int = 4,
         precision: Literal["float32", "bf16"] = "float32",
         **shared: Shared,
     ) -> None:
@@ -128,10 +135,11 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         if precision not in ("float32", "bf16"):
             raise InputError(f"precision must be float32 or bf16, got {precision!r}")
         self.require(0, examples=examples, save_images=save_images)
+        self.require(1, together=together)
         self.precision, self.examples, self.save_images = precision, examples, save_images
         self.attacks = {name: searching_low(each) if precision == "bf16" else each for name, each in attacks.items()}
         self._saved: dict[str, dict[str, np.ndarray]] = {}
-        self.verdicts = verdicts
+        self.verdicts, self.together = verdicts, together
         self.grow: Callable[[int, Share], int] = _to_all
         """How many of the images to go on to after the first so many; no more ends the evaluation."""
         self._substitutes = Substitutes(attacks)
@@ -149,7 +157,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a substitute without images to begin with."""
-        clean_logits(model, images.first().image)
+        logits_in_parts(model, images.first().image)
         if self.precision == "bf16" and not computes_in_bf16(model.device):
             rank_zero_warn(f"{self.name}: {model.device} has no instructions for bfloat16: leave precision out")
         self._substitutes.check(images.trainer)
@@ -173,9 +181,11 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         if self._is_weakened(judge):
             warn_of_single_draws()
         self._substitutes.fit(trainer, model, judge.classes)
-        for some in self._stretches(trainer, images, first):
-            for batch in found.log.over(some.balanced(), " + ".join(self.attacks)):
-                self._attack(model, batch, found)
+        together = 1 if judge.draws > 1 or uses_batch_statistics(model) else self.together
+        with asked_at_once(images.batch_size):
+            for some in self._stretches(trainer, images, first):
+                for batch in found.log.over(some.merged(together).balanced(), " + ".join(self.attacks)):
+                    self._attack(model, batch, found)
         for name, tally in found.tallies.items():
             rows = found.journal.stages(name)
             if rows:
@@ -183,8 +193,9 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
                     torch.tensor([rows.get(each, (0, 0, 0.0)) for each in stage_names(self.attacks[name])])
                 )
         if self.sweep and self._is_last(trainer):
-            few = images.fewer(self.sweep.max_samples).balanced()
-            found.swept = self.sweep.run(model, self.track(trainer, few, "eps sweep"), judge)
+            few = self.track(trainer, images.fewer(self.sweep.max_samples).merged(together).balanced(), "eps sweep")
+            with asked_at_once(images.batch_size):
+                found.swept = self.sweep.run(model, few, judge)
         return found
 
     def results(self, trainer: Trainer, measured: _Measured) -> RobustnessResult:
@@ -377,7 +388,7 @@ def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: 
         zero_gradient_share=zero_gradient / attacked if attacked else None,
         restart_gain=(succeeded - at_first) / samples if attack.restarts > 1 else None,
         minimal_norm=len(distance) > 0,
-        median_distance=_finite_median(distance),
+        median_distance=median_distance(distance),
         stages=[Stage(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
         follows=yardsticks(attack),
     )
@@ -387,10 +398,3 @@ def _mean(confidence: Tensor) -> float | None:
     """Of the images that have a class; None where none has."""
     known = confidence[~confidence.isnan()]
     return float(known.mean()) if len(known) else None
-
-
-def _finite_median(distance: Tensor) -> float | None:
-    """Of the distances of the images that were correct; None if most of them have no misclassified image near."""
-    reached = distance[distance > 0]
-    median = float(reached.median()) if len(reached) else torch.inf
-    return median if median < torch.inf else None

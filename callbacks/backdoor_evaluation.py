@@ -8,13 +8,13 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import confident, predicted
+from lightning_adv.asking import check_labels, confident, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.known_backdoor import KnownBackdoor, known_backdoor
-from lightning_adv.evaluation.logits import check_labels, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import Share
 from lightning_adv.results.backdoor import BackdoorResult, BackdoorTally
 from lightning_adv.results.examples import Examples

@@ -13,14 +13,14 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_adv.asking import predicted
+from lightning_adv.asking import check_labels, predicted
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.known_backdoor import KnownBackdoor, known_backdoor
-from lightning_adv.evaluation.logits import check_labels, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import Share
 from lightning_adv.files import replace_atomically
 from lightning_adv.mitigations import Mitigation, MitigationReport, Retuning, Tried, prune

@@ -6,12 +6,12 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, confident
+from lightning_adv.asking import NO_CLASS, check_labels, confident, logits_in_parts
 from lightning_adv.attacks import Attack
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.results.calibration import CLEAN, OVERCONFIDENT, CalibrationResult, CalibrationRow
@@ -58,7 +58,7 @@ class CalibrationEvaluation(EpochEndEvaluation[_Measured]):
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a forward that does not give logits, and a substitute without images to begin with."""
-        clean_logits(model, images.first().image)
+        logits_in_parts(model, images.first().image)
         self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:

@@ -8,13 +8,13 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, predicted
+from lightning_adv.asking import NO_CLASS, check_labels, logits_in_parts, predicted
 from lightning_adv.attacks import Attack, SampleNoise
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.detectors import Detector, DetectorEnsemble, Evidence, Verdict
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share, from_every_rank, training_loader
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.metrics.detection import auroc, auroc_interval, roc_points
@@ -107,7 +107,7 @@ class DetectionEvaluation(EpochEndEvaluation[_Measured]):
         training = self._training_images(images.trainer)
         fitted = training.labels()[_chance(training.index) >= 1 / CALIBRATION]
         for detector in self.detectors.values():
-            detector.check_labels(fitted, clean_logits(model, first.image).shape[1])
+            detector.check_labels(fitted, logits_in_parts(model, first.image).shape[1])
         self._substitutes.check(images.trainer)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:

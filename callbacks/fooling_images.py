@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
+from lightning_adv.asking import logits_in_parts
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import Share
 from lightning_adv.evaluation.shared_out import SharedOut, gathered
 from lightning_adv.fooling import Fooling, FoolingSet
@@ -62,7 +62,7 @@ class FoolingImages(EpochEndEvaluation[_Measured]):
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a class that the model does not have."""
-        count = clean_logits(model, images.first().image).shape[1]
+        count = logits_in_parts(model, images.first().image).shape[1]
         wrong = [number for number in self.classes or () if not 0 <= number < count]
         if wrong:
             raise InputError(f"classes of FoolingImages must be some of 0 .. {count - 1}, got {wrong}")

@@ -10,12 +10,12 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, predicted
+from lightning_adv.asking import NO_CLASS, logits_in_parts, predicted
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.data.pieces import ImagePieces
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import Share, from_every_rank
 from lightning_adv.files import replace_npz
 from lightning_adv.pixels import float_images
@@ -100,7 +100,7 @@ class GeneratedImages(EpochEndEvaluation[_Judged]):
 
     def check(self, model: LightningModule, images: Share) -> None:
         """Refuse a diffusion model of other images or classes than the classifier's."""
-        self._generator(clean_logits(model, images.first().image).shape[1], images)
+        self._generator(logits_in_parts(model, images.first().image).shape[1], images)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Judged:
         """Make this rank's share of the images, and ask the classifier what they are."""

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
-from lightning_adv.asking import NO_CLASS, logits_of, predicted
+from lightning_adv.asking import NO_CLASS, check_labels, logits_in_parts, logits_of, predicted
 from lightning_adv.attacks import EOT, Attack, PhysicalWorld
 from lightning_adv.attacks.budget import Budget, as_eps, as_text
 from lightning_adv.attacks.noise import content_index
@@ -17,7 +17,7 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.metrics import Destruction, outcomes_of_predictions, similar_classes
 from lightning_adv.results.physical import PhotographedAttack, PhotographTally, PhysicalResult
@@ -102,7 +102,7 @@ class PhysicalEvaluation(EpochEndEvaluation[_Measured]):
     def check(self, model: LightningModule, images: Share) -> None:
         """Take a photograph, and look the families up."""
         first = images.first()
-        classes = clean_logits(model, self.world(first.image, first.index)).shape[1]
+        classes = logits_in_parts(model, self.world(first.image, first.index)).shape[1]
         self._related(self.class_names(images.trainer, classes))
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:

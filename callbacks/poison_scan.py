@@ -10,12 +10,12 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lightning_adv.asking import check_labels
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.data.roles import numbers_of, poisoned_and_cover
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels
 from lightning_adv.evaluation.share import Share, evaluation_loader, from_every_rank, training_loader
 from lightning_adv.names import file_name
 from lightning_adv.results.poison_scan import PoisonScanResult

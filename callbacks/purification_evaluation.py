@@ -7,13 +7,13 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from lightning_adv.asking import predicted
+from lightning_adv.asking import check_labels, logits_in_parts, predicted
 from lightning_adv.attacks import Attack
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.purifiers import PurifiedClassifier, Purifier, ThreatModel, as_threat_models
 from lightning_adv.results.purification import NONE, PurificationResult, PurificationRow
@@ -103,7 +103,7 @@ class PurificationEvaluation(EpochEndEvaluation[_Measured]):
         """Purify and classify one image with each purifier."""
         first = images.first().image
         for purifier in self.purifiers.values():
-            clean_logits(PurifiedClassifier(purifier.to(first.device), model), first)
+            logits_in_parts(PurifiedClassifier(purifier.to(first.device), model), first)
 
     def evaluate(self, trainer: Trainer, model: LightningModule, images: Share) -> _Measured:
         """Attack, purify and classify this rank's images."""

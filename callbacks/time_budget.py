@@ -7,14 +7,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.utilities import CombinedLoader
 from pytorch_lightning.utilities.seed import isolate_rng
 
-from lightning_adv.asking import is_right
+from lightning_adv.asking import is_right, logits_in_parts
 from lightning_adv.attacks import Attack
 from lightning_adv.attacks.trace import leaves_no_trace
 from lightning_adv.callbacks.attack_evaluation import AttackEvaluation
 from lightning_adv.callbacks.backdoor_inspection import BackdoorInspection
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.allotment import Allotment, Part
-from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.order import do_without
 from lightning_adv.evaluation.pace import Pace, measure_pace, passes_of
 from lightning_adv.evaluation.share import EvaluationBatch, Share
@@ -202,7 +201,7 @@ class _Growth:
         with isolate_rng(), leaves_no_trace(self.model), torch.no_grad():
             batch = next(iter(images.fewer(PILOT)))
             pace = measure_pace(self.model, batch.image)
-            classes = clean_logits(self.model, batch.image[:1]).shape[1]
+            classes = logits_in_parts(self.model, batch.image[:1]).shape[1]
             most = int(affordable * (2 + PILOT) / pace.forward)
             costs = {
                 name: passes_of(attack, batch.image[:1], classes, most).seconds(pace)
@@ -225,7 +224,7 @@ def _measure(trainer: Trainer, model: LightningModule) -> tuple[int, Pace, int]:
     with isolate_rng(), leaves_no_trace(model), torch.no_grad():
         share = Share(trainer, loader, None, MEASURED, 0)
         image = next(iter(share)).image
-        return share.total, measure_pace(model, image), clean_logits(model, image[:1]).shape[1]
+        return share.total, measure_pace(model, image), logits_in_parts(model, image[:1]).shape[1]
 
 
 def _expected(costs: dict[str, float], robust: float) -> float:
@@ -236,6 +235,6 @@ def _expected(costs: dict[str, float], robust: float) -> float:
 
 def _left_by(attack: Attack, model: LightningModule, batch: EvaluationBatch) -> float:
     """Share of images that stay correct, as far as few can tell; never 0 or 1."""
-    right = is_right(clean_logits(model, batch.image), batch.label).nonzero().flatten()
+    right = is_right(logits_in_parts(model, batch.image), batch.label).nonzero().flatten()
     found = attack.run(model, batch.image[right], batch.label[right], index=batch.index[right]) if len(right) else None
     return (1 + (int((~found.success).sum()) if found else 0)) / (2 + len(batch.label))

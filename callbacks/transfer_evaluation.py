@@ -6,12 +6,12 @@ from typing import ClassVar
 from pytorch_lightning import LightningModule, Trainer
 from torch import nn
 
-from lightning_adv.asking import predicted
+from lightning_adv.asking import check_labels, logits_in_parts, predicted
 from lightning_adv.attacks import Attack, leaves_no_trace
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import check_labels, clean_logits, nan_warnings
+from lightning_adv.evaluation.logits import nan_warnings
 from lightning_adv.evaluation.masking import reach
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.results.transfer import TransferredAttack, TransferResult, TransferTally
@@ -100,11 +100,11 @@ class TransferEvaluation(EpochEndEvaluation[Measured]):
         )
 
     def _check_classes(self, model: LightningModule, batch: EvaluationBatch) -> int:
-        classes = clean_logits(model, batch.image).shape[1]
+        classes = logits_in_parts(model, batch.image).shape[1]
         for name in self.sources:
             source = self._source(name, model)
             with leaves_no_trace(source):
-                logits = clean_logits(source, batch.image)
+                logits = logits_in_parts(source, batch.image)
             if logits.shape != (len(batch.image), classes):
                 raise InputError(
                     f"source {name!r} gives {tuple(logits.shape)} for {len(batch.image)} images, and the model has "

@@ -4,6 +4,7 @@ from lightning_adv.asking.bfloat import InBfloat16
 from lightning_adv.asking.contract import check_labels, looks_like_probabilities
 from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of, remarks
 from lightning_adv.asking.modes import modes_of, switch_to_eval
+from lightning_adv.asking.parts import asked_at_once, logits_in_parts, parts_of
 from lightning_adv.asking.prediction import NO_CLASS, confident, is_right, predicted
 from lightning_adv.asking.weights import at_weights, without_records
 
@@ -13,13 +14,16 @@ __all__ = [
     "Classifier",
     "InBfloat16",
     "answer_of",
+    "asked_at_once",
     "at_weights",
     "check_labels",
     "confident",
     "is_right",
+    "logits_in_parts",
     "logits_of",
     "looks_like_probabilities",
     "modes_of",
+    "parts_of",
     "predicted",
     "remarks",
     "switch_to_eval",

@@ -6,6 +6,7 @@ that are rounded so tie where a search wants to know which is larger.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +37,9 @@ class InBfloat16:
     """
 
     def __init__(self, model: Classifier, x: Tensor) -> None:
-        self.model, self.ends = model, _ends(model, x)
         self.layout = torch.channels_last if x.dim() == 4 else torch.contiguous_format
-        with torch.no_grad():
+        with torch.compiler.set_stance("force_eager"), torch.no_grad():  # what one image shows is not worth compiling
+            self.model, self.ends = model, _ends(model, x)
             try:
                 self(x)
             except (RuntimeError, TypeError):  # a view of channels that do not lie together
@@ -53,11 +54,7 @@ class InBfloat16:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits [N, K] of images [N, C, H, W]."""
-        device = x.device.type
-        with ExitStack() as lowered:
-            for end in self.ends:
-                lowered.enter_context(_as_it_is(end, device))
-            lowered.enter_context(torch.autocast(device, torch.bfloat16))
+        with _as_they_are(self.ends), torch.autocast(x.device.type, torch.bfloat16):
             return logits_of(self.model, x.contiguous(memory_format=self.layout))
 
 
@@ -75,21 +72,30 @@ def _ends(model: Classifier, x: Tensor) -> tuple[nn.Module, ...]:
 
 
 @contextmanager
-def _as_it_is(layer: nn.Module, device: str) -> Iterator[None]:
-    """A layer that autocast does not reach: it computes in the precision of its weights."""
+def _as_they_are(layers: tuple[nn.Module, ...]) -> Iterator[None]:
+    """Inside, autocast does not reach the layers: they compute in the precision of their weights.
 
-    def enter(layer: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        torch.set_autocast_enabled(device, False)
-        return tuple(each.to(layer.weight.dtype) for each in given)
-
-    def leave(*_: object) -> None:
-        torch.set_autocast_enabled(device, True)
-
-    with (
-        _removed(layer.register_forward_pre_hook(enter)),
-        _removed(layer.register_forward_hook(leave, always_call=True)),
-    ):
+    Their class is another one meanwhile. Compiled code knows classes again, where it would be compiled anew for hooks.
+    """
+    classes = [type(layer) for layer in layers]
+    try:
+        for layer, own in zip(layers, classes, strict=True):
+            layer.__class__ = _unreached(own)
         yield
+    finally:
+        for layer, own in zip(layers, classes, strict=True):
+            layer.__class__ = own
+
+
+@cache
+def _unreached(own: type[nn.Module]) -> type[nn.Module]:
+    """The class of layers without autocast."""
+
+    def forward(self: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return own.forward(self, x.to(self.weight.dtype))
+
+    return type(own.__name__, (own,), {"forward": forward, "__module__": own.__module__})
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, Classifier, logits_of, predicted
+from lightning_adv.asking import NO_CLASS, Classifier, logits_in_parts, predicted
 from lightning_adv.asking.contract import label_range
 from lightning_adv.attacks.ball import Norm
 from lightning_adv.attacks.description import Described
@@ -321,8 +321,7 @@ def _failures_asked_again(model: Classifier, result: AttackResult, y: Tensor, ta
     rows = (~result.success).nonzero().flatten()
     if not len(rows):
         return result
-    with torch.no_grad():
-        logits = logits_of(model, result.images[rows])
+    logits = logits_in_parts(model, result.images[rows])
     said = predicted(logits)
     fooled = said != most_likely(y[rows]) if target is None else (said == target[rows]) | (said == NO_CLASS)
     return replace(

@@ -1,9 +1,20 @@
 """What one call of an attack works towards, and the best it has found so far."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from lightning_adv.asking import NO_CLASS, NO_GRADIENT, Classifier, InBfloat16, logits_of, predicted
+from lightning_adv.asking import (
+    NO_CLASS,
+    NO_GRADIENT,
+    Classifier,
+    InBfloat16,
+    logits_in_parts,
+    logits_of,
+    parts_of,
+    predicted,
+)
 from lightning_adv.asking.contract import refuse_labels
 from lightning_adv.attacks.ball import Norm, lengths
 from lightning_adv.attacks.labels import most_likely
@@ -88,15 +99,13 @@ class Goal:
 
     def loss_and_gradient(self, x_adv: Tensor, on_record: bool = True) -> tuple[Tensor, Tensor]:
         """Loss [N] and its gradient [N, C, H, W] at ``x_adv``: one forward, one backward to the input."""
-        x_adv = x_adv.detach().requires_grad_(True)
-        logits = self._forward(x_adv)
-        loss = self._mean_loss(logits, self.y, self.target)
-        (grad,) = _input_gradients(x_adv, loss.sum()[None])
+        found = [self._differentiated(x_adv.detach()[part], part) for part in self._parts(x_adv)]
+        logits, loss, grad = map(_joined, zip(*found, strict=True))
         if self.zero_gradient is not None:
-            self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits.detach())
+            self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits)
         if self.keep_best and on_record:
-            self._record(x_adv.detach(), logits.detach(), loss.detach())
-        return loss.detach(), grad
+            self._record(x_adv.detach(), logits, loss)
+        return loss, grad
 
     def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [N, K] and the gradients [M, N, C, H, W] of M weighted sums of them: one forward, M backwards.
@@ -107,23 +116,30 @@ class Goal:
             x_adv: [N, C, H, W].
             weights: [M, N, K], e.g. a one-hot class minus the one-hot label.
         """
-        x_adv = x_adv.detach().requires_grad_(True)
-        try:
-            every, grads = self._weighted_gradients(x_adv, weights)
-        except RuntimeError as error:
-            if "donated" not in str(error):
-                raise
-            parts = [self._weighted_gradients(x_adv, weight) for weight in weights.split(1)]
-            every, grads = parts[0][0], torch.cat([grad for _, grad in parts])
+        found = [self._weighted_gradients(x_adv.detach()[part], weights[:, part]) for part in self._parts(x_adv)]
+        every, grads = _joined([each for each, _ in found]), _joined([grads for _, grads in found], dim=1)
         if self.zero_gradient is not None:
             self._suspect((grads.flatten(2).abs().amax(dim=2) == 0).any(dim=0), every)
         if self.keep_best:
             self._record(x_adv.detach(), every, self._mean_loss(every, self.y, self.target))
         return every.mean(dim=1), grads
 
+    def _differentiated(self, x_adv: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, draws, K], loss and gradient at some of the images."""
+        logits = self._forward(x_adv.requires_grad_(True))
+        loss = self._mean_loss(logits, *self._aims(part))
+        (grad,) = _input_gradients(x_adv, loss.sum()[None])
+        return logits.detach(), loss.detach(), grad
+
     def _weighted_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        every = self._forward(x_adv)
-        return every.detach(), _input_gradients(x_adv, (every.mean(dim=1) * weights).sum(dim=(1, 2)))
+        every = self._forward(x_adv.requires_grad_(True))
+        try:
+            return every.detach(), _input_gradients(x_adv, (every.mean(dim=1) * weights).sum(dim=(1, 2)))
+        except RuntimeError as error:
+            if "donated" not in str(error) or len(weights) == 1:
+                raise
+        found = [self._weighted_gradients(x_adv.detach(), weight) for weight in weights.split(1)]
+        return found[0][0], torch.cat([grad for _, grad in found])
 
     def logits(self, x_adv: Tensor) -> Tensor:
         """Logits [N, K] at ``x_adv``, without a gradient: one forward."""
@@ -139,8 +155,10 @@ class Goal:
     def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """The same off the record, for an attack that credits its findings later or looks at what is none."""
         with torch.no_grad():
-            logits = self._forward(x_adv)
-            return averaged(logits), self._mean_loss(logits, self.y, self.target)
+            parts = self._parts(x_adv)
+            every = [self._forward(x_adv[part]) for part in parts]
+            losses = [self._mean_loss(each, *self._aims(part)) for each, part in zip(every, parts, strict=True)]
+            return averaged(_joined(every)), _joined(losses)
 
     def credit(self, x_adv: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Remember ``x_adv``, whose logits [N, K] and loss [N] are known, where it beats what is on record."""
@@ -170,11 +188,10 @@ class Goal:
         rows = (success & open_).nonzero().flatten()
         if not len(rows):
             return success, logits, loss
-        target = None if self.target is None else self.target[rows]
         with torch.no_grad():
             asked = x_adv[rows] if self.draws == 1 else x_adv[rows].repeat_interleave(self.draws, dim=0)
-            every = logits_of(self.model, asked).unflatten(0, (len(rows), self.draws))
-            true, true_loss = averaged(every), self._mean_loss(every, self.y[rows], target)
+            every = logits_in_parts(self.model, asked).unflatten(0, (len(rows), self.draws))
+            true, true_loss = averaged(every), self._mean_loss(every, *self._aims(rows))
         logits, loss = logits.index_copy(0, rows, true), loss.index_copy(0, rows, true_loss)
         return self.succeeded(logits), logits, loss
 
@@ -206,7 +223,8 @@ class Goal:
         if not len(rows):
             return self.best, self.best_logits, self.success
         with torch.no_grad():
-            logits = averaged(self._forward(self.clean[rows]))
+            clean = self.clean[rows]
+            logits = averaged(_joined([self._forward(clean[part]) for part in self._parts(clean)]))
         images = self.best.index_copy(0, rows, self.clean[rows])
         return images, self.best_logits.index_copy(0, rows, logits), self.success & ~far
 
@@ -214,6 +232,14 @@ class Goal:
         """Go on with the samples at the positions ``keep`` among those still pursued."""
         self.active, self.x, self.y = self.active[keep], self.x[keep], self.y[keep]
         self.target = None if self.target is None else self.target[keep]
+
+    def _parts(self, x_adv: Tensor) -> list[slice]:
+        """Those that the model is asked about at once; all of them where its answers hang on the batch."""
+        return [slice(0, len(x_adv))] if self.mates is not None else parts_of(len(x_adv))
+
+    def _aims(self, of: slice | Tensor) -> tuple[Tensor, Tensor | None]:
+        """Labels and targets of some of the samples pursued."""
+        return self.y[of], None if self.target is None else self.target[of]
 
     def _forward(self, x_adv: Tensor) -> Tensor:
         """Logits of every draw, [N, draws, K]; the draws are folded into the batch."""
@@ -292,6 +318,10 @@ class Goal:
         if distance is not None and self.eps:
             near &= distance <= self.eps
         self.near[self.active] |= near
+
+
+def _joined(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 
 def _input_gradients(x_adv: Tensor, sums: Tensor) -> Tensor:

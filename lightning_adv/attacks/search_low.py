@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_adv.asking import Classifier
 from lightning_adv.attacks.attack import Attack
-from lightning_adv.attacks.result import AttackResult, Stage
+from lightning_adv.attacks.result import AttackResult
 from lightning_adv.attacks.worst_of import WorstOf
 from lightning_adv.attacks.wrapper import Wrapper
 from lightning_adv.errors import InputError
@@ -22,8 +22,9 @@ __all__ = ["SearchLow", "searching_low", "stage_names"]
 class SearchLow(Wrapper):
     """Another attack, whose :meth:`run` computes in bfloat16 and judges in the precision of the model.
 
-    It pays on devices with instructions for bfloat16. The first and the last layer stay in float32. A randomised model
-    is judged by fresh draws in any case, a model whose BatchNorm is in training mode is searched without bfloat16.
+    It pays on devices with instructions for bfloat16. The first and the last layer stay in float32. Of an ensemble each
+    attack searches so by itself, and searches again what it came near. A randomised model is judged by fresh draws in
+    any case, a model whose BatchNorm is in training mode is searched without bfloat16.
 
     Args:
         attack: with a budget.
@@ -58,6 +59,8 @@ class SearchLow(Wrapper):
 
         Arguments and errors as there.
         """
+        if isinstance(self.attack, WorstOf):
+            return self.attack.each(SearchLow).run(model, x, y, target=target, index=index)
         found = self.attack.lowered().run(model, x, y, target=target, index=index)
         if found.near is None:  # nothing was lowered
             return found
@@ -75,7 +78,6 @@ class SearchLow(Wrapper):
                 success=found.success.index_copy(0, rows, again.success),
                 restart=found.restart.index_copy(0, rows, again.restart),
                 zero_gradient=found.zero_gradient.index_copy(0, rows, again.zero_gradient),
-                stages=_joined(found.stages, again.stages),
                 near=torch.zeros_like(found.near).index_fill(0, rows, True),
             )
 
@@ -89,16 +91,3 @@ def stage_names(attack: Attack) -> list[str]:
     """Names of the attacks of an ensemble, each of which is a stage of its result."""
     held = attack.attack if isinstance(attack, SearchLow) else attack
     return list(held.attacks) if isinstance(held, WorstOf) else []
-
-
-def _joined(stages: tuple[Stage, ...], again: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    """What both searches broke and took; the second got no samples that the first had not."""
-    more = {stage.name: stage for stage in again}
-    joined = [
-        replace(stage, broken=stage.broken + more[stage.name].broken, seconds=stage.seconds + more[stage.name].seconds)
-        if stage.name in more
-        else stage
-        for stage in stages
-    ]
-    names = {stage.name for stage in stages}
-    return (*joined, *(stage for stage in again if stage.name not in names))

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, TypeVar
 
@@ -141,21 +141,22 @@ class WorstOf(Attack):
         Raises:
             InputError: an attack without a budget.
         """
-        return self._of({name: attack.scaled(factor) for name, attack in self.attacks.items()})
+        return self.each(lambda attack: attack.scaled(factor))
 
     def raising(self, loss: AttackLoss) -> "WorstOf":
         """The same attacks, whose gradients raise another loss."""
-        other = self._of({name: attack.raising(loss) for name, attack in self.attacks.items()})
+        other = self.each(lambda attack: attack.raising(loss))
         other.loss = loss
         return other
 
     def lowered(self) -> "WorstOf":
         """The same attacks, which search in bfloat16."""
-        return self._of({name: attack.lowered() for name, attack in self.attacks.items()})
+        return self.each(lambda attack: attack.lowered())
 
-    def _of(self, attacks: dict[str, Attack]) -> "WorstOf":
+    def each(self, change: Callable[[Attack], Attack]) -> "WorstOf":
+        """The same ensemble of its attacks, each of them changed."""
         other = copy.copy(self)
-        other.attacks = attacks
+        other.attacks = {name: change(attack) for name, attack in self.attacks.items()}
         return other
 
     def perturb(self, goal: Goal, noise: Noise) -> None:

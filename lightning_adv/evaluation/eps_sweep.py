@@ -13,7 +13,7 @@ from lightning_adv.errors import InputError
 from lightning_adv.evaluation.judge import Judge
 from lightning_adv.evaluation.share import EvaluationBatch
 
-__all__ = ["EpsSweep", "distance_curve"]
+__all__ = ["EpsSweep", "distance_curve", "median_distance"]
 
 POINTS = 64
 """Points of a curve that is known at every eps."""
@@ -100,3 +100,10 @@ def distance_curve(distance: Tensor) -> list[tuple[float, float]]:
     falls = ordered[(ordered > 0) & ordered.isfinite()]
     chosen = falls if len(falls) <= POINTS else falls[torch.linspace(0, len(falls) - 1, POINTS).long()]
     return [(eps, float((distance > eps).double().mean())) for eps in [0.0, *chosen.tolist()]]
+
+
+def median_distance(distance: Tensor) -> float | None:
+    """Of the images [N] that were correct (distance above 0); None if most of them have no misclassified image near."""
+    reached = distance[distance > 0]
+    median = float(reached.median()) if len(reached) else torch.inf
+    return median if median < torch.inf else None

@@ -3,9 +3,9 @@
 from pytorch_lightning import LightningModule
 from torch import Tensor
 
+from lightning_adv.asking import logits_in_parts
 from lightning_adv.attacks import AttackResult
 from lightning_adv.attacks.randomised import VERDICT_DRAWS, answered_twice, averaged, drawn_logits, judged_again
-from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 
 __all__ = ["Judge"]
@@ -44,12 +44,12 @@ class Judge:
 
     def __call__(self, image: Tensor, index: Tensor) -> Tensor:
         """Logits [N, K] of the verdict on a batch of images [N, C, H, W] with the numbers ``index`` [N]."""
-        return clean_logits(self.model, image) if self.draws == 1 else averaged(self.each_draw(image, index))
+        return logits_in_parts(self.model, image) if self.draws == 1 else averaged(self.each_draw(image, index))
 
     def each_draw(self, image: Tensor, index: Tensor) -> Tensor:
         """Logits [N, draws, K] of the draws."""
         if self.draws == 1:
-            return clean_logits(self.model, image)[:, None]
+            return logits_in_parts(self.model, image)[:, None]
         seed = (self.seed << 40) + int(index[0]) if len(index) else self.seed
         return drawn_logits(self.model, image, self.draws, seed)
 

@@ -7,10 +7,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
+from lightning_adv.asking import logits_in_parts
 from lightning_adv.backdoors import Target, Trigger, backdoor_labels, check_classes
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.logits import clean_logits
 from lightning_adv.evaluation.share import Share
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.objectives import InputAware
@@ -41,7 +41,7 @@ class KnownBackdoor:
         """
         first = images.first().image.float()
         self.trigger(first)
-        classes = clean_logits(model, first).shape[1]
+        classes = logits_in_parts(model, first).shape[1]
         check_classes(self.target, classes, "target", self.source_classes, None)
         return classes
 

@@ -1,21 +1,6 @@
-"""What a model says of images, without a gradient."""
+"""What a report says of answers that name no class."""
 
-import torch
-from torch import Tensor, nn
-
-from lightning_adv.asking import check_labels, logits_of
-
-__all__ = ["check_labels", "clean_logits", "nan_warnings"]
-
-
-def clean_logits(model: nn.Module, image: Tensor) -> Tensor:
-    """Logits [N, K] in float32 of images [N, C, H, W].
-
-    Raises:
-        InputError: the model's forward gives something else.
-    """
-    with torch.no_grad():
-        return logits_of(model, image)
+__all__ = ["nan_warnings"]
 
 
 def nan_warnings(count: int, samples: int, where: str = "") -> list[str]:

@@ -29,6 +29,8 @@ from lightning_adv.pixels import check_images
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank", "training_loader"]
 
 DEFAULT_BATCH_SIZE = 128
+LEFT_TO_TAKE = 4
+"""Batches of a rank that others can take over, at least, before some become one."""
 Found = TypeVar("Found")
 
 
@@ -128,6 +130,17 @@ class Share:
         ranks = range(self.trainer.world_size)
         if store is not None:
             other._claims = Claims(store, self.trainer.global_rank, [len(self._dealt(rank)) for rank in ranks])
+        return other
+
+    def merged(self, batches: int) -> "Share":
+        """The same images in batches so many times as large; with several ranks each still has four to be taken from.
+
+        Args:
+            batches: that become one.
+        """
+        other, ranks = copy.copy(self), self.trainer.world_size
+        most = self.total // (ranks * self.batch_size * LEFT_TO_TAKE) if ranks > 1 else batches
+        other.batch_size = self.batch_size * max(1, min(batches, most))
         return other
 
     def labels(self) -> Tensor:

@@ -51,7 +51,7 @@ class VerdictJournal:
 
     What another process left in the folder, for the same key, is read at the start, whatever its number of ranks. A
     verdict counts for an image with the same bytes and label and the same clean confidence; a line that a kill cut off
-    is left out. Lines are flushed to the disk before the next batch, so that a kill costs one batch.
+    is left out. Lines are flushed to the disk before the next batch, so that a kill costs one.
 
     Args:
         folder: of the verdicts of one evaluation; None keeps them in memory only.

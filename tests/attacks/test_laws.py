@@ -5,11 +5,13 @@ import copy
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from lightning_adv.asking import asked_at_once
 from lightning_adv.attacks import PGD, DeviceNoise, Square
 from tests.source_tree import source_files, syntax
 
@@ -128,6 +130,21 @@ def test_neither_the_size_of_the_batch_nor_its_order_matters(name):
         return
     called = [attack(model, x[rows], y[rows], index=torch.tensor(rows)) for rows in parts]
     torch.testing.assert_close(torch.cat(called)[back], crafted(name, "call"), rtol=0, atol=rounding)
+
+
+@every()
+def test_a_model_that_is_asked_about_few_images_at_once_gives_the_same(name):
+    record, whole = RECORDS[name], outcome(name)
+    model, x, y = record.problem()
+    sizes = [0]
+    for layer in islice(model.children(), 1):  # a tree has none
+        layer.register_forward_pre_hook(lambda module, given: sizes.append(len(given[0])))
+    with asked_at_once(5):
+        found = record.attack.run(model, x, y)
+    assert max(sizes) <= 5 * record.attack.draws
+    assert torch.equal(found.success, whole.success)
+    assert torch.equal(found.restart, whole.restart)
+    torch.testing.assert_close(found.images, whole.images, rtol=0, atol=record.rounding)
 
 
 @every(lambda record: record.is_judged and speaks_for_its_kind(record))

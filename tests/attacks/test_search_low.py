@@ -1,11 +1,27 @@
 """A search in bfloat16 counts what the model's own precision confirms, and searches again where rounding decided."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from lightning_adv.asking import InBfloat16, logits_of
-from lightning_adv.attacks import APGD, EOT, FAB, FGSM, PGD, AutoAttack, DeepFool, SearchLow, Square, WorstOf
+from lightning_adv.attacks import (
+    APGD,
+    EOT,
+    FAB,
+    FGSM,
+    PGD,
+    Attack,
+    AutoAttack,
+    DeepFool,
+    Goal,
+    Noise,
+    SearchLow,
+    Square,
+    WorstOf,
+)
 from lightning_adv.attacks import goal as goals
 from lightning_adv.errors import InputError
 
@@ -103,6 +119,45 @@ def test_the_stages_of_both_searches_are_added_up(monkeypatch):
     assert sum(stage.broken for stage in found.stages) == int(found.success.sum())
 
 
+class Answers(Attack):
+    """Asks about the image itself; its noise level tells which of several it is."""
+
+    def __init__(self, eps: float, at: float) -> None:
+        super().__init__()
+        self.eps, self.at = eps, at
+
+    def perturb(self, goal: Goal, noise: Noise) -> Tensor:
+        return torch.full_like(goal.x, self.at)
+
+
+def test_an_attack_of_an_ensemble_searches_again_what_it_came_near_itself():
+    model, y = Sum(bar=1.5, least=-1000.0), torch.zeros(3, dtype=torch.long)
+    asked: list[float] = []
+    model.first.register_forward_hook(lambda layer, given, out: asked.extend(given[0][:1, 0].tolist()))
+    near, far = Answers(0.5, at=0.125), Answers(0.5, at=-1024.0)
+    found = SearchLow(WorstOf({"far": far, "near": near, "last": Answers(0.5, at=-2048.0)})).run(model, X, y)
+    assert found.near.all()
+    counts = [asked.count(each.at) for each in (far, near)]
+    assert counts[1] == counts[0] + 1
+
+
+def test_compiled_code_is_made_once_for_a_search_with_and_without_gradients():
+    torch.compiler.reset()
+    made: list[bool] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[object]) -> Callable:
+        made.append(torch.is_grad_enabled())
+        return graph.forward
+
+    model, x, y = tilted_problem()
+    model = model.float()
+    model.compile(backend=backend, dynamic=True)
+    for attack in (PGD(0.06, steps=6), APGD(0.06, steps=6)):
+        found = SearchLow(attack).run(model, x.float(), y)
+        assert torch.equal(found.success, logits_of(model, found.images).argmax(dim=1) != y)
+    assert len(made) <= 6, made
+
+
 def test_the_first_and_the_last_layer_stay_as_they_are_and_no_hook_is_left():
     one = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     x = torch.rand(5, 1, 2, 2)
@@ -121,7 +176,7 @@ def test_the_first_and_the_last_layer_stay_as_they_are_and_no_hook_is_left():
     assert not any(layer._forward_hooks for layer in net)
     with pytest.raises(RuntimeError):
         lowered(torch.rand(5, 2, 6, 6))
-    assert not net[0]._forward_pre_hooks
+    assert (type(net[0]), type(net[4])) == (nn.Conv2d, nn.Linear)
     assert not torch.is_autocast_enabled("cpu")
 
 

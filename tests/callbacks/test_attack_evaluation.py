@@ -132,8 +132,10 @@ def test_a_model_may_cache_tensors_in_its_first_forward(stage):
     assert evaluation.result.samples == COUNT
 
 
-def test_restarts_curves_and_examples_do_not_depend_on_the_batch_size(model):
-    some = AttackEvaluation(ATTACKS, batch_size=7, examples=3, eps_sweep=[0.03, EPS], sweep_samples=20)
+@pytest.mark.parametrize("together", [1, 3])
+def test_restarts_curves_and_examples_do_not_depend_on_the_batch_size(model, together):
+    few = {"batch_size": 7, "together": together}
+    some = AttackEvaluation(ATTACKS, **few, examples=3, eps_sweep=[0.03, EPS], sweep_samples=20)
     other = AttackEvaluation(ATTACKS, examples=3, eps_sweep=[0.03, EPS], sweep_samples=20)
     one, two = validated(model, some), validated(model, other)
     assert as_counts(one) == as_counts(two)
@@ -144,6 +146,17 @@ def test_restarts_curves_and_examples_do_not_depend_on_the_batch_size(model):
         shown = one.examples[name]
         fooled = shown.adversarial_predictions != shown.labels
         assert (int(fooled.sum()), int((~fooled).sum())) == (3, 3), "as many that withstood as that did not"
+
+
+def test_what_is_left_of_batches_that_are_attacked_together_fills_one(model):
+    asked = {}
+    for together in (1, 4):
+        watched, sizes = copy.deepcopy(model), []
+        watched.register_forward_hook(lambda module, given, logits, sizes=sizes: sizes.append(len(logits)))
+        validated(watched, AttackEvaluation(ATTACKS, together=together), DataLoader(images(COUNT), batch_size=6))
+        assert max(sizes) <= 6
+        asked[together] = len(sizes)
+    assert asked[4] < 0.9 * asked[1]
 
 
 def shuffled(dataset):
@@ -329,6 +342,7 @@ def test_labels_that_the_model_has_no_logit_for_are_refused(model):
         ({"attacks": ATTACKS, "pictures": "sometimes"}, "pictures must be one of"),
         ({"attacks": ATTACKS, "eps_sweep": [0.0]}, "starts above 0"),
         ({"attacks": ATTACKS, "eps_sweep": [2.0]}, "eps must lie in"),
+        ({"attacks": ATTACKS, "together": 0}, "together of AttackEvaluation must be at least 1"),
         ({"attacks": ATTACKS, "precision": "fp16"}, "precision must be float32 or bf16, got 'fp16'"),
         ({"attacks": ATTACKS, "eps_sweep": [0.1], "sweep_samples": 0}, "sweep_samples"),
     ],
