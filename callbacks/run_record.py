@@ -32,7 +32,8 @@ class RunRecord(SaveConfigCallback):
     @cached_property
     def text(self) -> str:
         """The configuration as YAML."""
-        return self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+        # The parser has made it, and need not judge it again.
+        return self.parser.dump(self.config, skip_none=False, skip_validation=True, skip_link_targets=False)
 
     @property
     def seed(self) -> int | None:

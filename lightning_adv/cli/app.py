@@ -31,11 +31,11 @@ from lightning_adv.callbacks import (
     StopOnSignal,
     TimeBudget,
 )
-from lightning_adv.cli.arguments import may_name_a_class, own_architecture, through_first_config
+from lightning_adv.cli.arguments import own_architecture, through_first_config
 from lightning_adv.cli.budgets import unfollowed_budget
 from lightning_adv.cli.callback_overrides import parse_quietly, replacing_callbacks, route_callback_overrides
 from lightning_adv.cli.checkpoints import is_checkpoint
-from lightning_adv.cli.class_changes import class_changes
+from lightning_adv.cli.class_changes import class_changes, may_be_changed
 from lightning_adv.cli.classes import find_class
 from lightning_adv.cli.document import JSON
 from lightning_adv.cli.help import COMMANDS, HelpFormatter, as_called
@@ -176,10 +176,12 @@ class CLI(LightningCLI):
             args = own_architecture(args)
             routed = route_callback_overrides(parser, replacing_callbacks(args))
             self.config = parser.parse_args(routed)
-            before = parse_quietly(parser, through_first_config(args)) if may_name_a_class(args) else None
-        if before is not None:
-            for change in class_changes(before, self.config[self.config.subcommand]):
-                tell(f"note: {change}")
+            after = self.config[self.config.subcommand]
+            first = through_first_config(args)
+            changed = first and may_be_changed(yaml.safe_load(Path(first[-1]).read_text(encoding="utf-8")), after)
+            before = parse_quietly(parser, first) if changed else None
+        for change in class_changes(before, after):
+            tell(f"note: {change}")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the base class lets a checkpoint override what the user typed; here it gives the defaults."""

@@ -1,6 +1,5 @@
 """What is read from a command line before it is parsed."""
 
-import re
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +11,6 @@ from lightning_adv.errors import InputError
 __all__ = [
     "check_config_files",
     "config_files",
-    "may_name_a_class",
     "option",
     "options",
     "own_architecture",
@@ -21,9 +19,6 @@ __all__ = [
 ]
 
 BACKBONE = "--model.backbone"
-
-CLASS = re.compile(r"[A-Z]|[a-z_]\w*\.[a-z_]|class_path")
-"""In a value that may be a class: a capital letter, or a dotted name."""
 
 
 def option(args: list[str], name: str) -> str | None:
@@ -52,20 +47,6 @@ def through_first_config(args: list[str]) -> list[str]:
     """The command and its first configuration, without anything that overrides it."""
     files = config_files(args)
     return [args[0], "--config", files[0]] if args and files else []
-
-
-def may_name_a_class(args: list[str]) -> bool:
-    """Whether what overrides the first configuration may put one class in the place of another.
-
-    Example:
-        >>> first = ["fit", "--config", "a.yaml"]
-        >>> may_name_a_class([*first, "--model.objective=TRADES"]), may_name_a_class([*first, "--data.batch_size=8"])
-        (True, False)
-    """
-    rest = args[1:]
-    for name in ("--config", "-c", "--run", "--ckpt_path", "--trainer.callbacks", "--trainer.callbacks+"):
-        rest = without_option(rest, name)
-    return len(config_files(args)) > 1 or any(CLASS.search(arg.partition("=")[2] or arg) for arg in rest)
 
 
 def own_architecture(args: list[str]) -> list[str]:

@@ -42,15 +42,21 @@ def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[st
     """``args`` in which an override that is not meant for the last callback is replaced by the list it results in."""
     routed: list[str] = []
     callbacks: list[dict] | None = None  # at this point of the command line
+    exact = False  # but for values that have reached the last of them
     rest = list(args)
     while rest:
         arg = rest.pop(0)
         if arg.startswith(f"{LIST}.") and not arg.startswith(f"{LIST}.help"):
             override = [arg] if "=" in arg or not rest else [arg, rest.pop(0)]
-            callbacks = _callbacks(parser, routed) if callbacks is None else callbacks
+            if callbacks is None:
+                callbacks, exact = _callbacks(parser, routed), True
             taker, override[0] = _taker(callbacks, override[0])
-            routed += override if taker is None else _moved(parser, routed, taker, override)
-            callbacks = None if "{" in override[-1] else callbacks  # it may bring names
+            if taker is None:
+                routed += override
+                callbacks, exact = (None if "{" in override[-1] else callbacks), False  # it may bring names
+            else:
+                callbacks, exact = (callbacks if exact else _callbacks(parser, routed)), True
+                routed, callbacks = _moved(parser, routed, callbacks, taker, override)
         else:
             routed.append(arg)
             callbacks = None if arg.startswith((LIST, "--config", "-c")) else callbacks
@@ -117,17 +123,24 @@ def _takes(callback: dict, argument: str, name: str) -> bool:
     return argument in constructor_defaults(callback["class_path"]) and argument not in (items or {})
 
 
-def _moved(parser: ArgumentParser, before: list[str], taker: int, override: list[str]) -> list[str]:
-    """Let the parser override the callback at the end of the list, then put it back."""
-    others = _callbacks(parser, before)
-    if not others:  # an override before this one is wrong
-        return override
-    at_the_end = [_as_argument([*others[:taker], *others[taker + 1 :], others.pop(taker)]), *override]
-    changed = _callbacks(parser, [*before, *at_the_end])
-    if not changed:  # the value is wrong, and the parser will say so
-        return at_the_end
+def _moved(
+    parser: ArgumentParser, before: list[str], callbacks: list[dict], taker: int, override: list[str]
+) -> tuple[list[str], list[dict]]:
+    """Let the parser override the callback at the end of the list, then put it back; the command and the list then.
+
+    The list is empty where an override was wrong, which the parser will say.
+    """
+    if not callbacks:
+        return [*before, *override], []
+    if before[-1] == _as_argument(callbacks):  # which this list takes the place of
+        before = before[:-1]
+    others = [*callbacks[:taker], *callbacks[taker + 1 :]]
+    at_the_end = [*before, _as_argument([*others, callbacks[taker]]), *override]
+    changed = _callbacks(parser, at_the_end)
+    if not changed:
+        return at_the_end, []
     others.insert(taker, changed[-1])
-    return [_as_argument(others)]
+    return [*before, _as_argument(others)], others
 
 
 def _callbacks(parser: ArgumentParser, args: list[str]) -> list[dict]:

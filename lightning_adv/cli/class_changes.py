@@ -4,9 +4,45 @@ from collections.abc import Iterator
 
 from jsonargparse import Namespace
 
-from lightning_adv.cli.classes import constructor_defaults
+from lightning_adv.cli.classes import constructor_defaults, find_class
 
-__all__ = ["class_changes"]
+__all__ = ["class_changes", "may_be_changed"]
+
+
+def may_be_changed(written: object, after: object) -> bool:
+    """Whether another class may stand where a file names one; to ask takes less than to parse the file alone.
+
+    Args:
+        written: what the file says, as plain data.
+        after: the configuration with what overrides the file.
+    """
+    after = _mapping(after)
+    if isinstance(written, str):
+        return isinstance(after, list) or (isinstance(after, dict) and not _is_class(written, after))
+    if isinstance(written, list) and isinstance(after, list):
+        pairs = zip(written, map(_mapping, after), strict=False)
+        return any(may_be_changed(*pair) for pair in pairs if not _are_two_classes(*pair))
+    if not (isinstance(written, dict) and isinstance(after, dict)):
+        return False
+    if "class_path" in {*written, *after} and not _is_class(written.get("class_path"), after):
+        return True
+    inside = {key.removesuffix("+"): value for key, value in written.items() if key != "class_path"}
+    return any(key not in after or may_be_changed(value, after[key]) for key, value in inside.items())
+
+
+def _is_class(name: object, after: dict) -> bool:
+    path = after.get("class_path")
+    if not (isinstance(name, str) and isinstance(path, str)):
+        return False
+    return name == path or (find_class(name) is not None and find_class(name) is find_class(path))
+
+
+def _are_two_classes(written: object, after: object) -> bool:
+    """Another class at the same place of a list is another item, not one that changed its class."""
+    name = written.get("class_path") if isinstance(written, dict) else written
+    if not (isinstance(name, str) and isinstance(after, dict)):
+        return False
+    return find_class(name) is not None and not _is_class(name, after)
 
 
 def class_changes(before: object, after: object, where: str = "") -> Iterator[str]:
@@ -22,8 +58,7 @@ def class_changes(before: object, after: object, where: str = "") -> Iterator[st
     """
     before, after = _mapping(before), _mapping(after)
     if isinstance(before, list) and isinstance(after, list):
-        for old, new in zip(map(_mapping, before), map(_mapping, after), strict=False):
-            # Another class at the same place of a list is another item, not one that changed its class.
+        for old, new in zip(map(_mapping, before), map(_mapping, after), strict=False):  # see _are_two_classes
             if isinstance(old, dict) and isinstance(new, dict) and old.get("class_path") == new.get("class_path"):
                 yield from class_changes(old, new, where)
     if not (isinstance(before, dict) and isinstance(after, dict)):

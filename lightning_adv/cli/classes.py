@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from types import NoneType, UnionType
 from typing import Union, get_args, get_origin, get_type_hints
+from weakref import WeakKeyDictionary
 
 from jsonargparse import ArgumentParser
 from pytorch_lightning import Callback, LightningDataModule, LightningModule
@@ -53,6 +54,9 @@ SIMPLE = (NoneType, bool, int, float)
 PLACE = "its."
 """Where a parser of one class has its arguments, apart from options of the parser's own."""
 
+_constructors: WeakKeyDictionary[type, dict[str, object]] = WeakKeyDictionary()
+"""What was told of a class before: a command asks several times about each of its callbacks."""
+
 
 def class_names(base: type | None) -> list[str]:
     """Names of the classes of one kind, or of all kinds, that can be instantiated; sorted."""
@@ -87,6 +91,12 @@ def constructor_defaults(path: str) -> dict[str, object]:
     cls = find_class(path)
     if cls is None:
         return {}
+    if cls not in _constructors:
+        _constructors[cls] = _constructor(cls)
+    return dict(_constructors[cls])
+
+
+def _constructor(cls: type) -> dict[str, object]:
     parser = ArgumentParser(exit_on_error=False)
     try:
         names = parser.add_class_arguments(cls, PLACE[:-1], fail_untyped=False)

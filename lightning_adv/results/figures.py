@@ -3,7 +3,8 @@
 import io
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Literal, ParamSpec
 
@@ -11,6 +12,9 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import FigureCanvasBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from torch import Tensor
@@ -65,6 +69,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 WIDTH, HEIGHT = 4.9, 3.1  # inches of a chart, which can be read on a telephone; 100 CSS pixels each on the page
+SVG_DPI = 72  # of the user units that matplotlib measures such a file in
 GRID_COLUMNS = 8
 NAMED_CLASSES = 40  # of more classes a chart shows how their shares are spread, not which is which
 
@@ -84,22 +89,42 @@ def in_house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, F
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
     """The figure as the bytes of a PNG file, two pixels to a CSS pixel at the default resolution."""
-    return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+    with _laid_out(figure, FigureCanvasAgg, dpi):
+        return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
 
 
 def svg(figure: Figure, name: str) -> bytes:
     """The figure as the bytes of an SVG file without ground, whose texts are text; ``name`` marks its identifiers."""
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with _laid_out(figure, FigureCanvasSVG, SVG_DPI), matplotlib.rc_context({"svg.hashsalt": name}):
         untold = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         return _saved(figure, "svg", transparent=True, metadata=untold)
 
 
-def _saved(figure: Figure, kind: str, **options: float | bool | Mapping[str, None]) -> bytes:
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+@contextmanager
+def _laid_out(figure: Figure, canvas: type[FigureCanvasBase], dpi: int) -> Iterator[None]:
+    """A figure in whose style a file can be written, with the place of each part found once.
+
+    ``savefig`` alone draws the whole figure to find them, and then again.
+    """
+    engine, usual, resolution = figure.get_layout_engine(), figure.canvas, figure.dpi
+    with matplotlib.rc_context(STYLE | {"svg.fonttype": "none"}), warnings.catch_warnings():
         # A class name in a script that the font lacks shows as boxes; a warning per letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(buffer, format=kind, **options)
+        canvas(figure)  # it measures letters in its own way
+        figure.dpi = dpi
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        try:
+            yield
+        finally:
+            figure.set_layout_engine(engine)
+            figure.set_canvas(usual)
+            figure.dpi = resolution
+
+
+def _saved(figure: Figure, kind: str, **options: float | bool | Mapping[str, None]) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, **options)
     return buffer.getvalue()
 
 

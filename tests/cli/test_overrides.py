@@ -255,6 +255,12 @@ def test_the_callbacks_alone_are_parsed_to_what_the_whole_command_gives(said, pa
     assert alone == route_callback_overrides(parser, command)
 
 
+def test_overrides_of_a_callback_that_is_not_the_last_become_one_list(parser):
+    typed = ["--trainer.callbacks.title=Mine", "--trainer.callbacks.baselines.other=a.json"]
+    routed = route_callback_overrides(parser, [*FIT, *typed, "--trainer.callbacks.self_contained=true"])
+    assert [arg.partition("=")[0] for arg in routed[len(FIT) :]] == ["--trainer.callbacks"]
+
+
 def test_an_override_behind_a_wrong_one_is_the_parsers_to_refuse():
     outcome = run([*FIT, "--trainer.callbacks.no_such_argument=1", "--trainer.callbacks.title=Mine"])
     assert (outcome.status, outcome.err.count("\n")) == (2, 1)

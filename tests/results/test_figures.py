@@ -12,6 +12,7 @@ from lightning_adv.results.figures import (
     class_shares,
     confidence_histogram,
     history_curves,
+    in_house_style,
     png,
 )
 from tests.results.samples import examples
@@ -113,3 +114,13 @@ def test_drawing_leaves_the_global_style_alone():
 def test_histories_are_drawn_in_the_order_of_epochs():
     axes = history_curves({"val/accuracy": [(2, 0.6), (1, 0.4)]}).axes[0]
     assert axes.lines[0].get_xydata().tolist() == [[1, 0.4], [2, 0.6]]
+
+
+def test_a_figure_is_saved_as_matplotlib_alone_would_and_stays_as_it_was():
+    curves = {"val/clean_accuracy": [(1, 0.5), (2, 0.75)]}
+    figure, alone = history_curves(curves), io.BytesIO()
+    before = figure.get_layout_engine(), figure.canvas, figure.dpi
+    saved = png(figure, dpi=100)
+    assert (figure.get_layout_engine(), figure.canvas, figure.dpi) == before
+    in_house_style(history_curves(curves).savefig)(alone, format="png", dpi=100, metadata={"Software": None})
+    assert saved == alone.getvalue()
