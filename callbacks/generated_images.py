@@ -133,11 +133,16 @@ class GeneratedImages(EpochEndEvaluation[_Judged]):
         confidence, said = (each[order].view(-1, classes).T for each in (confidence, said))  # [K, made]
         surest = confidence.argsort(dim=1, descending=True, stable=True)
         numbers, confidence = surest * classes + torch.arange(classes)[:, None], confidence.gather(1, surest)
+        kept = said.gather(1, surest)[:, : self.per_class]
         self._kept = pieces, numbers[:, : self.per_class].flatten().sort().values, classes
         places = {"surest": 0, "median": self.per_class // 2, "last kept": self.per_class - 1, "least sure": -1}
         return GeneratedResult(
             title="Generated images",
-            warnings=measured.judge.notes + nan_warnings(int((said == NO_CLASS).sum()), said.numel()),
+            warnings=[
+                *measured.judge.notes,
+                *nan_warnings(int((said == NO_CLASS).sum()), said.numel()),
+                *_mislabelled(int((kept != torch.arange(classes)[:, None]).sum()), kept.numel()),
+            ],
             class_names=self.class_names(trainer, classes),
             made=said.shape[1],
             recognised=(said == torch.arange(classes)[:, None]).sum(dim=1),
@@ -167,6 +172,12 @@ class GeneratedImages(EpochEndEvaluation[_Judged]):
 
     def _is_due(self, trainer: Trainer) -> bool:
         return self._is_last(trainer) if self.only_last else super()._is_due(trainer)
+
+
+def _mislabelled(count: int, kept: int) -> list[str]:
+    """The sentence that a report owes to whoever trains on images which the classifier takes for another class."""
+    remedy = "keep a smaller share, or train the diffusion model for longer"
+    return [f"{count} of the {kept} images kept are of another class to the classifier: {remedy}"] if count else []
 
 
 def _at(pieces: ImagePieces, numbers: Tensor) -> Tensor:

@@ -46,7 +46,8 @@ class Size:
         images: training images, of the generator, of what chooses and of the classifiers.
         channels: of the diffusion model.
         diffusion_steps: of its training, of 64 images each.
-        per_class: generated images of a class that are kept, half of those that are made.
+        per_class: generated images of a class that are kept.
+        keep: their share of those that are made.
         sampling_steps: evaluations of the network for an image.
         steps: of adversarial training, of 128 images each.
         judged: test images under AutoAttack, and training images under PGD.
@@ -56,12 +57,13 @@ class Size:
     channels: tuple[int, ...] = (8, 16, 32)
     diffusion_steps: int = 6400
     per_class: int = 200
+    keep: float = 0.2
     sampling_steps: int = 25
     steps: int = 1000
     judged: int = 500
 
 
-QUICK = Size(100, (8, 8), 2, 4, 2, 2, 4)
+QUICK = Size(100, (8, 8), 2, 4, 0.5, 2, 2, 4)
 
 
 def main() -> None:
@@ -80,7 +82,9 @@ def main() -> None:
         return
     shares = ("robust accuracy", "clean accuracy", "robust, training", *COLUMNS[1 : 1 + len(SEEDS)])
     table = Table("With and without generated images", COLUMNS, rows, percent=shares, note=prose(__file__, "Columns"))
-    page.write(prose(__file__, eps=EPS, **vars(size), **chosen), [table], "MNISTSubset")
+    page.write(
+        prose(__file__, eps=EPS, **vars(size), made=round(size.per_class / size.keep), **chosen), [table], "MNISTSubset"
+    )
 
 
 def _data(size: Size, batch_size: int, seed: int = 0) -> MNISTSubset:
@@ -104,7 +108,7 @@ def _classifier(steps: int, objective: Objective | None = None) -> ClassifierMod
         "mnist_cnn",
         objective=objective,
         optimizer=partial(torch.optim.Adam, lr=1e-3),
-        lr_scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=3e-3, total_steps=steps + 1),
+        lr_scheduler=partial(torch.optim.lr_scheduler.OneCycleLR, max_lr=1e-3, total_steps=steps + 1),
         lr_interval="step",
         num_classes=10,
         in_channels=1,
@@ -126,7 +130,7 @@ def _make_images(size: Size, run: Path) -> dict[str, float]:
     seed_everything(0)
     classifier = _classifier(size.steps)
     _fit(classifier, _data(size, 128), size.steps)
-    made = GeneratedImages(str(exported), str(run), size.per_class, steps=size.sampling_steps)
+    made = GeneratedImages(str(exported), str(run), size.per_class, size.keep, steps=size.sampling_steps)
     silent_trainer(made).validate(classifier, _data(size, 128), verbose=False)
     return made.result.scalars()
 
