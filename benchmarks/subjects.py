@@ -8,24 +8,27 @@ from torch import Tensor, nn
 from benchmarks.bench import kept
 from experiments.networks import all_predicted, net_for
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
+from lightning_adv.models import computes_in_bf16
 from lightning_adv.objectives import FastAdversarialTraining
 
-__all__ = ["Subject"]
+__all__ = ["WIDE", "Subject"]
 
-EPOCHS = {"MNIST": 3, "CIFAR10": 5}
-EPS = {"MNIST": 0.1, "CIFAR10": 8 / 255}
+WIDE = "CIFAR10, width 16"
+EPOCHS = {"MNIST": 3, "CIFAR10": 5, WIDE: 3}
+EPS = {"MNIST": 0.1, "CIFAR10": 8 / 255, WIDE: 8 / 255}
 NETS: dict[str, tuple[str, dict[str, int]]] = {
     "MNIST": ("mnist_cnn", {"width": 16, "hidden": 100}),
     "CIFAR10": ("preact_resnet18", {"width": 8}),
+    WIDE: ("preact_resnet18", {"width": 16}),
 }
-SETS: dict[str, Callable[..., ImageDataModule]] = {"MNIST": MNIST, "CIFAR10": CIFAR10}
+SETS: dict[str, Callable[..., ImageDataModule]] = {"MNIST": MNIST, "CIFAR10": CIFAR10, WIDE: CIFAR10}
 
 
 class Subject:
     """A trained model and the correctly classified test images it is attacked on.
 
     Args:
-        data: "MNIST" or "CIFAR10".
+        data: "MNIST", "CIFAR10" or ``WIDE``.
         root: folder with the data set.
         samples: images.
     """
@@ -64,7 +67,8 @@ def _weights(model: nn.Module, images: ImageDataModule, data: str) -> dict[str, 
         loader.sampler.set_epoch(epoch)
         for number, batch in enumerate(loader):
             objective.at_epoch(epoch + number / len(loader))
-            loss, _ = objective(model, float_images(batch.image), batch.label)
+            with torch.autocast("cpu", torch.bfloat16, enabled=data == WIDE and computes_in_bf16(torch.device("cpu"))):
+                loss, _ = objective(model, float_images(batch.image), batch.label)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
