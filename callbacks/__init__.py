@@ -12,6 +12,7 @@ from lightning_adv.callbacks.calibration_evaluation import CalibrationEvaluation
 from lightning_adv.callbacks.detection_evaluation import DetectionEvaluation
 from lightning_adv.callbacks.epoch_line import EpochLine
 from lightning_adv.callbacks.evaluation import EpochEndEvaluation
+from lightning_adv.callbacks.first_statistics import FirstStatistics
 from lightning_adv.callbacks.fooling_images import FoolingImages
 from lightning_adv.callbacks.generated_images import GeneratedImages
 from lightning_adv.callbacks.last_checkpoint import LastCheckpoint
@@ -40,6 +41,7 @@ __all__ = [
     "DetectionEvaluation",
     "EpochEndEvaluation",
     "EpochLine",
+    "FirstStatistics",
     "FoolingImages",
     "GeneratedImages",
     "LastCheckpoint",
