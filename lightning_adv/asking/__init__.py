@@ -2,6 +2,7 @@
 
 from lightning_adv.asking.bfloat import InBfloat16
 from lightning_adv.asking.contract import check_labels, looks_like_probabilities
+from lightning_adv.asking.convolutions import convolved, quick_convolutions
 from lightning_adv.asking.forward import NO_GRADIENT, Classifier, answer_of, logits_of, remarks
 from lightning_adv.asking.modes import modes_of, switch_to_eval
 from lightning_adv.asking.parts import asked_at_once, logits_in_parts, parts_of
@@ -18,6 +19,7 @@ __all__ = [
     "at_weights",
     "check_labels",
     "confident",
+    "convolved",
     "is_right",
     "logits_in_parts",
     "logits_of",
@@ -25,6 +27,7 @@ __all__ = [
     "modes_of",
     "parts_of",
     "predicted",
+    "quick_convolutions",
     "remarks",
     "switch_to_eval",
     "without_records",

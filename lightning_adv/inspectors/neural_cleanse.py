@@ -190,7 +190,8 @@ class _Search:
             self.best[[self.rows[place] for place in smaller]] = self.adam.theta[smaller]
         live = [place for place, row in enumerate(self.rows) if not self.schedules[row].finished]
         # Sizes in buckets: a new batch shape at every finish would cost a GPU its tuned kernels.
-        if not live or len(self.rows) - len(live) >= max(1, len(self.classes) // BUCKETS):
+        bucket = 1 if self.adam.theta.device.type == "cpu" else max(1, len(self.classes) // BUCKETS)
+        if not live or len(self.rows) - len(live) >= bucket:
             self.adam.keep(live)
             self.rows = [self.rows[place] for place in live]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import Classifier, check_labels, is_right, logits_of
+from lightning_adv.asking import Classifier, check_labels, is_right, logits_of, quick_convolutions
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.randomised import VERDICT_DRAWS, answered_twice, averaged, each_draw
 from lightning_adv.errors import InputError
@@ -35,12 +35,16 @@ class Suspect:
         self.model = model
         self.launches = self.image_passes = 0
         self.randomised = False
+        self._quick = True
 
     def __call__(self, x: Tensor, bf16: bool = False) -> Tensor:
         """Logits [N, K] in float32; ``bf16`` runs the forward under autocast to bfloat16."""
         self.launches += 1
         self.image_passes += len(x)
-        with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
+        with (
+            torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext(),
+            quick_convolutions(x.device) if self._quick else nullcontext(),
+        ):
             return logits_of(self.model, x)
 
     def classes(self, x: Tensor) -> int:
@@ -49,7 +53,12 @@ class Suspect:
         Raises:
             InputError: a forward that does not give logits.
         """
-        logits, self.randomised = answered_twice(self.model, x)
+        try:
+            with quick_convolutions(x.device):
+                logits, self.randomised = answered_twice(self.model, x)
+        except RuntimeError:  # a view of channels that do not lie together, unless it breaks in any case
+            self._quick = False
+            logits, self.randomised = answered_twice(self.model, x)
         self.launches += 1
         self.image_passes += len(x)
         return logits.shape[1]

@@ -103,3 +103,23 @@ def test_a_forward_on_a_cpu_has_as_many_images_as_fit():
     assert fitting(torch.zeros(5, 3, 32, 32)) == 256
     assert fitting(torch.zeros(5, 1, 28, 28)) == 1003
     assert fitting(torch.zeros(5, 3, 1024, 1024)) == 1
+
+
+class Views(nn.Module):
+    """Looks at the answer of a convolution in a way that asks its channels to lie apart."""
+
+    def __init__(self, view):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.view = nn.Conv2d(1, 4, 3), view
+
+    def forward(self, x):
+        maps = self.conv(x)
+        return (maps.view(len(x), 4, -1) if self.view else maps.flatten(2)).mean(dim=2)
+
+
+@pytest.mark.parametrize("inspector", [NeuralCleanse(steps=3), DeepInspect(steps=3, hidden=4, draws=2)])
+def test_a_model_that_views_a_convolution_is_inspected_as_one_that_does_not(inspector):
+    images = torch.rand(6, 1, 5, 5)
+    one, other = (inspector(Views(view), images) for view in (True, False))
+    torch.testing.assert_close(one.masks, other.masks)
