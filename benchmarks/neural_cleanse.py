@@ -69,13 +69,12 @@ Measured = Callable[[int], list[Cell]]
 
 def _programs(model: nn.Module, x: Tensor, y: Tensor, steps: int, diaries: list["_Diary"]) -> dict[str, Measured]:
     budget = {"steps": steps, "images_per_step": len(x)}
-    channels_last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    exact, low = ({**budget, "bf16": bf16} for bf16 in (False, True))
     programs = {
-        "all classes at once": _ours(NeuralCleanse(**budget), model, x),
-        "class after class": _ours(NeuralCleanse(**budget, classes_at_once=1), model, x),
-        "all classes at once, bf16": _ours(NeuralCleanse(**budget, bf16=True), model, x),
-        "all classes at once, bf16, channels last": _ours(NeuralCleanse(**budget, bf16=True), channels_last, x),
-        "all classes at once, compiled": _compiled(NeuralCleanse(**budget), model, x),
+        "all classes at once": _ours(NeuralCleanse(**exact), model, x),
+        "class after class": _ours(NeuralCleanse(**exact, classes_at_once=1), model, x),
+        "all classes at once, bf16": _ours(NeuralCleanse(**low), model, x),
+        "all classes at once, compiled": _compiled(NeuralCleanse(**exact), model, x),
     }
     if not _has_art():
         return programs

@@ -49,7 +49,7 @@ class InBfloat16:
                 except (RuntimeError, TypeError) as error:
                     raise InputError(
                         f"the model cannot compute in bfloat16 ({str(error).splitlines()[0]}): leave precision: bf16, "
-                        "or SearchLow, out"
+                        "bf16: true or SearchLow out"
                     ) from error
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -62,7 +62,9 @@ class DeepInspect(Inspector):
         success_threshold: share of the images that a trigger must send to its class.
         draws: triggers drawn for a class, of which the smallest counts.
         hidden: units of the generator's hidden layer.
-        bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
+        bf16: search in bfloat16 between the first layer and the last; True refuses a model that cannot, None does it
+            where the device has instructions for it and the model can. Triggers are scored in the model's precision,
+            but a search that is rounded goes another way, and may flag others.
         log_norms: ask the outlier rule of the norms' logarithms; False is the paper's rule, which finds little among
             few classes that differ by nature (see :class:`Outliers`).
         **shared: see ``Inspector``.
@@ -93,7 +95,7 @@ class DeepInspect(Inspector):
         success_threshold: float = 0.95,
         draws: int = 100,
         hidden: int = 128,
-        bf16: bool = False,
+        bf16: bool | None = False,
         log_norms: bool = True,
         **shared: float | bool,
     ) -> None:
@@ -116,6 +118,7 @@ class DeepInspect(Inspector):
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """The smallest successful trigger of each class."""
+        suspect.lower(images.image, self.bf16)
         generator = torch.Generator().manual_seed(self.seed)
         x, shape = images.image, tuple(images.image.shape[1:])
         if self.inversion_steps:
@@ -171,7 +174,7 @@ class DeepInspect(Inspector):
     def _pull(self, suspect: Suspect, game: "_Game", triggered: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of the loss of triggered images [N, C, H, W], and whether each goes to its class."""
         leaf = triggered.requires_grad_(True)
-        logits = suspect(leaf, self.bf16)
+        logits = suspect(leaf, search=True)
         loss = F.cross_entropy(logits, targets, reduction="sum")
         loss = loss + self.realism * (game.opinion(leaf) - 1).square().sum()
         return torch.autograd.grad(loss, leaf)[0], is_right(logits.detach(), targets)

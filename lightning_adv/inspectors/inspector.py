@@ -114,7 +114,7 @@ class Inspector(ABC):
             # The trainer's autocast stops here: triggers are searched for in float32.
             with torch.autocast(clean.image.device.type, enabled=False):
                 triggers = self.reconstruct(suspect, clean, mine) if len(mine) else []
-        return Search(tuple(triggers), suspect.launches, suspect.image_passes, tuple(warnings))
+        return Search(tuple(triggers), suspect.launches, suspect.image_passes, tuple(warnings), suspect.searched_low)
 
     def rule(self, values: Sequence[float]) -> Outliers:
         """Which of the values [K] of the classes are outliers."""
@@ -148,6 +148,7 @@ class Inspector(ABC):
             warnings=tuple(dict.fromkeys([*warnings, *outliers.warnings])),
             measure=self.measure,
             large=self.large,
+            bf16=any(part.bf16 for part in parts),
         )
 
     def __repr__(self) -> str:

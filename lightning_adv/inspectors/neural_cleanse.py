@@ -28,6 +28,9 @@ TANH_SCALE = 2 - 1e-7
 BETAS, ADAM_EPS = (0.5, 0.9), 1e-7
 BUCKETS = 8
 
+SLACK = 0.01
+"""Share of the images by which a trigger may succeed less in the model's own precision than in that of the search."""
+
 
 class NeuralCleanse(Inspector):
     """Reverse-engineers a mask and a pattern for each class and flags classes whose mask is too small.
@@ -50,7 +53,9 @@ class NeuralCleanse(Inspector):
         early_stop_threshold: a mask is smaller if its norm is below this share of the smallest before.
         classes_at_once: classes in one forward; default as many as are fast, on a CPU 256 images of 3 x 32 x 32, and
             fit, elsewhere 4,096 of them. 1 is the authors' loop, class after class.
-        bf16: forwards of the search in bfloat16; the triggers found are scored in float32.
+        bf16: search in bfloat16 between the first layer and the last; True refuses a model that cannot, None does it
+            where the device has instructions for it and the model can. Triggers are scored in the model's precision;
+            a class whose trigger succeeds there notably less is searched again without bfloat16.
         **shared: see ``Inspector``.
 
     Raises:
@@ -81,7 +86,7 @@ class NeuralCleanse(Inspector):
         early_stop_patience: int = 25,
         early_stop_threshold: float = 1.0,
         classes_at_once: int | None = None,
-        bf16: bool = False,
+        bf16: bool | None = False,
         **shared: float | bool,
     ) -> None:
         super().__init__(**shared)
@@ -102,6 +107,18 @@ class NeuralCleanse(Inspector):
 
     def reconstruct(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         """The smallest successful mask and its pattern for each class."""
+        lowered = suspect.lower(images.image, self.bf16)
+        triggers = self._search(suspect, images, classes)
+        doubtful = [each.label for each in triggers if lowered and _is_doubtful(suspect, images.image, each)]
+        if not doubtful:
+            return triggers
+        suspect.lower(images.image, False)
+        again = {each.label: each for each in self._search(suspect, images, doubtful)}
+        # A search that ended with its time, before it found anything, says nothing.
+        said = {label: each for label, each in again.items() if each.found or each.steps == self.steps}
+        return [said.get(each.label, each) for each in triggers]
+
+    def _search(self, suspect: Suspect, images: CleanImages, classes: Sequence[int]) -> list[ClassTrigger]:
         rules = CostRules(
             self.init_cost,
             self.cost_multiplier,
@@ -137,7 +154,7 @@ class NeuralCleanse(Inspector):
             both = _squash(theta)
             mask, pattern = both[:, None, :1], both[:, None, 1:]  # [K, 1, 1, H, W], [K, 1, C, H, W]
             triggered = torch.lerp(x[None], pattern, mask)  # [K, B, C, H, W]
-            logits = suspect(triggered.flatten(0, 1), self.bf16)
+            logits = suspect(triggered.flatten(0, 1), search=True)
             targets = label.repeat_interleave(len(x))
             entropy = F.cross_entropy(logits, targets, reduction="none").view(len(rows), -1).mean(dim=1)
             norm = mask.flatten(1).abs().sum(dim=1)
@@ -162,6 +179,14 @@ class NeuralCleanse(Inspector):
         rate = suspect.success_rate(images, mask, pattern, label)
         both = both.nan_to_num(0.0).cpu()
         return ClassTrigger(label, both[:1], both[1:], norm, rate, status, schedule.steps, tuple(schedule.history))
+
+
+def _is_doubtful(suspect: Suspect, images: Tensor, found: ClassTrigger) -> bool:
+    """Whether a trigger succeeds by the rounding of the search."""
+    if not found.found:
+        return False
+    mask, pattern = found.mask.to(images.device), found.pattern.to(images.device)
+    return found.success_rate < suspect.success_rate(images, mask, pattern, found.label, search=True) - SLACK
 
 
 class _Search:

@@ -63,6 +63,7 @@ class Search:
         launches: forwards of the model, whatever their batch.
         image_passes: images in those forwards.
         warnings: what a reader must know.
+        bf16: whether the search was in bfloat16.
 
     Example:
         >>> Search(()).launches
@@ -73,6 +74,7 @@ class Search:
     launches: int = 0
     image_passes: int = 0
     warnings: tuple[str, ...] = ()
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class InspectionReport:
         warnings: what a reader must know.
         measure: name of what the classes were judged by.
         large: large values of it are suspicious, and what was found are no masks and patterns of triggers.
+        bf16: whether the search was in bfloat16.
 
     Example:
         >>> from lightning_adv.inspectors import NeuralCleanse
@@ -107,6 +110,7 @@ class InspectionReport:
     warnings: tuple[str, ...] = field(default=())
     measure: str = "norm"
     large: bool = False
+    bf16: bool = False
 
     @property
     def labels(self) -> list[int]:

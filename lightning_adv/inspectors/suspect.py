@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from lightning_adv.asking import Classifier, check_labels, is_right, logits_of, quick_convolutions
+from lightning_adv.asking import Classifier, InBfloat16, check_labels, is_right, logits_of, quick_convolutions
 from lightning_adv.attacks.labels import as_labels
 from lightning_adv.attacks.randomised import VERDICT_DRAWS, answered_twice, averaged, each_draw
 from lightning_adv.errors import InputError
+from lightning_adv.models import computes_in_bf16
 from lightning_adv.pixels import check_pixels, float_images
 
 __all__ = ["CleanImages", "Suspect", "check_classes", "fitting", "shuffled_minibatches"]
@@ -35,17 +37,38 @@ class Suspect:
         self.model = model
         self.launches = self.image_passes = 0
         self.randomised = False
+        self.searched_low = False
         self._quick = True
+        self._lowered: InBfloat16 | None = None
 
-    def __call__(self, x: Tensor, bf16: bool = False) -> Tensor:
-        """Logits [N, K] in float32; ``bf16`` runs the forward under autocast to bfloat16."""
+    def __call__(self, x: Tensor, search: bool = False) -> Tensor:
+        """Logits [N, K] in float32; a ``search`` may have them by bfloat16, see :meth:`lower`."""
         self.launches += 1
         self.image_passes += len(x)
-        with (
-            torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext(),
-            quick_convolutions(x.device) if self._quick else nullcontext(),
-        ):
-            return logits_of(self.model, x)
+        low = search and self._lowered is not None
+        self.searched_low |= low
+        with quick_convolutions(x.device) if self._quick else nullcontext():
+            return self._lowered(x) if low else logits_of(self.model, x)
+
+    def lower(self, x: Tensor, bf16: bool | None) -> bool:
+        """Search in bfloat16 between the first and the last layer, or no longer; whether it does.
+
+        Args:
+            x: images [N, C, H, W] to find out with.
+            bf16: whether to; None does where the device has instructions for it and the model can.
+
+        Raises:
+            InputError: the model cannot.
+        """
+        self._lowered = None
+        if bf16 or (bf16 is None and computes_in_bf16(x.device)):
+            try:
+                with quick_convolutions(x.device) if self._quick else nullcontext():
+                    self._lowered = InBfloat16(self.model, x[:1])
+            except InputError:
+                if bf16:
+                    raise
+        return self._lowered is not None
 
     def classes(self, x: Tensor) -> int:
         """Number of classes, from one forward; a second one, which is not counted, tells a randomised model.
@@ -69,10 +92,11 @@ class Suspect:
         return averaged(each_draw(lambda _: self(x), VERDICT_DRAWS)) if self.randomised else self(x)
 
     @torch.no_grad()
-    def success_rate(self, x: Tensor, mask: Tensor, pattern: Tensor, label: int) -> float:
-        """Share of images [N, C, H, W] that (1 - mask) x + mask pattern sends to the class."""
+    def success_rate(self, x: Tensor, mask: Tensor, pattern: Tensor, label: int, search: bool = False) -> float:
+        """Share of images [N, C, H, W] that (1 - mask) x + mask pattern sends to the class; as a ``search`` sees it."""
+        ask = partial(self, search=True) if search else self.verdict
         parts = x.split(fitting(x))
-        return int(sum(is_right(self.verdict(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
+        return int(sum(is_right(ask(part.lerp(pattern, mask)), label).sum() for part in parts)) / len(x)
 
 
 def fitting(images: Tensor) -> int:

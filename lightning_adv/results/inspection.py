@@ -178,7 +178,8 @@ class InspectionResult(EvaluationResult):
                 for labels in (report.flagged, report.significant)
             )
             cost = (report.launches, report.image_passes)
-            rows.append([name, flagged, significant, _finite(report.p_value), *cost, report.inspector])
+            settings = f"{report.inspector}{' searched in bf16' * report.bf16}"
+            rows.append([name, flagged, significant, _finite(report.p_value), *cost, settings])
         columns = ["Inspector", "Flagged", "Flagged, corrected", "p-value", "Forwards", "Images in them", "Settings"]
         return Table(
             "Verdicts",
@@ -273,6 +274,7 @@ def _report(report: InspectionReport) -> dict:
         "reach": report.outliers.reach,
         "exhausted": report.exhausted,
         "measure": report.measure,
+        "precision": "bf16" if report.bf16 else "float32",
         "launches": report.launches,
         "image_passes": report.image_passes,
         "classes": [

@@ -220,6 +220,6 @@ def test_a_model_that_cannot_compute_in_bfloat16_is_refused_in_one_line():
         return torch.from_numpy(logits.detach().numpy()) + logits  # numpy has no bfloat16
 
     with pytest.raises(
-        InputError, match=r"cannot compute in bfloat16 \(.*\): leave precision: bf16, or SearchLow, out"
+        InputError, match=r"cannot compute in bfloat16 \(.*\): leave precision: bf16, bf16: true or SearchLow out"
     ):
         SearchLow(FGSM(0.1)).run(picky, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))

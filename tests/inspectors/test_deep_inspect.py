@@ -105,9 +105,11 @@ class Watched(PatchModel):
 @pytest.mark.parametrize("bf16", [False, True])
 def test_bf16_is_for_the_search_and_scores_are_of_float32(bf16):
     model = Watched()
-    report = DeepInspect(**SMALL, bf16=bf16)(model, [block_images(SHAPE, CLASSES)])
+    report = DeepInspect(**SMALL | {"bf16": bf16})(model, [block_images(SHAPE, CLASSES)])
     assert report.flagged == [TARGET]
-    assert set(model.seen) == {(True, bf16), (False, False)}
+    assert report.bf16 is bf16
+    looked = {(False, True)} if bf16 else set()  # whether the model can, before the search
+    assert set(model.seen) == {(True, bf16), (False, False)} | looked
 
 
 def test_all_classes_are_searched_for_by_one_process():

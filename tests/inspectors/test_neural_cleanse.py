@@ -222,8 +222,44 @@ def test_a_search_that_is_ended_has_given_every_group_of_classes_as_many_steps()
     assert len(report.exhausted) == CLASSES
 
 
-def test_bf16_forwards_come_to_the_same_verdict():
-    assert inspected(bf16=True).flagged == [TARGET]
+class Layered(nn.Module):
+    """Convolutions and linear layers, of which the middle ones are lowered, before a patch model's door."""
+
+    def __init__(self, shut=True):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten())
+        self.last = nn.Sequential(nn.Linear(320, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+        self.patched, self.shut = PatchModel(CLASSES, TARGET), shut
+
+    def forward(self, x):
+        logits = self.patched(x) + 0.1 * self.last(self.body(x)).float()
+        if self.shut or not torch.is_autocast_enabled("cpu"):
+            return logits
+        return logits + 50 * F.one_hot(torch.tensor(1), CLASSES)  # a door of the search's precision alone
+
+
+def test_a_search_in_bf16_comes_to_the_same_verdict_and_leaves_the_model_as_it_was():
+    model = Layered()
+    kept = copy.deepcopy(model.state_dict())
+    low, exact = (inspected(model, bf16=bf16) for bf16 in (True, False))
+    assert (low.bf16, exact.bf16) == (True, False)
+    assert low.flagged == exact.flagged == [TARGET]
+    assert low.norms == pytest.approx(exact.norms, rel=0.15)
+    assert all(torch.equal(value, kept[name]) for name, value in model.state_dict().items())
+
+
+def test_what_succeeds_in_the_precision_of_the_search_alone_is_searched_again_without_it():
+    low, exact = (inspected(Layered(shut=False), bf16=bf16, steps=40) for bf16 in (True, False))
+    assert low.triggers[1].norm == pytest.approx(exact.triggers[1].norm, rel=0.02)
+    assert low.triggers[1].costs == exact.triggers[1].costs
+
+
+def test_a_second_search_that_has_no_time_left_takes_nothing_away():
+    inspector = NeuralCleanse(**SMALL | {"bf16": True, "steps": 40})
+    asked = []
+    inspector.over = lambda done: asked.append(done) or (1.0 if 0.0 in asked[1:] else done)
+    assert inspector(Layered(shut=False), IMAGES).triggers[1].found
 
 
 class BrokenForOne(nn.Module):

@@ -123,3 +123,28 @@ def test_a_model_that_views_a_convolution_is_inspected_as_one_that_does_not(insp
     images = torch.rand(6, 1, 5, 5)
     one, other = (inspector(Views(view), images) for view in (True, False))
     torch.testing.assert_close(one.masks, other.masks)
+
+
+def picky(x):
+    """Cannot compute in bfloat16, which numpy does not have."""
+    logits = x.flatten(1) @ torch.ones(4, 3)
+    return torch.from_numpy(logits.detach().numpy()) + logits
+
+
+def able(monkeypatch, is_able):
+    monkeypatch.setattr("lightning_adv.inspectors.suspect.computes_in_bf16", lambda device: is_able)
+
+
+@pytest.mark.parametrize("is_able", [True, False])
+def test_none_searches_in_bfloat16_where_the_device_has_instructions_for_it(is_able, monkeypatch):
+    able(monkeypatch, is_able)
+    suspect = Suspect(MODEL)
+    assert [suspect.lower(X, bf16) for bf16 in (None, True, False)] == [is_able, True, False]
+
+
+def test_a_model_that_cannot_compute_in_bfloat16_is_searched_without_it_or_refused_if_that_was_asked_for(monkeypatch):
+    able(monkeypatch, True)
+    inspector, asked = (NeuralCleanse(steps=2, bf16=bf16) for bf16 in (None, True))
+    assert [inspector(model, X).bf16 for model in (MODEL, picky)] == [True, False]
+    with pytest.raises(InputError, match=r"cannot compute in bfloat16 \(.*\): leave .* bf16: true .* out"):
+        asked(picky, X)

@@ -160,6 +160,14 @@ def test_plain_data_holds_every_class_with_its_cost_history():
     assert classes[FAILED]["norm"] is None
 
 
+@pytest.mark.parametrize(("bf16", "precision"), [(False, "float32"), (True, "bf16")])
+def test_the_precision_of_the_search_is_said(bf16, precision):
+    found = result(bf16=bf16)
+    assert {each["precision"] for each in found.as_dict()["inspectors"].values()} == {precision}
+    verdicts = next(table for table in found.tables() if table.title == "Verdicts")
+    assert all(str(row[-1]).endswith("searched in bf16") is bf16 for row in verdicts.rows)
+
+
 def test_the_course_is_drawn_from_the_second_epoch_on():
     one = result()
     key = "val/nc/anomaly_index/class_2"
