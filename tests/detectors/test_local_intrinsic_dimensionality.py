@@ -119,6 +119,7 @@ print(peak() - before, detector.reference[0].nbytes / 2**20)
 """
 
 
+@pytest.mark.slow
 def test_features_are_held_once(tmp_path):
     """Of 450 MiB, in pieces that glibc would keep for itself; in a process of its own, whose peak is this one's."""
     (tmp_path / "hungry.py").write_text(HUNGRY)
