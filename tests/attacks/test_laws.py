@@ -2,10 +2,13 @@
 
 import ast
 import copy
+import os
 import pickle
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -351,9 +354,10 @@ def test_a_traced_model_gives_the_same_images(traced, name, entry):
 
 
 @of_a_copy
-def test_a_compiled_model_gives_the_same_images(monkeypatch, tmp_path):
+def test_a_compiled_model_gives_the_same_images(monkeypatch):
     # From its usual cache torch takes code for wider vectors than this run may use, which then does not compile.
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    kept = f"torchinductor_{os.getuid()}_{torch.backends.cpu.get_cpu_capability()}"
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / kept))
     monkeypatch.setenv("_TORCHINDUCTOR_PYOBJECT_TENSOR_DATA_PTR", "")  # inductor sets it and leaves it behind
     torch.compiler.reset()
     model, x, y = tilted_problem()
