@@ -63,7 +63,7 @@ class Size:
     keep: float = 0.2
     sampling_steps: int = 25
     steps: int = 1000
-    judged: int = 500
+    judged: int = 1000
 
 
 QUICK = Size(100, (8, 8), 2, 4, 0.5, 2, 2, 4)
@@ -85,9 +85,8 @@ def main() -> None:
         return
     shares = ("robust accuracy", "clean accuracy", "robust, training", *COLUMNS[1 : 1 + len(SEEDS)])
     table = Table("With and without generated images", COLUMNS, rows, percent=shares, note=prose(__file__, "Columns"))
-    page.write(
-        prose(__file__, eps=EPS, **vars(size), made=round(size.per_class / size.keep), **chosen), [table], "MNISTSubset"
-    )
+    said = {**vars(size), "made": round(size.per_class / size.keep), "warmup": WARMUP, **chosen}
+    page.write(prose(__file__, eps=EPS, **said), [table], "MNISTSubset")
 
 
 def _data(size: Size, batch_size: int, seed: int = 0) -> MNISTSubset:
