@@ -98,8 +98,8 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
             PNG files. An image that is wrong without an attack is its own adversarial image.
         verdicts: folder that keeps them; None for ``verdicts`` in the run's folder, and for none in a trainer that the
             command line did not make.
-        together: batches that are attacked together, fewer where several ranks share few of them. A randomised model,
-            or one whose answers hang on the batch, is attacked batch by batch.
+        together: batches that are attacked together, fewer where a rank has few of them. A randomised model, or one
+            whose answers hang on the batch, is attacked batch by batch.
         precision: "bf16" searches in bfloat16, on devices that have instructions for it, and judges as without it
             (``SearchLow``, around each attack with a budget); "float32" is the precision of the trainer.
         **shared: see ``EpochEndEvaluation``.

@@ -29,8 +29,8 @@ from lightning_adv.pixels import check_images
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank", "training_loader"]
 
 DEFAULT_BATCH_SIZE = 128
-LEFT_TO_TAKE = 4
-"""Batches of a rank that others can take over, at least, before some become one."""
+FEWEST = 3
+"""Batches of a rank that are left, at least, where some become one: others can take them over, and a kill costs one."""
 Found = TypeVar("Found")
 
 
@@ -133,13 +133,12 @@ class Share:
         return other
 
     def merged(self, batches: int) -> "Share":
-        """The same images in batches so many times as large; with several ranks each still has four to be taken from.
+        """The same images in batches so many times as large, or less so: no rank has fewer than three because of it.
 
         Args:
             batches: that become one.
         """
-        other, ranks = copy.copy(self), self.trainer.world_size
-        most = self.total // (ranks * self.batch_size * LEFT_TO_TAKE) if ranks > 1 else batches
+        other, most = copy.copy(self), self.total // (self.trainer.world_size * self.batch_size * FEWEST)
         other.batch_size = self.batch_size * max(1, min(batches, most))
         return other
 

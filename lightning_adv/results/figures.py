@@ -110,11 +110,12 @@ def _laid_out(figure: Figure, canvas: type[FigureCanvasBase], dpi: int) -> Itera
     with matplotlib.rc_context(STYLE | {"svg.fonttype": "none"}), warnings.catch_warnings():
         # A class name in a script that the font lacks shows as boxes; a warning per letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        canvas(figure)  # it measures letters in its own way
-        figure.dpi = dpi
-        engine.execute(figure)
-        figure.set_layout_engine("none")
         try:
+            canvas(figure)  # it measures letters in its own way
+            figure.dpi = dpi
+            if engine is not None:  # a figure of one's own may have none
+                engine.execute(figure)
+                figure.set_layout_engine("none")
             yield
         finally:
             figure.set_layout_engine(engine)
