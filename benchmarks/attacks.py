@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmarks import peers
 from benchmarks.bench import bench, kept
 from benchmarks.claims import claims
-from benchmarks.subjects import WIDE, Subject
+from benchmarks.subjects import NETS, WIDE, Subject
 from experiments.command import arguments, show
 from experiments.cost import Counted, in_turn, seconds
 from experiments.networks import all_predicted
@@ -91,23 +91,21 @@ def main() -> None:
     """Measure and write."""
     parser = arguments(__doc__)
     parser.add_argument("--samples", type=int, default=200)
+    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: all")
     parser.add_argument("--fresh", action="store_true", help="measure again what an interrupted run had measured")
     given = parser.parse_args()
     page = bench("attacks")
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     tables = []
-    for name in ("MNIST", "CIFAR10"):
-        on = Subject(name, given.root, given.samples)
+    for name in given.nets:
+        on = Subject(name, given.root, 48 if name == WIDE else given.samples)
         # The net for CIFAR-10 costs sixteen times as much a pass: the slowest peers get fewer images there.
         few = (50, 100, 100) if name == "MNIST" else (16, 8, 32)
         cases = _suite(on.eps, on.x[0].numel(), few)
+        if name == WIDE:
+            cases = {"AutoAttack standard": Case("Linf", AutoAttack(on.eps), _ensemble(on.eps))}
         tables.append(Table(name, COLUMNS, _measure(on, cases, given.fresh), percent=("still correct",)))
-    wide = Subject(
-        WIDE, given.root, 64
-    )  # twice the channels of the other: bfloat16 and long passes are worth more there
-    ensemble = {"AutoAttack standard": Case("Linf", AutoAttack(wide.eps), _ensemble(wide.eps))}
-    tables.append(Table(WIDE, COLUMNS, _measure(wide, ensemble, given.fresh), percent=("still correct",)))
     versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in LIBRARIES.items())
     text = prose(__file__, threads=torch.get_num_threads(), versions=versions)
     page.write(text, [claims(tables), *tables], "MNIST and CIFAR-10 test images")

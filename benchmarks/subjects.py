@@ -11,7 +11,7 @@ from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, float_images
 from lightning_adv.models import computes_in_bf16
 from lightning_adv.objectives import FastAdversarialTraining
 
-__all__ = ["WIDE", "Subject"]
+__all__ = ["NETS", "WIDE", "Subject"]
 
 WIDE = "CIFAR10, width 16"
 EPOCHS = {"MNIST": 3, "CIFAR10": 5, WIDE: 3}
