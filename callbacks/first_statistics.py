@@ -10,11 +10,12 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class FirstStatistics(Callback):
-    """The first training batch sets the running statistics of BatchNorm, later ones move them (Gowal et al., 2020).
+    """The first training batch sets the running statistics of BatchNorm, later ones move them.
 
-    They begin at mean 0 and variance 1, which is nobody's, and with a momentum of .01, as the networks of that line of
-    work have, it takes hundreds of steps to get away from there. In the first batch of a run the momentum is 1. A run
-    that is resumed, or begins from trained weights at a later step, keeps its statistics.
+    So do the authors of training on generated images (Wang et al., Better Diffusion Models, 2023). The statistics
+    begin at mean 0 and variance 1, which is nobody's, and with a momentum of .01, as those networks have, it takes
+    hundreds of steps to get away from there. In the first batch of a run the momentum is 1. A run that is resumed keeps
+    its statistics. Leave this out of fine-tuning, which begins with good ones.
 
     Example:
         >>> from pytorch_lightning import Trainer
