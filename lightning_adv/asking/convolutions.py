@@ -125,15 +125,8 @@ class _KeepsLayout(torch.autograd.Function):
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(
-        image: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        stride: Sequence[int],
-        padding: Sequence[int],
-        dilation: Sequence[int],
-    ) -> Tensor:
-        return F.conv2d(image, weight, bias, stride, padding, dilation)
+    def forward(image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Sequence[int]) -> Tensor:
+        return F.conv2d(image, weight, bias, *settings)
 
     @staticmethod
     def setup_context(ctx: object, inputs: tuple, output: Tensor) -> None:
@@ -170,16 +163,7 @@ def _gradient(
 
 
 # An operator of its own for torch.compile, which would take the sum apart into slower code.
-@torch.library.custom_op("lightning_adv::convolution_to_image", mutates_args=())
-def _to_image(
-    grad: Tensor,
-    weight: Tensor,
-    size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
-    return _gradient(grad, weight, size, stride, padding, dilation)
+_to_image = torch.library.custom_op("lightning_adv::convolution_to_image", _gradient, mutates_args=())
 
 
 @_to_image.register_fake
