@@ -110,7 +110,7 @@ def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data
     return path
 
 
-def prose(beside: str | Path, heading: str = "", **figures: object) -> str:
+def prose(beside: str | Path, heading: str = "", /, **figures: object) -> str:
     """What a page says, from a document in Markdown beside the code that writes it.
 
     Args:

@@ -125,8 +125,16 @@ class _KeepsLayout(torch.autograd.Function):
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(image: Tensor, weight: Tensor, bias: Tensor | None, *settings: Sequence[int]) -> Tensor:
-        return F.conv2d(image, weight, bias, *settings)
+    def forward(
+        image: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+    ) -> Tensor:
+        # torch.compile counts the arguments and, with a star among them, takes the first for a context.
+        return F.conv2d(image, weight, bias, stride, padding, dilation)
 
     @staticmethod
     def setup_context(ctx: object, inputs: tuple, output: Tensor) -> None:

@@ -52,3 +52,11 @@ def test_compiling_puts_it_in_the_place_of_every_convolution_of_one_channel():
     assert grey == ["0", "1.1"]
     assert all(before[name] is parameter for name, parameter in model.named_parameters())
     assert repr(model) == printed
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_torch_compile_follows_it_with_and_without_gradients(frozen, asked):
+    grey = GreyConv2d.of(nn.Conv2d(1, 2, 3)).requires_grad_(not frozen)
+    image = torch.rand(2, 1, 6, 5, requires_grad=asked)
+    torch.testing.assert_close(torch.compile(grey, backend="eager", fullgraph=True)(image), grey(image))
