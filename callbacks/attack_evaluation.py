@@ -13,7 +13,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from lightning_adv.asking import asked_at_once, check_labels, confident, logits_in_parts
-from lightning_adv.attacks import Attack, Stage
+from lightning_adv.attacks import Attack
 from lightning_adv.attacks.budget import Budget
 from lightning_adv.attacks.randomised import RANDOMISED, warn_of_single_draws
 from lightning_adv.attacks.search_low import searching_low, stage_names
@@ -22,18 +22,18 @@ from lightning_adv.callbacks.evaluation import EpochEndEvaluation, Shared
 from lightning_adv.callbacks.run_record import RunRecord, run_folder
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.attack_log import AttackLog
-from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve, median_distance
+from lightning_adv.evaluation.attack_rows import attack_row, without_a_class
+from lightning_adv.evaluation.eps_sweep import EpsSweep, distance_curve
 from lightning_adv.evaluation.first_few import FirstFew
 from lightning_adv.evaluation.judge import Judge
-from lightning_adv.evaluation.logits import nan_warnings
-from lightning_adv.evaluation.masking import masking_warnings, yardsticks
+from lightning_adv.evaluation.masking import masking_warnings
+from lightning_adv.evaluation.meeting import wait_for_every_rank
 from lightning_adv.evaluation.saved_images import SavedImages, write_images
 from lightning_adv.evaluation.share import EvaluationBatch, Share
 from lightning_adv.evaluation.substitutes import Substitutes
 from lightning_adv.evaluation.verdict_journal import NORMS, Verdict, VerdictJournal, fingerprint
 from lightning_adv.models import computes_in_bf16
 from lightning_adv.names import file_name
-from lightning_adv.results.attack_row import AttackRow
 from lightning_adv.results.examples import Examples
 from lightning_adv.results.robustness import RobustnessResult
 from lightning_adv.results.robustness_tally import AttackTally, CleanTally
@@ -207,7 +207,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         clean_confidence = clean_confidence.reshape(-1)
         for tally in tallies.values():
             tally |= {key: tally[key].reshape(-1) for key in ("confidence", "distance")}
-        rows = [_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
+        rows = [attack_row(name, attack, tallies[name], clean_confidence) for name, attack in self.attacks.items()]
         curves, swept_samples = ({}, 0) if measured.swept is None else self.sweep.curves(trainer, measured.swept)
         swept = dict.fromkeys(curves, swept_samples)
         for name in self._minimal:
@@ -217,7 +217,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         return RobustnessResult(
             title="Adversarial attacks",
             warnings=[
-                *_nan_warnings(clean_confidence, tallies),
+                *without_a_class(clean_confidence, tallies),
                 *([RANDOMISED] if self._is_weakened(measured.judge) else []),
                 *([OVERSTATED.format(", ".join(self._minimal))] if self._minimal and measured.judge.draws > 1 else []),
                 *masking_warnings(self.attacks, rows, curves),
@@ -249,6 +249,7 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
         done = 0
         while more > done:
             yield images.fewer(more, after=done)
+            wait_for_every_rank(trainer)  # the last batch of one may take longer than a collective waits
             done, more = more, trainer.strategy.broadcast(self.grow(more, images))
 
     def _attack(self, model: LightningModule, batch: EvaluationBatch, found: _Measured) -> None:
@@ -354,47 +355,3 @@ class AttackEvaluation(EpochEndEvaluation[_Measured]):
 
 def _to_all(done: int, images: Share) -> int:
     return images.total
-
-
-def _nan_warnings(clean: Tensor, tallies: dict[str, dict[str, Tensor]]) -> list[str]:
-    """How many images have no class without an attack, and how many more under each."""
-    count, samples = int(clean.isnan().sum()), len(clean)
-    found = nan_warnings(count, samples)
-    for name, tally in tallies.items():
-        found += nan_warnings(int(tally["confidence"].isnan().sum()) - count, samples, name)
-    return found
-
-
-def _row(name: str, attack: Attack, tally: dict[str, Tensor], clean_confidence: Tensor) -> AttackRow:
-    distance = tally["distance"]
-    stages = zip(stage_names(attack), tally["stages"].tolist(), strict=False)
-    attacked, succeeded, at_first, zero_gradient = tally["counts"].tolist()
-    samples = len(tally["confidence"])
-    linf, l2, l1 = (total / succeeded if succeeded else None for total in tally["sums"].tolist())
-    return AttackRow(
-        name=name,
-        description=repr(attack),
-        norm=attack.norm or "L2",
-        eps=attack.eps,
-        samples=samples,
-        robust_correct=int(tally["correct"].sum()),
-        success_rate=succeeded / attacked if attacked else None,
-        mean_linf=linf,
-        mean_l2=l2,
-        mean_l1=l1,
-        clean_confidence=_mean(clean_confidence),
-        adversarial_confidence=_mean(tally["confidence"]),
-        per_class_correct=tally["correct"].tolist(),
-        zero_gradient_share=zero_gradient / attacked if attacked else None,
-        restart_gain=(succeeded - at_first) / samples if attack.restarts > 1 else None,
-        minimal_norm=len(distance) > 0,
-        median_distance=median_distance(distance),
-        stages=[Stage(each, int(got), int(broke), seconds) for each, (got, broke, seconds) in stages],
-        follows=yardsticks(attack),
-    )
-
-
-def _mean(confidence: Tensor) -> float | None:
-    """Of the images that have a class; None where none has."""
-    known = confidence[~confidence.isnan()]
-    return float(known.mean()) if len(known) else None

@@ -16,9 +16,9 @@ from lightning_adv.attacks import leaves_no_trace
 from lightning_adv.callbacks.run_record import run_folder
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.claims import wait_for_every_rank
 from lightning_adv.evaluation.history import stored_history
 from lightning_adv.evaluation.loggers import log_figure, log_table
+from lightning_adv.evaluation.meeting import begin_to_beat, wait_for_every_rank
 from lightning_adv.evaluation.order import put_in_turn
 from lightning_adv.evaluation.progress import track
 from lightning_adv.evaluation.share import Share, evaluation_loader
@@ -149,6 +149,7 @@ class EpochEndEvaluation(Callback, Generic[Measured]):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Evaluate averaged weights where they are averaged, and let a model keep tensors between forwards."""
         put_in_turn(trainer)
+        begin_to_beat(trainer)
         # What a model caches under inference mode cannot be used in an attack's graph.
         trainer.validate_loop.inference_mode = trainer.test_loop.inference_mode = False
 

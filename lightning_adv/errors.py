@@ -1,8 +1,8 @@
-"""The one exception that a user's mistake raises."""
+"""The exceptions that end a command in one line."""
 
 from typing import ClassVar
 
-__all__ = ["HoldsCode", "InputError", "at_least_one"]
+__all__ = ["HoldsCode", "InputError", "RankLost", "at_least_one"]
 
 
 class InputError(ValueError):
@@ -18,6 +18,10 @@ class HoldsCode(InputError):
     """A file that is audited holds more than data."""
 
     status: ClassVar[int] = 3
+
+
+class RankLost(RuntimeError):
+    """Another process of the run ended before its time; the message names it and says how."""
 
 
 def at_least_one(**counts: int) -> None:

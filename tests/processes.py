@@ -27,6 +27,7 @@ __all__ = [
     "launched",
     "results",
     "run",
+    "srun",
     "torchrun",
     "train",
     "weights",
@@ -87,6 +88,15 @@ def in_ranks(script: str, folder: Path, ranks: int, *arguments: object) -> list[
     line = [sys.executable, "script.py", *arguments]
     started = [_started(line, folder, of_all | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(ranks)]
     return _finished(started)
+
+
+def srun(folder: Path, line: list, ranks: int, **variables: str) -> list[subprocess.CompletedProcess]:
+    """Start a script in processes with the variables of SLURM's ``srun``; how each of them ended."""
+    job = {"JOB_ID": "77", "JOB_NAME": "name", "NODELIST": "127.0.0.1", "NODEID": "0", "NTASKS": str(ranks)}
+    of_all = environment() | {f"SLURM_{name}": value for name, value in (job | {"NTASKS_PER_NODE": str(ranks)}).items()}
+    of_all |= variables
+    each = [of_all | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)} for rank in range(ranks)]
+    return _finished([_started(line, folder, variables) for variables in each])
 
 
 def launched(folder: Path, options: list[str], line: list, starts: int, **variables: str) -> Warm:

@@ -1,7 +1,9 @@
 """Real processes: two ranks, a kill in the middle of an epoch, Weights & Biases without a network, a terminal."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +26,7 @@ from tests.processes import (
     kill_when,
     launched,
     results,
+    srun,
     train,
     weights,
 )
@@ -124,6 +127,34 @@ def test_two_processes_train_as_one_with_twice_the_batch(folder):
     train(folder, "fit", "twice", *plain, "--data.batch_size=16")
     train(folder, "fit", "shared", *plain, "--data.batch_size=8", *TWO_RANKS)
     torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)
+
+
+def test_two_tasks_of_slurm_put_their_job_back_once_and_train_as_one_with_twice_the_batch(folder):
+    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20")
+    line = [sys.executable, ROOT / "train.py", "fit", "--config", "base.yaml", "--ckpt_path=last"]
+    line += [*plain, "--data.batch_size=8", *TWO_RANKS]
+    accident = ["--trainer.callbacks+=tests.accidents.Signalled", f"--trainer.callbacks.number={signal.SIGUSR1:d}"]
+    accident += ["--trainer.callbacks.hook=on_train_batch_start", "--trainer.callbacks.batch=3"]
+    scontrol = folder / "bin" / "scontrol"
+    scontrol.parent.mkdir()
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\n')
+    scontrol.chmod(0o755)
+    path = f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"
+    stopped = srun(folder, [*line, *accident], ranks=2, PATH=path)
+    assert [each.returncode for each in stopped] == [143, 143], stopped[0].stderr[-4000:]
+    assert (folder / "asked").read_text() == "requeue 77\n"
+    message = "interrupted in epoch 1 of 2; go on with: the same launcher"
+    assert [each.stderr.count(message) for each in stopped] == [1, 0]
+    accident = ["--trainer.callbacks+=tests.accidents.KilledOnce", "--trainer.callbacks.step=5"]
+    first, second = srun(folder, [*line, *accident, "--trainer.callbacks.mark=dead"], ranks=2)
+    assert (first.returncode, second.returncode) == (2, -signal.SIGKILL)
+    (message,) = [text for text in first.stderr.splitlines() if text.startswith("error: ")]
+    assert "another process of the run is gone" in message
+    assert "Traceback" not in first.stderr
+    resumed = srun(folder, line, ranks=2)
+    assert [each.returncode for each in resumed] == [0, 0], resumed[0].stderr[-4000:]
+    train(folder, "fit", "one_task", *plain, "--data.batch_size=16")
+    torch.testing.assert_close(weights(folder, "runs/base/77"), weights(folder, "one_task"), rtol=1e-4, atol=1e-5)
 
 
 def test_two_nodes_train_as_one_process_with_twice_the_batch_though_one_is_killed(folder):

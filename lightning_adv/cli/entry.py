@@ -21,11 +21,11 @@ from lightning_adv.cli.foreseen import foreseen
 from lightning_adv.cli.help import AUDIT, EVALUATE, PAGES, TRAIN, as_called
 from lightning_adv.cli.interrupted import tell_interrupted
 from lightning_adv.cli.loggers import finish_wandb
-from lightning_adv.cli.ranks import GRACE, RankLost
+from lightning_adv.cli.ranks import GRACE, ended
 from lightning_adv.cli.refused import refuse_code
 from lightning_adv.cli.restoring import from_restoring
 from lightning_adv.cli.runs import VARIABLE, is_first_rank, leave_run_folder, newest_checkpoint, tell
-from lightning_adv.errors import HoldsCode, InputError
+from lightning_adv.errors import HoldsCode, InputError, RankLost
 from lightning_adv.interruption import LAUNCHER, Interrupted, heeding
 from lightning_adv.models.folders import is_onnx
 from lightning_adv.models.zoo import zoo_names
@@ -176,7 +176,7 @@ def _run_aloud(args: list[str], command: Callable[[list[str]], CLI], reports: li
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.status)
     except RankLost as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(ended(str(error), args))
         sys.exit(1)
     except Exception as error:
         message = foreseen(error) or from_restoring(error)

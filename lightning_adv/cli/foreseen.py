@@ -3,9 +3,12 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterator
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lightning_adv.cli.interrupted import go_on
 
 __all__ = ["foreseen"]
 
@@ -18,6 +21,8 @@ REMEDIES = {
     errno.EROFS: "choose a folder that you may write to by --run",
     errno.EMFILE: "raise the limit on open files (ulimit -n), or lower data.num_workers",
 }
+GONE = re.compile(r"gloo/.*Connection (?:reset|closed) by peer|remote process exit", re.DOTALL)
+"""What gloo and NCCL say when a process that they wait for has ended."""
 PORT = re.compile(r"port: (\d+).*EADDRINUSE", re.DOTALL)
 
 
@@ -41,6 +46,8 @@ def _line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in REMEDIES:
         named = error.filename2 or error.filename
         return f"{named}: {os.strerror(error.errno)}; {REMEDIES[error.errno]}".removeprefix("None: ")
+    if GONE.search(text):
+        return f"another process of the run is gone, perhaps killed (often a lack of memory){go_on(sys.argv[1:])}"
     if found := PORT.search(text):
         return f"port {found[1]} is in use: unset MASTER_PORT, or set it to a free one"
     if isinstance(error, MisconfigurationException):

@@ -15,10 +15,10 @@ from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from pytorch_lightning.trainer.connectors.signal_connector import _get_sigkill_signal
 
 from lightning_adv.cli.interrupted import go_on
-from lightning_adv.errors import InputError
+from lightning_adv.errors import InputError, RankLost
 from lightning_adv.interruption import LAUNCHER, requested
 
-__all__ = ["RankLauncher", "RankLost", "keep_ranks"]
+__all__ = ["RankLauncher", "ended", "keep_ranks"]
 
 Result = TypeVar("Result")
 GRACE = 5.0
@@ -30,8 +30,14 @@ SETTLING = 2.0
 INTERVAL = 0.2
 
 
-class RankLost(RuntimeError):
-    """A process that a run launched ended before its time; the message names it and says how to go on."""
+def ended(lost: str, args: list[str]) -> str:
+    """The line that a run ends with when it has lost a rank.
+
+    Args:
+        lost: which one, and how.
+        args: the command line without the program's name.
+    """
+    return f"error: {lost}; the others are ended{go_on(args)}\n"
 
 
 def keep_ranks(trainer: Trainer) -> None:
@@ -93,7 +99,7 @@ class RankLauncher(_SubprocessScriptLauncher):
             noticed = done.wait(GRACE) or (trainer is not None and trainer.interrupted and done.wait(TELLING))
             if not noticed:
                 self.kill(_get_sigkill_signal())
-                sys.stderr.write(f"error: {lost}\n")
+                sys.stderr.write(ended(lost, sys.argv[1:]))
                 sys.stderr.flush()
                 os._exit(1)
 
@@ -103,7 +109,7 @@ class RankLauncher(_SubprocessScriptLauncher):
         first = self.cluster_environment.node_rank() * self.num_processes + 1
         for rank, process in enumerate(self.procs, start=first):
             if process.poll():
-                return f"rank {rank} {_how(process.returncode)}; the others are ended{go_on(sys.argv[1:])}"
+                return f"rank {rank} {_how(process.returncode)}"
         return ""
 
 

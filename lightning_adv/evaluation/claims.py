@@ -2,17 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
-from itertools import count
 
 from pytorch_lightning import Trainer
 from torch import distributed
-from torch.distributed import DistStoreError, PrefixStore, Store
+from torch.distributed import PrefixStore, Store
 
-__all__ = ["Claims", "meet", "shared_store", "wait_for_every_rank"]
-
-_meetings = count()
-"""Of this process; every rank comes to as many, so that their numbers agree."""
+__all__ = ["Claims", "common_store", "shared_store"]
 
 
 class Claims:
@@ -44,35 +39,15 @@ class Claims:
                     yield other, number
 
 
-def wait_for_every_rank(trainer: Trainer) -> None:
-    """Wait until all ranks have come here, however long the slowest takes: a collective gives up after half an hour."""
-    if _has_group(trainer):
-        meet(_store("meetings"), next(_meetings), trainer.global_rank, trainer.world_size)
-
-
-def meet(store: Store, number: int, rank: int, ranks: int, look_up: timedelta = timedelta(seconds=2)) -> None:
-    """Come to the meeting of a number, and wait for all others there; signals are heard whenever it looks up."""
-    store.set(f"{number}/{rank}", "here")
-    everyone = [f"{number}/{each}" for each in range(ranks)]
-    while True:
-        try:
-            return store.wait(everyone, look_up)
-        except DistStoreError:  # not yet; a lost connection is another error
-            continue
-
-
 def shared_store(trainer: Trainer) -> Store | None:
     """An empty store that all ranks share; call on every rank. None where there is one rank, or no process group."""
-    if not _has_group(trainer):
-        return None
+    store = common_store(trainer, "claims")
     # A name of its own for every call: a second trainer of the same processes must not find the claims of the first.
-    name = trainer.strategy.broadcast(os.urandom(8).hex())
-    return _store(f"claims/{name}")
+    return None if store is None else PrefixStore(trainer.strategy.broadcast(os.urandom(8).hex()), store)
 
 
-def _has_group(trainer: Trainer) -> bool:
-    return trainer.world_size > 1 and distributed.is_available() and distributed.is_initialized()
-
-
-def _store(name: str) -> Store:
+def common_store(trainer: Trainer, name: str) -> Store | None:
+    """The keys under a name in the store of the process group; None where there is one rank, or no process group."""
+    if trainer.world_size == 1 or not distributed.is_available() or not distributed.is_initialized():
+        return None
     return PrefixStore(name, distributed.distributed_c10d._get_default_store())

@@ -24,6 +24,7 @@ from lightning_adv.attacks.labels import as_labels
 from lightning_adv.data import IndexedImages
 from lightning_adv.errors import InputError
 from lightning_adv.evaluation.claims import Claims, shared_store
+from lightning_adv.evaluation.meeting import wait_for_every_rank
 from lightning_adv.pixels import check_images
 
 __all__ = ["EvaluationBatch", "Share", "evaluation_loader", "from_every_rank", "training_loader"]
@@ -126,7 +127,9 @@ class Share:
             store: of this iteration alone, seen by all ranks; None for one of the process group.
         """
         other = copy.copy(self)
-        store = shared_store(self.trainer) if store is None else store
+        if store is None:
+            wait_for_every_rank(self.trainer)  # one may come from work that others are done with
+            store = shared_store(self.trainer)
         ranks = range(self.trainer.world_size)
         if store is not None:
             other._claims = Claims(store, self.trainer.global_rank, [len(self._dealt(rank)) for rank in ranks])

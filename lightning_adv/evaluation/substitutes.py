@@ -11,7 +11,7 @@ from lightning_adv.attacks import Attack, SubstituteAttack
 from lightning_adv.attacks.substitute import SubstituteRound
 from lightning_adv.data.facts import DataFacts
 from lightning_adv.errors import InputError
-from lightning_adv.evaluation.claims import wait_for_every_rank
+from lightning_adv.evaluation.meeting import wait_for_every_rank
 from lightning_adv.evaluation.share import Share, from_every_rank
 
 __all__ = ["Substitutes"]

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lightning_adv.cli.foreseen import foreseen
+from lightning_adv.cli.runs import VARIABLE
 from tests.cli.commands import DEMO, QUICK, TINY, Built, run
 
 
@@ -61,6 +63,22 @@ def test_more_processes_than_a_machine_bears_are_refused():
 def test_more_gpus_than_there_are_is_one_line():
     error = MisconfigurationException("You requested gpu: [0, 1]\n But your machine only has: [0]")
     assert foreseen(error) == "trainer.devices asks for GPU 0, 1, and this machine has 0: ask for fewer"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:37518. This",
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Read error [::1]:9: Connection reset by peer. This",
+        "NCCL error: ncclRemoteError: A call failed possibly due to a network error or a remote process exiting early",
+    ],
+)
+def test_a_collective_without_one_of_its_processes_is_one_line_with_the_command_to_go_on(said, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "runs/one")
+    monkeypatch.setattr(sys, "argv", ["train.py", "fit", "--config=a.yaml"])
+    line = foreseen(RuntimeError(said))
+    assert line.startswith("another process of the run is gone")
+    assert line.endswith("; go on with: python train.py fit --config=a.yaml --run runs/one --ckpt_path last")
 
 
 def test_going_on_with_other_data_is_refused(tmp_path):

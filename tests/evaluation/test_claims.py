@@ -1,10 +1,8 @@
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
-from threading import Event
 
-from torch.distributed import DistStoreError, HashStore, PrefixStore
+from torch.distributed import HashStore, PrefixStore
 
-from lightning_adv.evaluation.claims import Claims, meet, shared_store
+from lightning_adv.evaluation.claims import Claims, shared_store
 from tests.callbacks.strangers import trainer
 
 
@@ -49,44 +47,3 @@ def test_two_evaluations_do_not_see_each_others_claims():
 
 def test_one_rank_shares_nothing():
     assert shared_store(trainer()) is None
-
-
-class Impatient:
-    """A store whose waits end with an error until the others have come, which they do after so many."""
-
-    def __init__(self, patience: int) -> None:
-        self.store, self.ended, self.enough, self.patience = HashStore(), 0, Event(), patience
-
-    def set(self, key: str, value: str) -> None:
-        self.store.set(key, value)
-
-    def wait(self, keys: list[str], look_up: timedelta) -> None:
-        try:
-            self.store.wait(keys, look_up)
-        except DistStoreError:
-            self.ended += 1
-            if self.ended == self.patience:
-                self.enough.set()
-            raise
-
-
-def test_a_rank_waits_longer_than_any_wait_of_the_store():
-    store = Impatient(patience=3)
-    with ThreadPoolExecutor(1) as pool:
-        early = pool.submit(meet, store, 0, 0, 2, timedelta(milliseconds=10))
-        store.enough.wait()
-        assert not early.done(), "three waits have ended with an error, and the other rank has not come"
-        meet(store, 0, 1, 2, timedelta(milliseconds=10))
-        early.result()
-
-
-def test_a_meeting_is_not_taken_for_the_one_before():
-    store = Impatient(patience=1)
-    store.set("0/1", "here")
-    meet(store, 0, 0, 2)
-    with ThreadPoolExecutor(1) as pool:
-        second = pool.submit(meet, store, 1, 0, 2, timedelta(milliseconds=10))
-        store.enough.wait()
-        assert not second.done()
-        meet(store, 1, 1, 2)
-        second.result()
