@@ -76,9 +76,9 @@ def _killed(folder: Path, only: list[str] | None) -> tuple[list[list[Cell]], int
         if not number:
             (folder / work.name / "undisturbed").rename(folder / "model")  # what the others attack
         verdict = "yes" if outcome.same else f"no: {outcome.failure or 'others'}"
-        moments = ", ".join(f"{moment:.1f}" for moment in outcome.moments)
+        moments = ", ".join(f"{moment:.2g}" for moment in outcome.moments)
         rows.append(
-            [work.name, work.again, len(outcome.moments), moments, outcome.starts, round(outcome.seconds, 1), verdict]
+            [work.name, work.again, len(outcome.moments), moments, outcome.starts, round(outcome.seconds, 2), verdict]
         )
         print(*rows[-1], sep=" | ", flush=True)
     return rows, sum(row[-1] == "yes" for row in rows)
