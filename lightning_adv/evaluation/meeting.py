@@ -8,6 +8,7 @@ store of the process group.
 import atexit
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from itertools import count
 from threading import Event, Thread
 
@@ -27,7 +28,6 @@ LOOKS_A_WATCH, PATIENCE = 5, 18
 """Looks between two counts of the others' beats, and counts without a beat after which a rank is lost: three minutes.
 Counts, no time: a job that was suspended as a whole is not dead when it wakes up."""
 LOST = "lost"
-UNHEARD = "has not been heard of for minutes, probably killed (often a lack of memory)"
 
 _meetings = count()
 """Of this process; every rank comes to as many, so that their numbers agree."""
@@ -45,9 +45,9 @@ class Heart:
     """
 
     def __init__(self, store: Store, rank: int, interval: float) -> None:
-        self._store, self._key, self._interval = store.clone(), _beats(rank), interval  # a connection of its own
+        self._store, self._rank, self._interval = store.clone(), rank, interval  # a connection of its own
         self._stopped = Event()
-        self._store.add(self._key, 1)
+        self._store.add(_beats(self._rank), 1)
         self._thread = Thread(target=self._beat, daemon=True, name="heart")
         self._thread.start()
 
@@ -56,20 +56,22 @@ class Heart:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Let it be still before the interpreter ends."""
+        """Let it be still before the interpreter ends, and say so: nobody needs to wait for this process any more."""
         self._stopped.set()
         self._thread.join(self._interval)
+        with suppress(DistError):
+            self._store.set(_end(self._rank), "here")
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._interval):
             try:
-                self._store.add(self._key, 1)
+                self._store.add(_beats(self._rank), 1)
             except DistError:
                 return
 
 
 class Watch:
-    """Which ranks have fallen silent, by counts of their beats.
+    """Which ranks have ended or fallen silent, by what their hearts said.
 
     Args:
         store: in which hearts count.
@@ -81,14 +83,25 @@ class Watch:
         self._heard: dict[int, int] = {}
         self._silences: Counter[int] = Counter()
 
-    def silent(self, ranks: Collection[int]) -> list[int]:
-        """Count once more; the ranks that began to beat and have been silent for too long."""
+    def lost(self, ranks: Collection[int]) -> str:
+        """Count once more; the first rank that has ended, or has begun to beat and been silent for too long, and which.
+
+        Args:
+            ranks: those that are looked at.
+
+        Returns:
+            A sentence, empty where there is none.
+        """
         for rank in ranks:
             if self.store.check([_beats(rank)]):
                 beats = self.store.add(_beats(rank), 0)
                 self._silences[rank] = self._silences[rank] + 1 if self._heard.get(rank) == beats else 0
                 self._heard[rank] = beats
-        return [rank for rank in ranks if self._silences[rank] >= self.patience]
+            if self.store.check([_end(rank)]):
+                return f"rank {rank} has ended and says why itself"
+            if self._silences[rank] >= self.patience:
+                return f"rank {rank} has not been heard of for minutes, probably killed (often a lack of memory)"
+        return ""
 
 
 def begin_to_beat(trainer: Trainer, interval: float = INTERVAL) -> None:
@@ -157,11 +170,8 @@ def meet(
             raise RankLost(store.get(LOST).decode())
         if look % LOOKS_A_WATCH == 0:
             absent = [each for each in range(ranks) if not store.check([_place(number, each)])]
-            if silent := watch.silent(absent):
-                store.set(
-                    LOST,
-                    f"rank {silent[0]} has not been heard of for minutes, probably killed (often a lack of memory)",
-                )
+            if lost := watch.lost(absent):
+                store.set(LOST, lost)
                 pausing.wait(2 * longest)  # the store may go with this process, and the others must read it first
         pausing.wait(pause)
         pause = min(2 * pause, longest)
@@ -169,6 +179,10 @@ def meet(
 
 def _place(number: int, rank: int) -> str:
     return f"{number}/{rank}"
+
+
+def _end(rank: int) -> str:
+    return f"end/{rank}"
 
 
 def _beats(rank: int) -> str:

@@ -39,7 +39,7 @@ def test_a_rank_waits_as_long_as_another_that_never_began_to_beat_or_still_beats
             beating = Heart(store.store, 1, interval=1e-4)
         with ThreadPoolExecutor(1) as pool:
             early = pool.submit(come, store, 0, 0, patience=10 if heart else 1)
-            store.enough.wait()
+            assert store.enough.wait(60)
             assert not early.done()
             come(store, 0, 1)
             early.result()
@@ -55,21 +55,28 @@ def test_a_meeting_is_not_taken_for_the_one_before():
     come(store, 0, 0)
     with ThreadPoolExecutor(1) as pool:
         second = pool.submit(come, store, 1, 0)
-        store.enough.wait()
+        assert store.enough.wait(60)
         assert not second.done()
         come(store, 1, 1)
         second.result()
 
 
-def test_a_rank_that_fell_silent_is_named_by_all_that_wait():
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_rank_that_has_ended_or_fell_silent_is_named_by_all_that_wait(ended):
     store = HashStore()
-    for rank in range(3):
-        Heart(store, rank, interval=5.0).stop()
+    heart = Heart(store, 1, interval=60.0)
+    if ended:
+        heart.stop()
+    watches = [Watch(store, patience=10**6 if ended else 3) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(meet, store, 0, rank, 3, (0.001, 0.05), Watch(store, patience=3)) for rank in (0, 2)]
+        waiting = [
+            pool.submit(meet, store, 0, rank, 3, (0.001, 0.05), watch)
+            for rank, watch in zip((0, 2), watches, strict=True)
+        ]
         for each in waiting:
-            with pytest.raises(RankLost, match=r"^rank 1 has not been heard of"):
+            with pytest.raises(RankLost, match=r"^rank 1 has ended" if ended else r"^rank 1 has not been heard of"):
                 each.result()
+    heart.stop()
 
 
 def test_patience_begins_anew_with_every_beat():
@@ -78,9 +85,9 @@ def test_patience_begins_anew_with_every_beat():
     for beats in range(4):
         store.add("beats/1", 1)
         for count in range(3):
-            assert watch.silent([0, 1]) == [], (beats, count)
-    assert watch.silent([0, 1]) == [1]
-    assert watch.silent([0]) == []
+            assert not watch.lost([0, 1]), (beats, count)
+    assert watch.lost([0, 1]).startswith("rank 1 ")
+    assert not watch.lost([0])
 
 
 KILLED = """
