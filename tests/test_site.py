@@ -13,7 +13,10 @@ from sphinx.util.docutils import docutils_namespace
 from tests.source_tree import ROOT
 from tests.test_public_api import surface
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # Python's, of Sphinx's extensions; what Sphinx warns of is looked at
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Python's, of Sphinx's extensions; what Sphinx warns of is looked at
+    pytest.mark.xdist_group("site"),  # one worker builds it once
+]
 
 
 @pytest.fixture(scope="module")

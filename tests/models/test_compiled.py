@@ -68,11 +68,13 @@ def test_where_compiled_code_has_crashed_the_first_forward_says_so(monkeypatch, 
 RECIPE = """
 import torch
 from lightning_adv.attacks import APGD, FAB, Square
-from lightning_adv.models import compile_classifier, create_model
+from lightning_adv.models import compile_classifier
+from lightning_adv.models.preact_resnet import PreActBlock
 
 torch.set_num_threads(2)
-options = {"num_classes": 10, "in_channels": 3, "image_size": (32, 32), "backbone_options": {"width": 12}}
-model = compile_classifier(create_model("preact_resnet18", **options).eval())
+stem, head = torch.nn.Conv2d(3, 12, 3, padding=1, bias=False), (torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+layers = [stem, PreActBlock(12, 24, stride=2), *head, torch.nn.Linear(24, 10)]
+model = compile_classifier(torch.nn.Sequential(*layers).eval())
 x = torch.rand(32, 3, 32, 32)
 y = model(x).argmax(dim=1).detach()
 for attack in [APGD(8 / 255, steps=20), FAB(8 / 255, steps=10, targets=9), Square(8 / 255, queries=50)]:
