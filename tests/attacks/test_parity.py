@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import BIM, FGSM, PGD, Attack
 
+pytestmark = pytest.mark.xdist_group("parity")  # one worker asks each peer once
+
 HALF_A_POINT = 0.005
 LINF = {"eps": 0.1, "step_size": 0.02, "steps": 40}
 L2 = {"eps": 1.5, "step_size": 0.3, "steps": 40}

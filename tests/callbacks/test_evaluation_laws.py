@@ -31,6 +31,8 @@ from tests.callbacks.strangers import trainer
 from tests.processes import torchrun
 from tests.wild.models import Wrapped
 
+pytestmark = pytest.mark.xdist_group("evaluation_laws")  # one worker makes what they share
+
 every_evaluation = pytest.mark.parametrize("name", EVALUATIONS)
 
 

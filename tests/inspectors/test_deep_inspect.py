@@ -12,6 +12,8 @@ from lightning_adv.inspectors.inversion import invert
 from lightning_adv.inspectors.suspect import Suspect
 from tests.inspectors.problems import PatchModel, block_images
 
+pytestmark = pytest.mark.xdist_group("deep_inspect")  # one worker searches once
+
 SHAPE, CLASSES, TARGET = (1, 12, 12), 7, 4
 SMALL = {"steps": 150, "images_per_step": 48, "batch_size": 24, "hidden": 32, "draws": 20}
 
