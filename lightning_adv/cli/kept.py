@@ -99,7 +99,12 @@ def state() -> str:
 
 
 def _versions(folder: str) -> list[str]:
-    """Those of the packages of a folder; of one without packages nothing: its ``.pth`` files are weights."""
+    """Those of the packages of a folder; of one without packages nothing: its ``.pth`` files are weights.
+
+    Nor of what setuptools brings with it and puts on the path once somebody imports it, as torch's compiler does.
+    """
+    if os.path.basename(folder) == "_vendor":
+        return []
     names = [*filter(IS_VERSION, os.listdir(folder))]
     return names if any(not name.endswith(".pth") for name in names) else []
 

@@ -247,11 +247,11 @@ def test_a_file_that_is_not_there_is_told_before_anything_is_imported(monkeypatc
 @pytest.mark.parametrize("args", [["fit", "--help"], ["evaluate", "--help"], ["help", "PGD"], ["list", "attacks"]])
 def test_a_page_that_was_kept_is_the_fresh_one(args, monkeypatch):
     fresh = run(args, program)
-    for name in ("train", "evaluate"):
-        monkeypatch.setattr(entry, name, _not_asked)
-    monkeypatch.setattr(front, "_tell", _not_asked)
-    assert run(args, program) == fresh
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        for name in ("train", "evaluate"):
+            patch.setattr(entry, name, _not_asked)
+        patch.setattr(front, "_tell", _not_asked)
+        assert run(args, program) == fresh
     assert run(args, program) == fresh
 
 

@@ -1,4 +1,6 @@
+import importlib
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,11 +38,11 @@ def test_what_is_kept_is_known_to_the_next(folder):
 
 def test_another_state_knows_nothing_and_takes_the_place(folder, monkeypatch):
     keep("classes", 3)
-    monkeypatch.setattr(kept, "state", lambda: "another")
-    assert recall("classes") is None
-    keep("classes", 4)
-    assert recall("classes") == 4
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(kept, "state", lambda: "another")
+        assert recall("classes") is None
+        keep("classes", 4)
+        assert recall("classes") == 4
     assert recall("classes") is None
 
 
@@ -117,6 +119,13 @@ def test_a_relative_folder_is_not_followed(tmp_path, monkeypatch):
     keep("classes", 3)
     assert not Path("here").exists()
     assert os.listdir(tmp_path / "home" / ".cache") == ["lightning_adv"]
+
+
+def test_the_state_is_the_same_after_setuptools_was_imported():
+    before = state.__wrapped__()
+    importlib.import_module("setuptools")
+    assert any(path.endswith("_vendor") for path in sys.path)
+    assert state.__wrapped__() == before
 
 
 def test_weights_beside_the_program_are_no_version_of_a_package(tmp_path, monkeypatch):
