@@ -35,7 +35,9 @@ STEPS = 375
 SHORT = 12
 LONG = 6
 """Epochs of trainings with one step of attack and with several."""
-COLUMNS = ["recipe", "passes", "hours", "epoch", "clean", "AutoAttack", "95 % interval", "published"]
+EPS = 8
+"""Over 255."""
+COLUMNS = ["recipe", "passes", "hours", "epoch", "clean", "AutoAttack", "95 % interval"]
 SHARES = ("clean", "AutoAttack")
 
 
@@ -49,6 +51,8 @@ class Recipe:
         passes: forwards and backwards of a step for each image, over two.
         published: AutoAttack accuracy of the whole recipe, and of which network.
         shorter: epochs to options of ``train.py fit``.
+        eps: of training and judgement, over 255; the guard of a larger one than the recipe's ends the training at a
+            collapse with the weights that have collapsed.
     """
 
     config: str
@@ -56,6 +60,7 @@ class Recipe:
     passes: int
     published: str
     shorter: Callable[[int], tuple[str, ...]] = lambda epochs: ()
+    eps: int = EPS
 
 
 def _cycle(epochs: int) -> tuple[str, ...]:
@@ -84,6 +89,8 @@ RECIPES = {
     "IKL-AWP": Recipe("recipes/cifar10_preact18_ikl", LONG, 7, "57.1, WRN-34-10", _ikl),
     "TRADES-AWP, EMA": Recipe("recipes/cifar10_preact18_awp", LONG, 14, "56.2, WRN-34-10", _awp),
     "GradAlign": Recipe("recipes/cifar10_preact18_gradalign", SHORT, 6, "43.9, PreAct ResNet-18", _cycle),
+    "FGSM-RS, 16/255": Recipe("cifar10_fast", SHORT, 2, "", _cycle, eps=16),
+    "N-FGSM, 16/255": Recipe("recipes/cifar10_preact18_nfgsm", SHORT, 2, "", _cycle, eps=16),
 }
 
 
@@ -110,18 +117,34 @@ def main() -> None:
     found = read_records(run, "*/figures.json")
     if not is_draft():
         write_records(records, {name: settings[name] for name in RECIPES if f"{name}/figures.json" in found}, found)
-    rows = [
-        [name, *row, RECIPES[name].published]
-        for name in RECIPES
-        if f"{name}/figures.json" in found
-        for row in _judged(name, run / name, settings[name], given)
-    ]
+    usual, large = [], []
+    for name, recipe in RECIPES.items():
+        if f"{name}/figures.json" in found:
+            for row in _judged(name, run / name, settings[name], given):
+                if recipe.eps == EPS:
+                    usual.append([name, *row, recipe.published])
+                else:
+                    large.append([name, *row])
     text = prose(__file__, width=WIDTH, attacked=given.attacked, short=SHORT, long=LONG)
-    page.write(text, [Table("Recipes on CIFAR-10", COLUMNS, rows, percent=SHARES)], "CIFAR-10")
+    tables = [Table("Recipes on CIFAR-10", [*COLUMNS, "published"], usual, percent=SHARES)]
+    tables += [Table("One step at 16/255", [*COLUMNS, "the guard"], large, percent=SHARES)] if large else []
+    page.write(text, tables, "CIFAR-10")
 
 
 def _setting(recipe: Recipe) -> str:
-    return f"{recipe.config}, width {WIDTH}, {recipe.epochs} epochs"
+    eps = "" if recipe.eps == EPS else f", eps {recipe.eps}/255"
+    return f"{recipe.config}, width {WIDTH}, {recipe.epochs} epochs{eps}"
+
+
+def _larger(eps: int) -> tuple[str, ...]:
+    """Options of a recipe whose training and judgement have another eps than its own; steps grow with it."""
+    callbacks = "--trainer.callbacks"
+    attacks = [f"{callbacks}.{each}" for each in ("attack", "attacks.pgd20")]  # of the guard and of the evaluation
+    return (
+        *(f"{each}.eps={eps}/255" for each in ("--model.objective", f"{callbacks}.attacks.fgsm", *attacks)),
+        *(f"{each}.step_size={eps // 4}/255" for each in attacks),
+        f"{callbacks}.action=stop",
+    )
 
 
 def _train(recipe: Recipe, run: Path, given: argparse.Namespace) -> None:
@@ -136,6 +159,7 @@ def _train(recipe: Recipe, run: Path, given: argparse.Namespace) -> None:
         "--trainer.callbacks.max_samples=1000",
         "--trainer.callbacks.eps_sweep=null",
         *recipe.shorter(recipe.epochs),
+        *(() if recipe.eps == EPS else _larger(recipe.eps)),
     ]
     options += ["--trainer.limit_train_batches=1"] if given.quick else []
     before, began = float(spent.read_text()) if spent.is_file() else 0.0, time.time()
@@ -152,13 +176,15 @@ def _judged(name: str, run: Path, setting: str, given: argparse.Namespace) -> li
     def measure() -> list[list[Cell]]:
         checkpoints = {which: run / "checkpoints" / f"{which}.ckpt" for which in ("best", "last")}
         epochs = {which: _epoch(path) for which, path in checkpoints.items()}
-        hours = _seconds(run) / 3600
-        passes = STEPS * 128 * RECIPES[name].passes * RECIPES[name].epochs / 1e6
+        recipe, hours = RECIPES[name], _seconds(run) / 3600
+        passes = STEPS * 128 * recipe.passes * epochs["last"] / 1e6
         rows = [
-            [passes, hours, f"{which}, {epochs[which]}", *_attacked(path, run / f"under_{which}", given)]
+            [passes, hours, f"{which}, {epochs[which]}", *_attacked(path, run / f"under_{which}", recipe.eps, given)]
             for which, path in checkpoints.items()
             if which == "last" or epochs["best"] != epochs["last"]
         ]
+        if recipe.eps != EPS:
+            rows = [[*row, ""] for row in rows[:-1]] + [[*rows[-1], _guards_word(checkpoints["last"])]]
         return [[passes, hours, f"last and best, {epochs['last']}", *rows[0][3:]]] if len(rows) == 1 else rows
 
     return Kept(run).figures("figures", measure, setting)
@@ -178,7 +204,12 @@ def _epoch(checkpoint: Path) -> int:
     return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
 
 
-def _attacked(checkpoint: Path, run: Path, given: argparse.Namespace) -> list[Cell]:
+def _guards_word(checkpoint: Path) -> str:
+    callbacks = torch.load(checkpoint, map_location="cpu", weights_only=True)["callbacks"]
+    return "collapse" if callbacks["CatastrophicOverfittingGuard"]["collapsed"] else "quiet"
+
+
+def _attacked(checkpoint: Path, run: Path, eps: int, given: argparse.Namespace) -> list[Cell]:
     """Clean and AutoAttack accuracy, and the interval of the latter."""
     results = run / "report" / "results.json"
     if not results.is_file():
@@ -186,6 +217,7 @@ def _attacked(checkpoint: Path, run: Path, given: argparse.Namespace) -> list[Ce
             f"--ckpt_path={checkpoint}",
             "--config=configs/evaluate/autoattack.yaml",
             f"--data.root={given.root}",
+            f"--trainer.callbacks.attacks.autoattack.eps={eps}/255",
         ]
         options += ["--trainer.callbacks.precision=bf16"] if computes_in_bf16(torch.device("cpu")) else []
         options += [f"--trainer.callbacks.max_samples={20 if given.quick else given.attacked}", f"--run={run}"]
