@@ -89,8 +89,8 @@ RECIPES = {
     "IKL-AWP": Recipe("recipes/cifar10_preact18_ikl", LONG, 7, "57.1, WRN-34-10", _ikl),
     "TRADES-AWP, EMA": Recipe("recipes/cifar10_preact18_awp", LONG, 14, "56.2, WRN-34-10", _awp),
     "GradAlign": Recipe("recipes/cifar10_preact18_gradalign", SHORT, 6, "43.9, PreAct ResNet-18", _cycle),
-    "FGSM-RS, 16/255": Recipe("cifar10_fast", SHORT, 2, "", _cycle, eps=16),
-    "N-FGSM, 16/255": Recipe("recipes/cifar10_preact18_nfgsm", SHORT, 2, "", _cycle, eps=16),
+    "FGSM-RS, eps 16": Recipe("cifar10_fast", SHORT, 2, "", _cycle, eps=16),
+    "N-FGSM, eps 16": Recipe("recipes/cifar10_preact18_nfgsm", SHORT, 2, "", _cycle, eps=16),
 }
 
 
