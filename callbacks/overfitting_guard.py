@@ -1,5 +1,6 @@
 """A watch for catastrophic overfitting in fast adversarial training (Wong, Rice, Kolter, 2020)."""
 
+import math
 from typing import Literal
 
 import torch
@@ -13,21 +14,27 @@ from lightning_adv.attacks import PGD, Attack
 from lightning_adv.attacks.labels import as_truth, most_likely
 from lightning_adv.errors import InputError
 from lightning_adv.models import check_finite
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.objectives.attacked import AttackedObjective
+from lightning_adv.objectives.awp import innermost
 
 __all__ = ["CatastrophicOverfittingGuard"]
 
 
 class CatastrophicOverfittingGuard(Callback):
-    """Attacks the last training batch of every epoch with several steps; a sudden fall ends the training.
+    """Attacks the last training batch of every epoch with several steps; a collapse ends the training.
 
     Training with one attack step can collapse within an epoch: still robust to that step, no longer to PGD. When the
     robust accuracy falls by more than ``drop`` below the best epoch's, the guard says so and stops, by default with the
-    weights of the last good epoch. Logs ``train/guard/robust_accuracy``; the class of images that were joined
+    weights of the last good epoch. A training that collapses in its first epochs has nothing to fall from: where it
+    meets the guard's eps all through an epoch (no warm-up, no random eps), the guard's accuracy also must not lie by
+    more than ``drop`` below, and under half of, the one that the training reports under its own attack (the gap of
+    Andriushchenko and Flammarion, 2020). Logs ``train/guard/robust_accuracy``; the class of images that were joined
     (``CutMix``) is their likeliest.
 
     Args:
         attack: default PGD of 5 steps at eps 8/255; give it the training's eps.
-        drop: fall of the accuracy that counts as a collapse (0.2 in the paper's code).
+        drop: distance of the accuracies that counts as a collapse (0.2 in the paper's code).
         action: "restore" the last good epoch's weights and stop, or just "stop".
 
     Raises:
@@ -78,6 +85,8 @@ class CatastrophicOverfittingGuard(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Attack the last batch, and act on a collapse; all ranks decide alike."""
+        if self._batch is None:  # a run that was interrupted behind the last batch of this epoch
+            return
         image, label = self._batch[0], most_likely(as_truth(self._batch[1], len(self._batch[0])))
         with trainer.precision_plugin.forward_context():
             robust = ~self.attack.run(pl_module, image, label).success
@@ -85,8 +94,8 @@ class CatastrophicOverfittingGuard(Callback):
         correct, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         accuracy = correct / total
         pl_module.log("train/guard/robust_accuracy", accuracy, sync_dist=True, batch_size=1)
-        if accuracy < self.best - self.drop:
-            self._collapse(trainer, pl_module, accuracy)
+        if why := self._reason(accuracy, self._under_its_own_attack(trainer, pl_module)):
+            self._collapse(trainer, pl_module, why)
             return
         self.best = max(self.best, accuracy)
         if self.action == "restore":
@@ -98,7 +107,26 @@ class CatastrophicOverfittingGuard(Callback):
                 for part, weights in good.items()
             }
 
-    def _collapse(self, trainer: Trainer, pl_module: LightningModule, accuracy: float) -> None:
+    def _reason(self, accuracy: float, own: float | None) -> str | None:
+        if accuracy < self.best - self.drop:
+            return f"robust accuracy on a training batch fell from {self.best:.1%} to {accuracy:.1%}"
+        if own is not None and accuracy < min(own - self.drop, own / 2):
+            return f"{own:.1%} of images withstand the training's own attack, {accuracy:.1%} of a batch the guard's"
+        return None
+
+    def _under_its_own_attack(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
+        """What the training reports of this epoch, where its attack has had the guard's budget all through it."""
+        objective = innermost(pl_module.objective) if isinstance(pl_module, ClassifierModule) else None
+        if not isinstance(objective, AttackedObjective) or objective.judges != "robust" or objective.random_eps:
+            return None
+        own, guard = objective.attack, self.attack
+        if own.eps is None or guard.eps is None or own.norm != guard.norm or not math.isclose(own.eps, guard.eps):
+            return None
+        if trainer.current_epoch < objective.warmup_epochs:
+            return None
+        return float(trainer.callback_metrics["train/robust_accuracy"])
+
+    def _collapse(self, trainer: Trainer, pl_module: LightningModule, why: str) -> None:
         self.collapsed = True
         restored = self.action == "restore" and self._good is not None
         if restored:
@@ -106,8 +134,7 @@ class CatastrophicOverfittingGuard(Callback):
             for averaging in _averagings(trainer):  # its average has seen the weights that are given up
                 averaging.on_load_checkpoint(trainer, pl_module, self._good)
         rank_zero_warn(
-            f"catastrophic overfitting in epoch {trainer.current_epoch + 1}: robust accuracy on a training batch "
-            f"fell from {self.best:.1%} to {accuracy:.1%}; training stops"
+            f"catastrophic overfitting in epoch {trainer.current_epoch + 1}: {why}; training stops"
             + (" with the weights of the epoch before" if restored else "")
         )
         trainer.should_stop = True

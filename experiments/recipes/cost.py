@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from experiments.cost import Counted, in_turn, ratio, seconds
 from experiments.recipes.studies import Recipe
 from lightning_adv.data import ImageDataModule
-from lightning_adv.objectives import AWP, FreeAdversarialTraining
+from lightning_adv.objectives import FreeAdversarialTraining
+from lightning_adv.objectives.awp import innermost
 from lightning_adv.results.result import Cell
 
 __all__ = ["cost_of_a_step"]
@@ -56,9 +57,7 @@ def cost_of_a_step(net: nn.Module, recipe: Recipe, data: ImageDataModule) -> lis
 
 def _attack_steps(recipe: Recipe) -> int:
     """Backwards of a step that go to the images only."""
-    objective = recipe.objective()
-    inner = objective.objective if isinstance(objective, AWP) else objective
-    return getattr(getattr(inner, "attack", None), "steps", 0)
+    return getattr(getattr(innermost(recipe.objective()), "attack", None), "steps", 0)
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

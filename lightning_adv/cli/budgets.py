@@ -7,8 +7,9 @@ from pytorch_lightning import Callback
 
 from lightning_adv.attacks.budget import as_text
 from lightning_adv.callbacks import AttackEvaluation
-from lightning_adv.objectives import AWP, Objective
+from lightning_adv.objectives import Objective
 from lightning_adv.objectives.attacked import AttackedObjective
+from lightning_adv.objectives.awp import innermost
 
 __all__ = ["unfollowed_budget"]
 
@@ -27,8 +28,7 @@ def unfollowed_budget(objective: Objective, callbacks: Iterable[Callback]) -> st
         >>> unfollowed_budget(objective, [AttackEvaluation({"pgd": PGD(eps=0.2)})]).partition(": ")[0]
         'training meets eps=0.1 (Linf), no evaluation does (pgd 0.2)'
     """
-    while isinstance(objective, AWP):
-        objective = objective.objective
+    objective = innermost(objective)
     if not isinstance(objective, AttackedObjective) or not objective.attack.has_budget:
         return None
     norm, eps = objective.attack.norm, objective.attack.eps

@@ -11,7 +11,7 @@ from lightning_adv.attacks import Classifier
 from lightning_adv.errors import InputError
 from lightning_adv.objectives.objective import Objective
 
-__all__ = ["AWP"]
+__all__ = ["AWP", "innermost"]
 
 SMALL = 1e-20
 
@@ -85,3 +85,19 @@ class AWP(Objective):
             for (name, w), g in zip(weights.items(), grads, strict=True)
             if g is not None  # a head that this loss does not ask stays as it is
         }
+
+
+def innermost(objective: Objective) -> Objective:
+    """What ``AWP`` flattens, however often; the objective itself where nothing wraps it.
+
+    Args:
+        objective: any.
+
+    Example:
+        >>> from lightning_adv.objectives import TRADES
+        >>> type(innermost(AWP(TRADES()))).__name__
+        'TRADES'
+    """
+    while isinstance(objective, AWP):
+        objective = objective.objective
+    return objective

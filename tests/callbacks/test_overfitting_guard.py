@@ -1,17 +1,28 @@
 """Catastrophic overfitting ends the training, with the weights of the last good epoch."""
 
+import copy
 import json
+from functools import partial
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_adv.attacks import FGSM
+from lightning_adv.attacks import FGSM, PGD, Attack, DeepFool
 from lightning_adv.callbacks import CatastrophicOverfittingGuard
 from lightning_adv.errors import InputError
+from lightning_adv.modules import ClassifierModule
+from lightning_adv.objectives import AWP, CrossEntropy, Objective
+from lightning_adv.objectives.attacked import AttackedObjective
 from tests.processes import torchrun
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*does not have many workers.*",
+    "ignore:.*smaller than the logging interval.*",
+    "ignore:.*have no `val_dataloader`",
+)
 
 
 class Collapsing(LightningModule):
@@ -57,7 +68,6 @@ def quiet(guard: CatastrophicOverfittingGuard, folder, **options: int) -> Traine
     )  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
 @pytest.mark.parametrize(("action", "sign"), [("restore", 1.0), ("stop", -1.0)])
 def test_a_collapse_stops_the_training_and_says_so(action, sign, tmp_path):
     guard = CatastrophicOverfittingGuard(FGSM(eps=0.1), action=action)
@@ -68,7 +78,6 @@ def test_a_collapse_stops_the_training_and_says_so(action, sign, tmp_path):
     assert model.head[1].weight[1, 0] == sign
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
 def test_a_steady_training_goes_on_to_its_end(tmp_path):
     guard = CatastrophicOverfittingGuard(FGSM(eps=0.1))
     trainer, _ = fitted(guard, collapses_in=99, folder=tmp_path)
@@ -77,12 +86,79 @@ def test_a_steady_training_goes_on_to_its_end(tmp_path):
     assert trainer.callback_metrics["train/guard/robust_accuracy"] == 1
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
 def test_joined_images_count_as_their_likeliest_class(tmp_path):
     guard, model = CatastrophicOverfittingGuard(FGSM(eps=0.1)), Collapsing(99)
     x, soft = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2), torch.tensor([[0.6, 0.4], [0.3, 0.7]])
     quiet(guard, tmp_path, max_epochs=1).fit(model, DataLoader(TensorDataset(x, soft), batch_size=2))
     assert guard.best == 1
+
+
+class BelievesItself(AttackedObjective):
+    """Reports what it calls robust accuracy of plain images."""
+
+    judges = "robust"
+
+    def craft(self, model, x, y):
+        return x
+
+    def loss(self, model, x, x_adv, y):
+        logits = model(x_adv)
+        return self.cross_entropy(logits, y), logits.detach()
+
+
+def trained_blindly(objective: Objective, attack: Attack, folder) -> tuple[Trainer, CatastrophicOverfittingGuard]:
+    """On images that are told apart by a shade, none of which withstands the attack."""
+    guard = CatastrophicOverfittingGuard(attack, action="stop")
+    x = torch.tensor([0.4, 0.6]).repeat(8).view(16, 1, 1, 1).expand(16, 1, 2, 2).contiguous()
+    data = DataLoader(TensorDataset(x, torch.arange(16) % 2), batch_size=16)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[1].weight.copy_(torch.tensor([[-10.0] * 4, [10.0] * 4]))
+        net[1].bias.copy_(torch.tensor([20.0, -20.0]))
+    model = ClassifierModule(net, objective, partial(torch.optim.SGD, lr=1e-6), num_classes=2)
+    trainer = quiet(guard, folder, max_epochs=3, limit_val_batches=0)
+    trainer.fit(model, data)
+    return trainer, guard
+
+
+@pytest.mark.parametrize("wrapped", [BelievesItself, lambda *args: AWP(BelievesItself(*args))])
+def test_a_training_that_was_never_robust_has_collapsed_as_well(wrapped, tmp_path):
+    with pytest.warns(UserWarning, match=r"in epoch 1: 100.0% of images .* attack, 0.0% of a batch the guard's"):
+        trainer, guard = trained_blindly(wrapped(FGSM(eps=0.3)), PGD(eps=0.3, steps=2), tmp_path)
+    assert trainer.current_epoch == 1
+    assert guard.collapsed
+
+
+@pytest.mark.parametrize(
+    ("objective", "attack"),
+    [
+        (BelievesItself(FGSM(eps=0.1)), PGD(eps=0.3)),
+        (BelievesItself(FGSM(eps=0.3, norm="L2")), PGD(eps=0.3)),
+        (BelievesItself(FGSM(eps=0.3), warmup_epochs=3), PGD(eps=0.3)),
+        (BelievesItself(FGSM(eps=0.3), random_eps=True), PGD(eps=0.3)),
+        (BelievesItself(DeepFool()), PGD(eps=0.3)),
+        (CrossEntropy(), PGD(eps=0.3)),
+    ],
+)
+def test_what_a_training_reports_under_another_budget_is_not_compared(objective, attack, tmp_path):
+    trainer, guard = trained_blindly(objective, attack, tmp_path)
+    assert trainer.current_epoch == 3
+    assert not guard.collapsed
+
+
+@pytest.mark.parametrize(
+    ("own", "accuracy", "is_a_collapse"),
+    [
+        (0.36, 0.0, True),
+        (0.97, 0.6, False),
+        (0.97, 0.45, True),
+        (0.25, 0.1, False),
+        (0.45, 0.4, False),
+        (0.19, 0.0, False),
+    ],
+)
+def test_a_collapse_lies_far_below_the_training_and_under_half_of_it(own, accuracy, is_a_collapse):
+    assert bool(CatastrophicOverfittingGuard()._reason(accuracy, own)) == is_a_collapse
 
 
 def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_path):
@@ -97,7 +173,6 @@ def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_p
         other.load_state_dict(guard.state_dict() | {"good": {"state_dict": {"weight": torch.tensor([1.0, torch.nan])}}})
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*smaller than the logging interval.*")
 def test_a_checkpoint_that_keeps_the_good_weights_alone_is_resumed_and_gone_back_to(tmp_path):
     """As versions before the averages of weights wrote it: {"good": {name: weight}}."""
     guard, model, x = CatastrophicOverfittingGuard(FGSM(eps=0.1)), Collapsing(99), torch.zeros(2, 1, 2, 2)
@@ -113,6 +188,29 @@ def test_a_checkpoint_that_keeps_the_good_weights_alone_is_resumed_and_gone_back
     with pytest.warns(UserWarning, match=r"epoch 3.*from 100.0% to 0.0%.*with the weights of the epoch before"):
         quiet(resumed, tmp_path, max_epochs=5).fit(model := Collapsing(2), data, ckpt_path=path)
     assert model.head[1].weight[1, 0] == 1
+
+
+class Interruption(Callback):
+    """Saves the run in the validation behind an epoch's last batch, and ends it there."""
+
+    def on_validation_start(self, trainer, pl_module):
+        trainer.save_checkpoint(f"{trainer.default_root_dir}/interrupted.ckpt")
+        raise EOFError
+
+
+def test_an_epoch_that_was_interrupted_behind_its_last_batch_is_not_judged(tmp_path):
+    x = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 2, 2)
+    data = DataLoader(TensorDataset(x, torch.arange(2)), batch_size=2)
+    model = ClassifierModule(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), num_classes=2)
+    untouched = copy.deepcopy(model)
+    first = quiet(CatastrophicOverfittingGuard(FGSM(eps=0.1)), tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    first.callbacks.append(Interruption())
+    with pytest.raises(EOFError):
+        first.fit(model, data, data)
+    resumed = quiet(CatastrophicOverfittingGuard(FGSM(eps=0.1)), tmp_path, max_epochs=2, num_sanity_val_steps=0)
+    resumed.fit(untouched, data, data, ckpt_path=tmp_path / "interrupted.ckpt")
+    assert resumed.current_epoch == 2
+    assert "train/guard/robust_accuracy" in resumed.callback_metrics, "the second epoch is judged"
 
 
 @pytest.mark.parametrize(("arguments", "complaint"), [({"drop": 0.0}, "drop must lie"), ({"action": "go"}, "action")])
