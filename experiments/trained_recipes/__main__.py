@@ -69,6 +69,10 @@ def _cycle(epochs: int) -> tuple[str, ...]:
     return f"{at}_up={half}", f"{at}_down={steps - half}"
 
 
+def _grows(epochs: int) -> tuple[str, ...]:
+    return *_cycle(epochs), f"--model.objective.warmup_epochs={epochs // 2}"
+
+
 def _falls(epochs: int) -> tuple[str, ...]:
     return (f"--model.lr_scheduler.milestones=[{epochs // 2},{epochs * 3 // 4}]",)
 
@@ -91,6 +95,8 @@ RECIPES = {
     "GradAlign": Recipe("recipes/cifar10_preact18_gradalign", SHORT, 6, "43.9, PreAct ResNet-18", _cycle),
     "FGSM-RS, eps 16": Recipe("cifar10_fast", SHORT, 2, "", _cycle, eps=16),
     "N-FGSM, eps 16": Recipe("recipes/cifar10_preact18_nfgsm", SHORT, 2, "", _cycle, eps=16),
+    "FGSM-RS, eps 16, warm-up": Recipe("cifar10_fast", SHORT, 2, "", _grows, eps=16),
+    "N-FGSM, eps 16, warm-up": Recipe("recipes/cifar10_preact18_nfgsm", SHORT, 2, "", _grows, eps=16),
 }
 
 
@@ -133,7 +139,8 @@ def main() -> None:
 
 def _setting(recipe: Recipe) -> str:
     eps = "" if recipe.eps == EPS else f", eps {recipe.eps}/255"
-    return f"{recipe.config}, width {WIDTH}, {recipe.epochs} epochs{eps}"
+    grows = ", eps grows" if recipe.shorter is _grows else ""
+    return f"{recipe.config}, width {WIDTH}, {recipe.epochs} epochs{eps}{grows}"
 
 
 def _larger(eps: int) -> tuple[str, ...]:
