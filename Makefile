@@ -20,7 +20,8 @@ CODE := $(wildcard *.py callbacks docs lightning_adv experiments benchmarks test
 # One thread a process: two test processes with a pool of threads each would fight over the cores.
 TEST_WORKERS ?= 2
 PIP = $(PY) -m pip -qq --disable-pip-version-check
-PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest
+# Dozens of processes import the same modules: each would compile them where the environment forbids to keep bytecode.
+PYTEST = PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(PY) -m pytest
 
 .PHONY: help demo test test-rounding lint format docs docs-check wheel clean install ready
 
