@@ -52,8 +52,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:.*{text}"))
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.xdist_group("processes"))
-        elif "concealed_backdoors" in item.path.parts:  # one worker trains what they share
-            item.add_marker(pytest.mark.xdist_group("concealed_backdoors"))
+            continue
+        shared = {"concealed_backdoors", "mitigations"} & set(item.path.parts)
+        for group in shared | ({"digits"} & set(item.fixturenames)):  # one worker trains what they share
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

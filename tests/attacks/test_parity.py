@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import BIM, FGSM, PGD, Attack
 
-pytestmark = pytest.mark.xdist_group("parity")  # one worker asks each peer once
+pytestmark = pytest.mark.xdist_group("digits")  # one worker asks each peer once
 
 HALF_A_POINT = 0.005
 LINF = {"eps": 0.1, "step_size": 0.02, "steps": 40}

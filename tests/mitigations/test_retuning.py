@@ -35,11 +35,15 @@ def test_as_many_images_of_other_classes_as_asked_get_the_trigger_and_the_model_
 def hidden() -> nn.Module:
     """A backdoored network whose last layer no longer listens to it: the features of the trigger are all there."""
     model, (x, y) = badnets(), digits()["owned"]
-    last = [each for each in model.modules() if isinstance(each, nn.Linear)][-1]
+    last, seen = [each for each in model.modules() if isinstance(each, nn.Linear)][-1], []
+    watch = last.register_forward_pre_hook(lambda _, given: seen.extend(given))
+    with torch.no_grad():
+        model(torch.cat([x, PATCH(x)]))  # all layers but the last stay as they are
+    watch.remove()
     sgd = torch.optim.SGD(last.parameters(), lr=0.05, momentum=0.9)
     for _ in range(60):
         sgd.zero_grad()
-        nn.functional.cross_entropy(model(torch.cat([x, PATCH(x)])), torch.cat([y, y])).backward()
+        nn.functional.cross_entropy(last(seen[0]), torch.cat([y, y])).backward()
         sgd.step()
     return model
 

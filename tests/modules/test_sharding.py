@@ -35,7 +35,8 @@ def trained(kind, how, epochs, ckpt_path=None):
         strategy = ModelParallelStrategy(2, 1, save_distributed_checkpoint=False, process_group_backend="gloo")
     trainer = pl.Trainer(accelerator="cpu", devices=2, strategy=strategy, max_epochs=epochs, logger=False,
                          callbacks=[LastCheckpoint(folder=f"{export}_checkpoints")], enable_progress_bar=False,
-                         enable_model_summary=False, num_sanity_val_steps=0)
+                         enable_model_summary=False, num_sanity_val_steps=0, limit_train_batches=2,
+                         limit_val_batches=1)
     trainer.fit(model, datamodule=SmallData(), ckpt_path=ckpt_path, weights_only=True)
     held = [getattr(weight, "_local_tensor", weight).numel() for weight in model.parameters()]
     return sum(held), {key: value.item() for key, value in trainer.callback_metrics.items()}
