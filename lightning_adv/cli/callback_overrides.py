@@ -3,7 +3,8 @@
 A list of callbacks takes the place of the one before it; the parser alone would merge the two wherever the same class
 stands at the same place of both. ``--trainer.callbacks.NAME=VALUE`` reaches the last callback that has an argument of
 that name; the parser alone would hand it to the last callback of the list whether it has such an argument or not.
-``--trainer.callbacks.WHO.NAME=VALUE`` reaches the callback that goes by the name of ``WHO`` in keys and reports.
+``--trainer.callbacks.WHO.NAME=VALUE`` reaches the callback that goes by the name of ``WHO`` in keys and reports, or the
+last one of a class of that name.
 """
 
 import contextlib
@@ -114,7 +115,8 @@ def _taker(callbacks: list[dict], override: str) -> tuple[int | None, str]:
 def _goes_by(callback: dict, name: str) -> bool:
     cls = find_class(callback["class_path"])
     default = cls.default_name if cls is not None and issubclass(cls, EpochEndEvaluation) else None
-    return name == ((callback.get("init_args") or {}).get("name") or default)
+    own = (callback.get("init_args") or {}).get("name") or default
+    return name in (own, callback["class_path"].rpartition(".")[2])
 
 
 def _takes(callback: dict, argument: str, name: str) -> bool:

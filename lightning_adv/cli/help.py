@@ -71,6 +71,7 @@ settings come from configuration files and from the command line; what comes lat
   --model.objective.attack.eps=16/255               lengths are in pixel units of [0, 1], fractions are welcome
   --model.objective=TRADES --model.objective.beta=3 another class by its name; its arguments follow
   --trainer.callbacks.attacks.pgd20.steps=50        an argument of the last callback that has it
+  --trainer.callbacks.Report.title=Mine             of the last callback of that class
   --trainer.callbacks+=ModelSummary                 a callback more by its name
   --trainer.callbacks=[...]                         in place of those there were, as a list in a later file is
   --print_config                                    show the outcome instead of running it

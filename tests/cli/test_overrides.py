@@ -88,6 +88,17 @@ def test_a_training_whose_budget_no_evaluation_follows_says_so():
     assert "note" not in run([*typed, "--trainer.callbacks.attacks.pgd20.eps=0.1"]).err
 
 
+def test_a_callback_is_told_by_its_class_as_well():
+    two = ["fit", "--config", str(CONFIGS / "cifar10_fast.yaml")]
+    config = resolved([*two, "--trainer.callbacks.CatastrophicOverfittingGuard.action=stop"])
+    assert last_callback(config, "CatastrophicOverfittingGuard")["action"] == "stop"
+    config = resolved(
+        [*two, "--trainer.callbacks.Report.title", "Mine", "--trainer.callbacks.AttackEvaluation.name=mine"]
+    )
+    assert last_callback(config, "Report")["title"] == "Mine"
+    assert last_callback(config, "AttackEvaluation")["name"] == "mine"
+
+
 def test_overrides_of_several_callbacks_add_up_whatever_their_order():
     config = resolved(
         [
