@@ -37,7 +37,9 @@ class BTIDBF(Inspector):
     A class is judged by its share: of the clean images that the model gives another class, those that it gives this one
     once they are generated. The paper names the class of the largest share for every model; here it is flagged if that
     is above ``majority``. The corrected verdict also asks for a share that stands out among those of the other classes.
-    The model needs a last layer that is linear, and stays in eval mode throughout.
+    The model needs a last layer that is linear, and stays in eval mode throughout. What the paper presumes does not
+    always hold: a trigger that raises the very features by which clean images of its class are known moves what the
+    mask protects, and is not found, as on the small networks for digits of this project.
 
     Args:
         mask_steps: of Adam, for the mask; it takes the features of all images, which are computed once.
