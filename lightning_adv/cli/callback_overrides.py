@@ -22,6 +22,7 @@ from pytorch_lightning import Callback
 from lightning_adv.callbacks import EpochEndEvaluation
 from lightning_adv.cli.arguments import config_files
 from lightning_adv.cli.classes import constructor_defaults, find_class
+from lightning_adv.cli.wording import absent_argument, absent_callback
 
 __all__ = ["parse_quietly", "replacing_callbacks", "route_callback_overrides"]
 
@@ -52,6 +53,8 @@ def route_callback_overrides(parser: ArgumentParser, args: list[str]) -> list[st
             if callbacks is None:
                 callbacks, exact = _callbacks(parser, routed), True
             taker, override[0] = _taker(callbacks, override[0])
+            if taker is None and (wrong := _nobodys(callbacks, override[0])):
+                parser.error(wrong)
             if taker is None:
                 routed += override
                 callbacks, exact = (None if "{" in override[-1] else callbacks), False  # it may bring names
@@ -110,6 +113,21 @@ def _taker(callbacks: list[dict], override: str) -> tuple[int | None, str]:
         name = name.split("=")[0]
         takers = [place for place, each in enumerate(callbacks) if name in constructor_defaults(each["class_path"])]
     return (takers[-1] if takers and takers[-1] < len(callbacks) - 1 else None), override
+
+
+def _nobodys(callbacks: list[dict], override: str) -> str | None:
+    """What to say of an override ``WHO.NAME`` that no callback takes; None where one does, or the parser says it."""
+    name, _, argument = override.partition("=")[0].removeprefix(f"{LIST}.").removeprefix("init_args.").partition(".")
+    known = {each["class_path"]: constructor_defaults(each["class_path"]) for each in callbacks}
+    if not argument or not all(known.values()) or any(name in arguments for arguments in known.values()):
+        return None
+    owners = [each["class_path"] for each in callbacks if _goes_by(each, name)]
+    first = argument.partition(".")[0]
+    if not owners:
+        return absent_callback(f"{LIST[2:]}.{name}", name, [each.rpartition(".")[2] for each in known])
+    if all(first not in known[each] for each in owners):
+        return absent_argument(f"{LIST[2:]}.{name}", owners[-1].rpartition(".")[2], first, list(known[owners[-1]]))
+    return None
 
 
 def _goes_by(callback: dict, name: str) -> bool:

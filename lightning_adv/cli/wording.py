@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["absent_argument", "absent_class", "absent_option", "closest"]
+__all__ = ["absent_argument", "absent_callback", "absent_class", "absent_option", "closest"]
 
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
@@ -21,6 +21,11 @@ def absent_class(where: str, name: str, names: Sequence[str]) -> str:
 def absent_argument(where: str, owner: str, name: str, own: Sequence[str]) -> str:
     """An argument that the class of a dotted place does not have, and those that it has."""
     return f"{where}: {owner} has no argument {name!r}{_meant(name, own) or _choose(own)}"
+
+
+def absent_callback(where: str, name: str, classes: Sequence[str]) -> str:
+    """A name at a dotted place that is no callback's and no argument's of one, and the classes that there are."""
+    return f"{where}: no callback goes by the name of {name!r}{_meant(name, classes) or _choose(classes)}"
 
 
 def absent_option(dashes: str, name: str, known: Sequence[str]) -> str:

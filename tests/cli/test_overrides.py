@@ -99,6 +99,26 @@ def test_a_callback_is_told_by_its_class_as_well():
     assert last_callback(config, "AttackEvaluation")["name"] == "mine"
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("Foo.bar=1", "trainer.callbacks.Foo: no callback goes by the name of 'Foo'; choose from Report, AttackEv"),
+        (
+            "AtackEvaluation.together=2",
+            "no callback goes by the name of 'AtackEvaluation'; did you mean AttackEvaluation?",
+        ),
+        ("AttackEvaluation.max_sample=5", "AttackEvaluation has no argument 'max_sample'; did you mean max_samples?"),
+        ("attacks.pgd20.step=5", "PGD has no argument 'step'; did you mean steps?"),
+        ("max_sample=5", "AttackEvaluation has no argument 'max_sample'; did you mean max_samples?"),
+    ],
+)
+def test_an_override_that_no_callback_takes_is_told_in_one_line(typed, said):
+    outcome = run([*FIT, f"--trainer.callbacks.{typed}"])
+    assert outcome.status == 2
+    assert said in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
 def test_overrides_of_several_callbacks_add_up_whatever_their_order():
     config = resolved(
         [
