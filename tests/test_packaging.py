@@ -14,6 +14,8 @@ import pytest
 from tests.source_tree import CALLBACKS, PACKAGE, ROOT, imports, source_files
 from tests.test_architecture import FREE_OF_THE_TRAINER
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker builds the wheel once
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
