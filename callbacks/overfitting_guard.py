@@ -29,7 +29,8 @@ class CatastrophicOverfittingGuard(Callback):
     weights of the last good epoch. A training that collapses in its first epochs has nothing to fall from: where it
     meets the guard's eps all through an epoch (no warm-up, no random eps), the guard's accuracy also must not lie by
     more than ``drop`` below, and under half of, the one that the training reports under its own attack (the gap of
-    Andriushchenko and Flammarion, 2020). Logs ``train/guard/robust_accuracy``; the class of images that were joined
+    Andriushchenko and Flammarion, 2020). A young network may do so for an epoch and recover: two in a row are a
+    collapse. Logs ``train/guard/robust_accuracy``; the class of images that were joined
     (``CutMix``) is their likeliest.
 
     Args:
@@ -57,12 +58,13 @@ class CatastrophicOverfittingGuard(Callback):
         self.attack, self.drop, self.action = attack or PGD(steps=5), drop, action
         self.best = 0.0
         self.collapsed = False
+        self.doubted = False  # of the epoch before
         self._good: dict[str, dict[str, Tensor]] | None = None  # as a checkpoint has them
         self._batch: tuple | None = None
 
     def state_dict(self) -> dict:
         """The best accuracy so far, and the weights to go back to."""
-        return {"best": self.best, "collapsed": self.collapsed, "good": self._good}
+        return {"best": self.best, "collapsed": self.collapsed, "doubted": self.doubted, "good": self._good}
 
     def load_state_dict(self, state_dict: dict) -> None:
         """Take the watch up again.
@@ -76,6 +78,7 @@ class CatastrophicOverfittingGuard(Callback):
         for weights in (good or {}).values():
             check_finite(weights, "what the checkpoint keeps of the last good epoch")
         self.best, self.collapsed, self._good = state_dict["best"], state_dict["collapsed"], good
+        self.doubted = state_dict.get("doubted", False)  # of a version that asked for a fall alone
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: tuple, batch_idx: int
@@ -94,8 +97,16 @@ class CatastrophicOverfittingGuard(Callback):
         correct, total = trainer.strategy.reduce(counts, reduce_op="sum").tolist()
         accuracy = correct / total
         pl_module.log("train/guard/robust_accuracy", accuracy, sync_dist=True, batch_size=1)
-        if why := self._reason(accuracy, self._under_its_own_attack(trainer, pl_module)):
+        own = self._under_its_own_attack(trainer, pl_module)
+        before, self.doubted = self.doubted, own is not None and accuracy < min(own - self.drop, own / 2)
+        if accuracy < self.best - self.drop:
+            why = f"robust accuracy on a training batch fell from {self.best:.1%} to {accuracy:.1%}"
             self._collapse(trainer, pl_module, why)
+            return
+        if self.doubted:
+            if before:
+                why = f"{own:.1%} of images withstand the training's own attack, {accuracy:.1%} of a batch the guard's"
+                self._collapse(trainer, pl_module, why)
             return
         self.best = max(self.best, accuracy)
         if self.action == "restore":
@@ -106,13 +117,6 @@ class CatastrophicOverfittingGuard(Callback):
                 part: {name: value.detach().cpu().clone() for name, value in weights.items()}
                 for part, weights in good.items()
             }
-
-    def _reason(self, accuracy: float, own: float | None) -> str | None:
-        if accuracy < self.best - self.drop:
-            return f"robust accuracy on a training batch fell from {self.best:.1%} to {accuracy:.1%}"
-        if own is not None and accuracy < min(own - self.drop, own / 2):
-            return f"{own:.1%} of images withstand the training's own attack, {accuracy:.1%} of a batch the guard's"
-        return None
 
     def _under_its_own_attack(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
         """What the training reports of this epoch, where its attack has had the guard's budget all through it."""
@@ -135,7 +139,7 @@ class CatastrophicOverfittingGuard(Callback):
                 averaging.on_load_checkpoint(trainer, pl_module, self._good)
         rank_zero_warn(
             f"catastrophic overfitting in epoch {trainer.current_epoch + 1}: {why}; training stops"
-            + (" with the weights of the epoch before" if restored else "")
+            + (" with the weights of the last good epoch" if restored else "")
         )
         trainer.should_stop = True
 

@@ -48,11 +48,12 @@ def methods(eps: float) -> dict[str, Callable[..., Objective]]:
 
 
 class Watch(CatastrophicOverfittingGuard):
-    """Notes the epoch of a collapse and the weights before it, and lets the training go on."""
+    """Notes the epoch of a collapse and the last good weights, and lets the training go on."""
 
     def __init__(self, attack: PGD) -> None:
         super().__init__(attack, action="stop")
         self.epoch: int | None = None
+        self.good = 0
         self.before: dict[str, Tensor] = {}
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -61,8 +62,8 @@ class Watch(CatastrophicOverfittingGuard):
         trainer.should_stop = False
         if self.collapsed and self.epoch is None:
             self.epoch = trainer.current_epoch + 1
-        if not self.collapsed:
-            self.before = copy.deepcopy(pl_module.state_dict())
+        if not (self.collapsed or self.doubted):
+            self.good, self.before = trainer.current_epoch + 1, copy.deepcopy(pl_module.state_dict())
 
 
 def main() -> None:
@@ -91,7 +92,7 @@ def main() -> None:
 
 
 def _measured(name: str, eps: float, make: Callable[..., Objective], given: argparse.Namespace) -> list[list[Cell]]:
-    """A row for the last epoch, behind one for that before a collapse where there was one."""
+    """A row for the last epoch, behind one for the last good one where the training collapsed."""
     setting = f"{given.images} images, {given.epochs} epochs, {given.attacked} attacked"
     folder = Kept(Path(given.run) / given.data)
     return folder.figures(name, lambda: _trained_and_judged(eps, make, given), setting)
@@ -113,8 +114,10 @@ def _trained_and_judged(eps: float, make: Callable[..., Objective], given: argpa
     if watch.epoch is None:
         return [[str(given.epochs), *_judged(module, data, eps, given), "quiet"]]
     last = [str(given.epochs), *_judged(module, data, eps, given), f"collapse in epoch {watch.epoch}"]
+    if not watch.before:
+        return [last]
     module.load_state_dict(watch.before)
-    return [[str(watch.epoch - 1), *_judged(module, data, eps, given), ""], last]
+    return [[str(watch.good), *_judged(module, data, eps, given), ""], last]
 
 
 def _data(given: argparse.Namespace) -> ImageDataModule:

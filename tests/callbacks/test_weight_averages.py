@@ -157,7 +157,7 @@ def test_a_guard_gives_the_average_up_with_the_weights(monkeypatch):
 
     noting = Noting()
     model = classifier(CrossEntropy(), **OPTIONS)
-    with pytest.warns(UserWarning, match="training stops with the weights of the epoch before"):
+    with pytest.warns(UserWarning, match="training stops with the weights of the last good epoch"):
         trainer(noting, Collapse(FGSM(eps=0.06)), EMA(decay=0.5), max_epochs=3, num_sanity_val_steps=0).fit(
             model, datamodule=SmallData()
         )
