@@ -24,7 +24,7 @@ from benchmarks.bench import bench, kept
 from experiments.command import arguments, show
 from experiments.networks import all_predicted, images_of
 from experiments.page import prose
-from lightning_adv.attacks import FAB, Attack, CarliniWagner, DeepFool
+from lightning_adv.attacks import DDN, FAB, Attack, CarliniWagner, DeepFool
 from lightning_adv.data import CIFAR10, MNIST
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.results.result import Cell, Table
@@ -46,6 +46,7 @@ LIBRARIES = {
 COLUMNS = ["attack", "library", "optimality", "success", "median", "forwards", "backwards", "CPU seconds"]
 ATTACKS: dict[str, dict[str, Attack]] = {
     "l2": {
+        "DDN": DDN(steps=1000),
         "CarliniWagner": CarliniWagner(),
         "CarliniWagner, 5 descents of 200": CarliniWagner(200, lr=0.02, binary_search_steps=5, initial_const=1.0),
         "FAB": FAB(norm="L2"),

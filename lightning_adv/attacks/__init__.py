@@ -8,6 +8,7 @@ from lightning_adv.attacks.ball import Ball, Norm, perturbation_norms
 from lightning_adv.attacks.bim import BIM
 from lightning_adv.attacks.bpda import BPDA
 from lightning_adv.attacks.carlini_wagner import CarliniWagner
+from lightning_adv.attacks.ddn import DDN
 from lightning_adv.attacks.deepfool import DeepFool
 from lightning_adv.attacks.eot import EOT
 from lightning_adv.attacks.fab import FAB
@@ -34,6 +35,7 @@ __all__ = [
     "APGD",
     "BIM",
     "BPDA",
+    "DDN",
     "EOT",
     "FAB",
     "FGSM",

@@ -99,13 +99,17 @@ class Goal:
 
     def loss_and_gradient(self, x_adv: Tensor, on_record: bool = True) -> tuple[Tensor, Tensor]:
         """Loss [N] and its gradient [N, C, H, W] at ``x_adv``: one forward, one backward to the input."""
+        return self.answer(x_adv, on_record)[1:]
+
+    def answer(self, x_adv: Tensor, on_record: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [N, K] beside what :meth:`loss_and_gradient` gives, for no pass more."""
         found = [self._differentiated(x_adv.detach()[part], part) for part in self._parts(x_adv)]
         logits, loss, grad = map(_joined, zip(*found, strict=True))
         if self.zero_gradient is not None:
             self._suspect(grad.flatten(1).abs().amax(dim=1) == 0, logits)
         if self.keep_best and on_record:
             self._record(x_adv.detach(), logits, loss)
-        return loss, grad
+        return averaged(logits), loss, grad
 
     def logits_and_gradients(self, x_adv: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """Logits [N, K] and the gradients [M, N, C, H, W] of M weighted sums of them: one forward, M backwards.

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from lightning_adv.attacks import (
     APGD,
+    DDN,
     EOT,
     FAB,
     FGSM,
@@ -75,6 +76,7 @@ ATTACKS = {
     "apgd-dlr": APGD(eps=0.05, steps=3, loss="dlr"),
     "targeted": Targeted(PGD(**QUICK)),
     "square": Square(eps=0.05, queries=3),
+    "ddn": DDN(steps=2),
     "deepfool": DeepFool(steps=2),
     "fab": FAB(steps=2),
     "jsma": JSMA(),

@@ -9,6 +9,7 @@ import lightning_adv.attacks as attacks
 from lightning_adv.attacks import (
     APGD,
     BIM,
+    DDN,
     EOT,
     FAB,
     FGSM,
@@ -70,6 +71,7 @@ ATTACKS: dict[str, Attack] = {
     "CarliniWagner": CarliniWagner(steps=15, binary_search_steps=2, initial_const=1.0, lr=0.05),
     "CarliniWagner-Linf": CarliniWagner(steps=4, norm="Linf", initial_const=10.0, lr=0.2),
     "CarliniWagner-L0": CarliniWagner(steps=4, norm="L0", initial_const=1e5, lr=0.2),
+    "DDN": DDN(steps=8),
     "DeepFool": DeepFool(steps=5),
     "SearchLow": SearchLow(PGD(EPS, steps=3)),
     "EOT": EOT(PGD(EPS, steps=3), samples=2),

@@ -1,0 +1,78 @@
+"""Decoupled direction and norm (Rony et al., 2019): the gradient turns the perturbation, success alone sets its length.
+
+d' = d_t + a_t g / |g|_2,   r_{t+1} = (1 - gamma) r_t after a success, (1 + gamma) r_t after a failure,
+d_{t+1} = r_{t+1} d' / |d'|_2, clamped to the box,   a_t falls from 1 to 0.01 as a cosine
+"""
+
+import math
+
+import torch
+
+from lightning_adv.attacks.attack import Attack
+from lightning_adv.attacks.ball import Ball
+from lightning_adv.attacks.budget import Budget, as_eps
+from lightning_adv.attacks.goal import Goal
+from lightning_adv.attacks.noise import Noise
+from lightning_adv.errors import InputError, at_least_one
+
+__all__ = ["DDN"]
+
+LAST_STEP = 0.01
+"""Length of the last step; the first has 1."""
+
+
+class DDN(Attack):
+    """The nearest success in the L2 norm, on a sphere that shrinks after each success and grows after each failure.
+
+    The authors also round images to 256 levels at every step; here pixels are floats.
+
+    Args:
+        eps: a success counts only within this distance; default any.
+        steps: each costs a forward and a backward.
+        gamma: share by which the sphere shrinks and grows.
+        start: radius of the first sphere.
+        seed: of the direction that a sample takes where its gradient vanishes.
+
+    Raises:
+        InputError: steps below 1, gamma outside (0, 1), a radius that is not positive.
+
+    Example:
+        >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+        >>> x = torch.rand(2, 1, 2, 2)
+        >>> DDN(steps=20).run(model, x, model(x).argmax(dim=1)).images.shape
+        torch.Size([2, 1, 2, 2])
+    """
+
+    norm = shortest = "L2"
+    judges_itself = True
+    takes_probabilities = False  # every step asks whether the class has changed
+
+    def __init__(
+        self, eps: Budget | None = None, steps: int = 100, gamma: float = 0.05, start: float = 1.0, seed: int = 0
+    ) -> None:
+        super().__init__(seed=seed)
+        at_least_one(steps=steps)
+        if not 0 < gamma < 1 or not 0 < start < math.inf:
+            raise InputError(f"gamma must lie in (0, 1) and start be positive and finite, got {gamma} and {start}")
+        self.eps = None if eps is None else as_eps(eps, "L2")
+        self.steps, self.gamma, self.start = steps, gamma, start
+
+    def perturb(self, goal: Goal, noise: Noise) -> None:
+        """The loop of the module's equation."""
+        ball = Ball(goal.x, 1.0, "L2")
+        aside = ball.ascent_direction(noise.normal(goal.x), goal.x)
+        offset, radius = torch.zeros_like(goal.x), goal.x.new_full((len(goal.x), 1, 1, 1), self.start)
+        for step in range(self.steps):
+            logits, _, grad = goal.answer(goal.x + offset)
+            success = goal.succeeded(logits).view_as(radius)
+            if self.eps is not None and (keep := goal.survivors()) is not None:
+                offset, radius, grad, success, aside = (t[keep] for t in (offset, radius, grad, success, aside))
+                if not len(keep):
+                    return
+            length = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / self.steps)) / 2
+            direction = ball.ascent_direction(grad, goal.x)
+            lost = (direction.flatten(1) == 0).all(dim=1).view_as(radius)
+            offset = offset + length * torch.where(lost, aside, direction)
+            radius = radius * (1 - self.gamma * (2 * success.to(radius.dtype) - 1))
+            offset = (goal.x + radius * ball.ascent_direction(offset, goal.x)).clamp(0, 1) - goal.x
+        goal.logits(goal.x + offset)

@@ -1,0 +1,63 @@
+"""DDN: the nearest success in L2. The laws of all attacks are asked of it in test_laws.py."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_adv.attacks import DDN, FAB
+from lightning_adv.attacks.ball import lengths
+from lightning_adv.errors import InputError
+from tests.attacks.test_parity import imported
+
+
+def test_it_stops_at_the_boundary_of_a_linear_model():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).requires_grad_(False)
+    x = 0.5 + 0.1 * torch.randn(8, 1, 4, 4)
+    logits = model(x)
+    gap = (logits[:, 0] - logits[:, 1]).abs() / (model[1].weight[0] - model[1].weight[1]).norm()
+    result = DDN(steps=200, start=0.1).run(model, x, logits.argmax(dim=1))
+    assert result.success.all()
+    found = lengths((result.images - x).flatten(1), "L2")
+    assert (found >= gap * (1 - 1e-4)).all()
+    assert (found <= gap * 1.05).all(), "the sphere's last steps are of 5 %"
+
+
+def test_it_finds_foolboxs_images(digits):
+    model, x, y = (digits[0], digits[1][:60], digits[2][:60])
+    foolbox = imported("foolbox")
+    attack = foolbox.attacks.DDNAttack(steps=60)
+    _, theirs, _ = attack(foolbox.PyTorchModel(model, bounds=(0, 1)), x, y, epsilons=None)
+    result = DDN(steps=60).run(model, x, y)
+    ours, theirs = (lengths((each - x).flatten(1), "L2") for each in (result.images, theirs))
+    right = model(x).argmax(dim=1) == y
+    assert result.success.all()
+    assert (ours[right] <= theirs[right] * 1.02).float().mean() > 0.9
+    assert ours[right].mean() <= 1.005 * theirs[right].mean()
+
+
+def test_its_images_are_as_near_as_those_of_fab_for_no_more_passes(digits):
+    model, x, y = (digits[0], digits[1][:40], digits[2][:40])
+    nearest = DDN(steps=100), FAB(steps=20, norm="L2")  # a step of the latter takes two forwards and nine backwards
+    ours, theirs = (lengths((each.run(model, x, y).images - x).flatten(1), "L2").mean() for each in nearest)
+    assert ours <= 1.01 * theirs
+
+
+def test_where_the_gradient_vanishes_it_goes_somewhere():
+    class Flat(nn.Module):
+        def forward(self, x):
+            bright = (x.flatten(1).mean(dim=1) > 2).float() + 0 * x.flatten(1).sum(dim=1)
+            return torch.stack([1 - bright, bright], dim=1)
+
+    x = torch.full((2, 1, 4, 4), 0.5)
+    result = DDN(steps=5).run(Flat(), x, torch.tensor([0, 0]))
+    assert not result.success.any()
+    assert result.zero_gradient.all()
+    assert (result.images == x).all(), "nothing was found"
+
+
+@pytest.mark.parametrize("wrong", [{"gamma": 0}, {"gamma": 1}, {"start": 0}, {"start": math.inf}])
+def test_refuses_what_cannot_be_meant(wrong):
+    with pytest.raises(InputError, match="gamma must lie"):
+        DDN(**wrong)
