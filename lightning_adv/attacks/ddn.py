@@ -9,7 +9,7 @@ import math
 import torch
 
 from lightning_adv.attacks.attack import Attack
-from lightning_adv.attacks.ball import Ball
+from lightning_adv.attacks.ball import Ball, lengths
 from lightning_adv.attacks.budget import Budget, as_eps
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
@@ -19,6 +19,7 @@ __all__ = ["DDN"]
 
 LAST_STEP = 0.01
 """Length of the last step; the first has 1."""
+TINY = 1e-12
 
 
 class DDN(Attack):
@@ -59,7 +60,7 @@ class DDN(Attack):
 
     def perturb(self, goal: Goal, noise: Noise) -> None:
         """The loop of the module's equation."""
-        ball = Ball(goal.x, 1.0, "L2")
+        ball, diagonal = Ball(goal.x, 1.0, "L2"), math.sqrt(goal.x[0].numel())
         aside = ball.ascent_direction(noise.normal(goal.x), goal.x)
         offset, radius = torch.zeros_like(goal.x), goal.x.new_full((len(goal.x), 1, 1, 1), self.start)
         for step in range(self.steps):
@@ -71,8 +72,9 @@ class DDN(Attack):
                     return
             length = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / self.steps)) / 2
             direction = ball.ascent_direction(grad, goal.x)
-            lost = (direction.flatten(1) == 0).all(dim=1).view_as(radius)
-            offset = offset + length * torch.where(lost, aside, direction)
-            radius = radius * (1 - self.gamma * (2 * success.to(radius.dtype) - 1))
-            offset = (goal.x + radius * ball.ascent_direction(offset, goal.x)).clamp(0, 1) - goal.x
+            moves = direction.flatten(1).any(dim=1).view_as(radius)
+            offset = torch.add(offset, torch.where(moves, direction, aside), alpha=length)
+            radius = torch.where(success, (1 - self.gamma) * radius, (1 + self.gamma) * radius).clamp(max=diagonal)
+            size = lengths(offset.flatten(1), "L2").view_as(radius).clamp(min=TINY)
+            offset = torch.addcmul(goal.x, offset, radius / size).clamp_(0, 1).sub_(goal.x)
         goal.logits(goal.x + offset)
