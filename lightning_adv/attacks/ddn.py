@@ -1,7 +1,7 @@
 """Decoupled direction and norm (Rony et al., 2019): the gradient turns the perturbation, success alone sets its length.
 
-d' = d_t + a_t g / |g|_2,   r_{t+1} = (1 - gamma) r_t after a success, (1 + gamma) r_t after a failure,
-d_{t+1} = r_{t+1} d' / |d'|_2, clamped to the box,   a_t falls from 1 to 0.01 as a cosine
+d' = d_t + a_t g / |g|_2,   r_{t+1} = (1 - gamma_t) r_t after a success, (1 + gamma_t) r_t after a failure,
+d_{t+1} = r_{t+1} d' / |d'|_2, clamped to the box,   a_t falls from 1 to 0.01 as a cosine, and so does gamma_t
 """
 
 import math
@@ -25,17 +25,20 @@ TINY = 1e-12
 class DDN(Attack):
     """The nearest success in the L2 norm, on a sphere that shrinks after each success and grows after each failure.
 
-    The authors also round images to 256 levels at every step; here pixels are floats.
+    The authors' sphere begins with radius 1 and changes by 5 % throughout (``gamma=0.05, last_gamma=0.05, start=1``),
+    and they round pixels to 256 levels. One that begins far out and changes by less and less comes nearer on validation
+    images of a robust network of the zoo, and as near on those of two others.
 
     Args:
         eps: a success counts only within this distance; default any.
         steps: each costs a forward and a backward.
-        gamma: share by which the sphere shrinks and grows.
+        gamma: share by which the sphere shrinks and grows at first.
+        last_gamma: the same in the end.
         start: radius of the first sphere.
         seed: of the direction that a sample takes where its gradient vanishes.
 
     Raises:
-        InputError: steps below 1, gamma outside (0, 1), a radius that is not positive.
+        InputError: steps below 1, a share outside (0, 1), a radius that is not positive.
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -49,14 +52,23 @@ class DDN(Attack):
     takes_probabilities = False  # every step asks whether the class has changed
 
     def __init__(
-        self, eps: Budget | None = None, steps: int = 100, gamma: float = 0.05, start: float = 1.0, seed: int = 0
+        self,
+        eps: Budget | None = None,
+        steps: int = 100,
+        gamma: float = 0.3,
+        last_gamma: float = 0.01,
+        start: float = 10.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(seed=seed)
         at_least_one(steps=steps)
-        if not 0 < gamma < 1 or not 0 < start < math.inf:
-            raise InputError(f"gamma must lie in (0, 1) and start be positive and finite, got {gamma} and {start}")
+        if not 0 < gamma < 1 or not 0 < last_gamma < 1 or not 0 < start < math.inf:
+            raise InputError(
+                "gamma and last_gamma must lie in (0, 1) and start be positive and finite, "
+                f"got {gamma}, {last_gamma} and {start}"
+            )
         self.eps = None if eps is None else as_eps(eps, "L2")
-        self.steps, self.gamma, self.start = steps, gamma, start
+        self.steps, self.gamma, self.last_gamma, self.start = steps, gamma, last_gamma, start
 
     def perturb(self, goal: Goal, noise: Noise) -> None:
         """The loop of the module's equation."""
@@ -70,11 +82,13 @@ class DDN(Attack):
                 offset, radius, grad, success, aside = (t[keep] for t in (offset, radius, grad, success, aside))
                 if not len(keep):
                     return
-            length = LAST_STEP + (1 - LAST_STEP) * (1 + math.cos(math.pi * step / self.steps)) / 2
+            fallen = (1 - math.cos(math.pi * step / self.steps)) / 2
+            length = 1 + (LAST_STEP - 1) * fallen
+            gamma = self.gamma + (self.last_gamma - self.gamma) * fallen
             direction = ball.ascent_direction(grad, goal.x)
             moves = direction.flatten(1).any(dim=1).view_as(radius)
             offset = torch.add(offset, torch.where(moves, direction, aside), alpha=length)
-            radius = torch.where(success, (1 - self.gamma) * radius, (1 + self.gamma) * radius).clamp(max=diagonal)
+            radius = torch.where(success, (1 - gamma) * radius, (1 + gamma) * radius).clamp(max=diagonal)
             size = lengths(offset.flatten(1), "L2").view_as(radius).clamp(min=TINY)
             offset = torch.addcmul(goal.x, offset, radius / size).clamp_(0, 1).sub_(goal.x)
         goal.logits(goal.x + offset)

@@ -115,7 +115,12 @@ class RobustnessResult(EvaluationResult):
         return f"{self.samples:,} {STAGES.get(self.stage, self.stage)} image{'s' * (self.samples > 1)}"
 
     def summary(self) -> str:
-        """Clean accuracy, the strongest single attack and the worst case, in words."""
+        """Clean accuracy, the strongest single attack, the worst case and how near mistakes lie, in words."""
+        near = [f"{row.norm} {row.median_distance:.3g} ({row.name})" for row in self.attacks if row.median_distance]
+        within = f" Half of the images that it gets right have a mistake within {listed(near)}." if near else ""
+        return f"{self._accuracies()}{within}"
+
+    def _accuracies(self) -> str:
         clean = f"Of {self._images()}, the model classifies {percent(self.clean_accuracy)} correctly"
         if not self.budgeted:
             return f"{clean}."

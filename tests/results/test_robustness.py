@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -102,6 +103,18 @@ def test_examples_of_unequal_length_are_refused():
     shown = examples()
     with pytest.raises(ValueError, match="labels"):
         type(shown)(**(vars(shown) | {"labels": shown.labels[:2]}))
+
+
+def test_the_summary_says_how_near_mistakes_lie_where_that_was_asked(robustness):
+    nearest = [
+        dataclasses.replace(attack("ddn", [0, 0]), norm="L2", minimal_norm=True, median_distance=1.2345),
+        dataclasses.replace(attack("fab", [0, 0]), norm="Linf", minimal_norm=True, median_distance=0.05),
+        dataclasses.replace(attack("cw", [60, 40]), norm="L2", minimal_norm=True, median_distance=None),
+    ]
+    said = robustness(attacks=nearest, worst_case_correct=90, worst_case_per_class=[55, 35]).summary()
+    assert said.endswith(
+        "correctly. Half of the images that it gets right have a mistake within L2 1.23 (ddn) and Linf 0.05 (fab)."
+    )
 
 
 def test_of_attacks_that_leave_as_much_the_summary_calls_none_the_strongest(robustness):
