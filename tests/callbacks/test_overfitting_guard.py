@@ -117,7 +117,9 @@ class BelievesItselfOnce(BelievesItself):
         return super().craft(model, x, y) if self.epoch < 1 else self.attack(model, x, y)
 
 
-def trained_blindly(objective: Objective, attack: Attack, folder) -> tuple[Trainer, CatastrophicOverfittingGuard]:
+def trained_blindly(
+    objective: Objective, attack: Attack, folder, **options: object
+) -> tuple[Trainer, CatastrophicOverfittingGuard]:
     """On images that are told apart by a shade, none of which withstands the attack."""
     guard = CatastrophicOverfittingGuard(attack, action="stop")
     x = torch.tensor([0.4, 0.6]).repeat(8).view(16, 1, 1, 1).expand(16, 1, 2, 2).contiguous()
@@ -127,7 +129,7 @@ def trained_blindly(objective: Objective, attack: Attack, folder) -> tuple[Train
         net[1].weight.copy_(torch.tensor([[-10.0] * 4, [10.0] * 4]))
         net[1].bias.copy_(torch.tensor([20.0, -20.0]))
     model = ClassifierModule(net, objective, partial(torch.optim.SGD, lr=1e-6), num_classes=2)
-    trainer = quiet(guard, folder, max_epochs=3, limit_val_batches=0)
+    trainer = quiet(guard, folder, max_epochs=3, limit_val_batches=0, **options)
     trainer.fit(model, data)
     return trainer, guard
 
@@ -225,9 +227,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 from torch.utils.data import DataLoader, TensorDataset
-from lightning_adv.attacks import FGSM
+from lightning_adv.attacks import FGSM, PGD
 from lightning_adv.callbacks import CatastrophicOverfittingGuard
-from tests.callbacks.test_overfitting_guard import Collapsing
+from tests.callbacks.test_overfitting_guard import BelievesItself, Collapsing, trained_blindly
 
 class OnOneRank(Collapsing):  # the bias is turned round on rank 1 alone
     def on_train_epoch_start(self):
@@ -242,9 +244,14 @@ run = pl.Trainer(max_epochs=5, callbacks=guard, accelerator="cpu", devices=2, lo
                  enable_model_summary=False)
 model = OnOneRank(collapses_in=2)
 run.fit(model, DataLoader(TensorDataset(x, torch.arange(16) // 8), batch_size=8))
+told = [guard.collapsed, run.current_epoch, float(run.callback_metrics["train/guard/robust_accuracy"])]
+told += [model.head[1].weight[1].tolist()]
+
+trainer, guard = trained_blindly(BelievesItself(FGSM(eps=0.3)), PGD(eps=0.3, steps=2), ".", devices=2,
+                                 strategy=DDPStrategy(process_group_backend="gloo"))
+told += [guard.collapsed, trainer.current_epoch]
 with open(f"{run.global_rank}.json", "w") as file:
-    accuracy = float(run.callback_metrics["train/guard/robust_accuracy"])
-    json.dump([guard.collapsed, run.current_epoch, accuracy, model.head[1].weight[1].tolist()], file)
+    json.dump(told, file)
 """
 
 
@@ -252,6 +259,5 @@ with open(f"{run.global_rank}.json", "w") as file:
 def test_two_ranks_decide_alike_on_the_images_of_both(tmp_path):
     torchrun(SCRIPT, tmp_path, 2)
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
-    assert ranks[0] == ranks[1] == [True, 3, 0.5, [1.0] * 4], (
-        "the collapse of one is half of the images, and both go back"
-    )
+    fallen, blind = [True, 3, 0.5, [1.0] * 4], [True, 2]
+    assert ranks[0] == ranks[1] == fallen + blind, "the collapse of one is half of the images, and both go back"
