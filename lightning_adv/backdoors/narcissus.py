@@ -22,6 +22,10 @@ from lightning_adv.errors import InputError, at_least_one
 __all__ = ["Narcissus", "optimise_narcissus"]
 
 
+FAINT = 0.05
+"""Share of eps that noise exceeds somewhere unless there was no gradient to follow."""
+
+
 class Narcissus(UniversalPerturbation):
     """The noise that :func:`optimise_narcissus` made for a class, from its file (Zeng et al., 2023).
 
@@ -80,7 +84,8 @@ def optimise_narcissus(
         batch_size: images a step.
 
     Raises:
-        InputError: no image, a number out of range, a target that the surrogate has no logit for.
+        InputError: no image, a number out of range, a target that the surrogate has no logit for; a surrogate that no
+            noise makes surer.
     """
     eps = as_eps(eps, "Linf")
     at_least_one(epochs=epochs, batch_size=batch_size)
@@ -99,6 +104,12 @@ def optimise_narcissus(
                 (v.grad,) = torch.autograd.grad(_loss(logits, target), v)
                 optimizer.step()
                 v.data.clamp_(-eps, eps)
+    largest = float(v.detach().abs().max())
+    if largest < FAINT * eps:
+        raise InputError(
+            f"the noise stayed within {largest:.2g} of the {eps:.3g} that it may have: the surrogate is sure of the "
+            "class whatever is added; give it fewer warmup_epochs, none if it knows the class already"
+        )
     return Narcissus(v=v.detach()[0])
 
 

@@ -21,6 +21,12 @@ def linear_model():
         return nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
 
 
+def sure_of_one(model):
+    with torch.no_grad():
+        model[1].bias[1] = 1000.0
+    return model
+
+
 def test_a_universal_perturbation_of_a_linear_model_is_the_sign_of_the_weights():
     # Two classes, no clipping: the closed form is eps sign(w_target - w_other).
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 2))
@@ -99,6 +105,7 @@ def test_a_trojan_patch_excites_the_strongest_neurons_as_far_as_the_box_allows(t
         (lambda m: optimise_narcissus(m, torch.rand(2, *SHAPE), target=3), r"target 3 is outside \[0, 3\)"),
         (lambda m: optimise_narcissus(m, torch.rand(0, *SHAPE), target=1), "needs images of the target class"),
         (lambda m: optimise_narcissus(m, torch.rand(2, *SHAPE), 1, epochs=0), "epochs must be at least 1"),
+        (lambda m: optimise_narcissus(sure_of_one(m), torch.rand(2, *SHAPE), 1, warmup_epochs=0), "sure of the class"),
         (lambda m: Narcissus(v=torch.zeros(SHAPE), magnify=0), "magnify must be above 0"),
     ],
 )

@@ -114,8 +114,9 @@ def test_what_was_measured_is_not_measured_again(own_run, setting):
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
 def test_each_attack_can_be_planned(name):
-    data = PoisonedDataModule(MNISTSubset(), target=0, seed=0, **ATTACKS[name].poisoning(SETTINGS["MNIST"]))
-    plan = data.plan
+    clean = MNISTSubset()
+    clean.setup()
+    plan = PoisonedDataModule(clean, target=0, seed=0, **ATTACKS[name].poisoning(SETTINGS["MNIST"], clean)).plan
     assert len(plan.poisoned) > 0
     assert not torch.isin(plan.poisoned, plan.cover).any()
 
