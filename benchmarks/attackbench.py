@@ -47,7 +47,7 @@ COLUMNS = ["attack", "library", "optimality", "success", "median", "forwards", "
 ATTACKS: dict[str, dict[str, Attack]] = {
     "l2": {
         "DDN, 1,000 steps": DDN(steps=1000),
-        "DDN, 1,000 steps, sphere of the paper": DDN(steps=1000, gamma=0.05, last_gamma=0.05, start=1.0),
+        "DDN, 1,000 steps, sphere of the paper": DDN(steps=1000, gamma=0.05, last_gamma=0.05, radius=1.0),
         "CarliniWagner": CarliniWagner(),
         "CarliniWagner, 5 descents of 200": CarliniWagner(200, lr=0.02, binary_search_steps=5, initial_const=1.0),
         "FAB": FAB(norm="L2"),

@@ -30,8 +30,8 @@ class CatastrophicOverfittingGuard(Callback):
     meets the guard's eps all through an epoch (no warm-up, no random eps), the guard's accuracy also must not lie by
     more than ``drop`` below, and under half of, the one that the training reports under its own attack (the gap of
     Andriushchenko and Flammarion, 2020). A young network may do so for an epoch and recover: two in a row are a
-    collapse. Logs ``train/guard/robust_accuracy``; the class of images that were joined
-    (``CutMix``) is their likeliest.
+    collapse. Logs ``train/guard/robust_accuracy``; the class of images that were joined (``CutMix``) is their
+    likeliest.
 
     Args:
         attack: default PGD of 5 steps at eps 8/255; give it the training's eps.

@@ -25,7 +25,7 @@ TINY = 1e-12
 class DDN(Attack):
     """The nearest success in the L2 norm, on a sphere that shrinks after each success and grows after each failure.
 
-    The authors' sphere begins with radius 1 and changes by 5 % throughout (``gamma=0.05, last_gamma=0.05, start=1``),
+    The authors' sphere begins with radius 1 and changes by 5 % throughout (``gamma=0.05, last_gamma=0.05, radius=1``),
     and they round pixels to 256 levels. One that begins far out and changes by less and less comes nearer on validation
     images of a robust network of the zoo, and as near on those of two others.
 
@@ -34,7 +34,7 @@ class DDN(Attack):
         steps: each costs a forward and a backward.
         gamma: share by which the sphere shrinks and grows at first.
         last_gamma: the same in the end.
-        start: radius of the first sphere.
+        radius: of the first sphere.
         seed: of the direction that a sample takes where its gradient vanishes.
 
     Raises:
@@ -57,24 +57,24 @@ class DDN(Attack):
         steps: int = 100,
         gamma: float = 0.3,
         last_gamma: float = 0.01,
-        start: float = 10.0,
+        radius: float = 10.0,
         seed: int = 0,
     ) -> None:
         super().__init__(seed=seed)
         at_least_one(steps=steps)
-        if not 0 < gamma < 1 or not 0 < last_gamma < 1 or not 0 < start < math.inf:
+        if not 0 < gamma < 1 or not 0 < last_gamma < 1 or not 0 < radius < math.inf:
             raise InputError(
-                "gamma and last_gamma must lie in (0, 1) and start be positive and finite, "
-                f"got {gamma}, {last_gamma} and {start}"
+                "gamma and last_gamma must lie in (0, 1) and radius be positive and finite, "
+                f"got {gamma}, {last_gamma} and {radius}"
             )
         self.eps = None if eps is None else as_eps(eps, "L2")
-        self.steps, self.gamma, self.last_gamma, self.start = steps, gamma, last_gamma, start
+        self.steps, self.gamma, self.last_gamma, self.radius = steps, gamma, last_gamma, radius
 
     def perturb(self, goal: Goal, noise: Noise) -> None:
         """The loop of the module's equation."""
         ball, diagonal = Ball(goal.x, 1.0, "L2"), math.sqrt(goal.x[0].numel())
         aside = ball.ascent_direction(noise.normal(goal.x), goal.x)
-        offset, radius = torch.zeros_like(goal.x), goal.x.new_full((len(goal.x), 1, 1, 1), self.start)
+        offset, radius = torch.zeros_like(goal.x), goal.x.new_full((len(goal.x), 1, 1, 1), self.radius)
         for step in range(self.steps):
             logits, _, grad = goal.answer(goal.x + offset)
             success = goal.succeeded(logits).view_as(radius)

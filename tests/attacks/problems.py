@@ -116,8 +116,8 @@ def _records() -> Iterator[tuple[str, Record]]:
         yield f"deepfool-{norm}", Record(DeepFool(norm=norm, eps=NEAR[norm]), **minimal)
         yield f"deepfool-{norm}-free", Record(DeepFool(norm=norm), **minimal)
         yield f"carlini-wagner-{norm}", Record(CarliniWagner(norm=norm, eps=NEAR[norm], **options), **minimal)
-    yield "ddn", Record(DDN(NEAR["L2"], steps=20, start=0.5), **minimal)
-    yield "ddn-free", Record(DDN(steps=10, start=0.5), drops=False, **minimal)
+    yield "ddn", Record(DDN(NEAR["L2"], steps=20, radius=0.5), **minimal)
+    yield "ddn-free", Record(DDN(steps=10, radius=0.5), drops=False, **minimal)
     yield "carlini-wagner-free", Record(CarliniWagner(**descent), **minimal)
     coarse = {"steps": 5, "lr": 0.2, "initial_const": 1e5}
     yield "carlini-wagner-Linf-free", Record(CarliniWagner(norm="Linf", **coarse), drops=False, **minimal)

@@ -53,6 +53,7 @@ OTHER = {
     "substitute": nn.Linear(4, 3),
     "theta": 0.5,
     "gamma": 0.2,
+    "last_gamma": 0.2,
     "pixels": 1,
     "rho": 0.5,
     "p_init": 0.5,

@@ -26,7 +26,7 @@ def test_it_stops_at_the_boundary_of_a_linear_model():
     assert (found <= gap * 1.01).all(), "the sphere's last steps are of 1 %"
 
 
-PAPER = {"gamma": 0.05, "last_gamma": 0.05, "start": 1.0}
+PAPER = {"gamma": 0.05, "last_gamma": 0.05, "radius": 1.0}
 
 
 def test_with_the_papers_sphere_it_finds_foolboxs_images(digits):
@@ -63,7 +63,7 @@ def test_where_the_gradient_vanishes_it_goes_somewhere_and_the_sphere_is_not_lar
     assert (result.images == x).all(), "nothing was found"
 
 
-@pytest.mark.parametrize("wrong", [{"gamma": 0}, {"last_gamma": 0}, {"gamma": 1}, {"start": 0}, {"start": math.inf}])
+@pytest.mark.parametrize("wrong", [{"gamma": 0}, {"last_gamma": 0}, {"gamma": 1}, {"radius": 0}, {"radius": math.inf}])
 def test_refuses_what_cannot_be_meant(wrong):
     with pytest.raises(InputError, match="gamma and last_gamma must lie"):
         DDN(**wrong)

@@ -46,7 +46,7 @@ def run(setting, tmp_path_factory):
         patch.setattr(f"{place}.SCANS", {"spectral signatures": lambda seed: SpectralSignatures()})
         patch.setattr(f"{place}.DETECTORS", {"SCALE-UP": lambda seed: ScaleUp()})
         patch.setattr(f"{place}.MITIGATIONS", {"fine-tuning": lambda seed: FineTuning(epochs=1, seed=seed)})
-        patch.setitem(ATTACKS, "BadNets", Attack(lambda setting: {"trigger": Patch(size=4), "poisoned": 0.2}))
+        patch.setitem(ATTACKS, "BadNets", Attack(lambda *_: {"trigger": Patch(size=4), "poisoned": 0.2}))
         folder = tmp_path_factory.mktemp("run")
         for attack in (NONE, "BadNets"):
             bench = Bench(attack, 0, setting, "unused", folder / "MNIST")
