@@ -52,7 +52,7 @@ class Subject:
         """The subject of an attack, its model trained if it was not kept."""
         data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
         data.setup()
-        arguments = attack.poisoning(setting, data) if attack.poisoning else {}
+        arguments = attack.poisoning(setting) if attack.poisoning else {}
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
