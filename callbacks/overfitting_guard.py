@@ -28,8 +28,8 @@ class CatastrophicOverfittingGuard(Callback):
     robust accuracy falls by more than ``drop`` below the best epoch's, the guard says so and stops, by default with the
     weights of the last good epoch. A training that collapses in its first epochs has nothing to fall from: where it
     meets the guard's eps all through an epoch (no warm-up, no random eps), the guard's accuracy also must not lie by
-    more than ``drop`` below, and under half of, the one that the training reports under its own attack (the gap of
-    Andriushchenko and Flammarion, 2020). A young network may do so for an epoch and recover: two in a row are a
+    more than ``drop`` below, and under a quarter of, the one that the training reports under its own attack (the gap
+    of Andriushchenko and Flammarion, 2020). A young network may do so for an epoch and recover: two in a row are a
     collapse. Logs ``train/guard/robust_accuracy``; the class of images that were joined (``CutMix``) is their
     likeliest.
 
@@ -98,7 +98,7 @@ class CatastrophicOverfittingGuard(Callback):
         accuracy = correct / total
         pl_module.log("train/guard/robust_accuracy", accuracy, sync_dist=True, batch_size=1)
         own = self._under_its_own_attack(trainer, pl_module)
-        before, self.doubted = self.doubted, own is not None and accuracy < min(own - self.drop, own / 2)
+        before, self.doubted = self.doubted, own is not None and self._is_far_below(own, accuracy)
         if accuracy < self.best - self.drop:
             why = f"robust accuracy on a training batch fell from {self.best:.1%} to {accuracy:.1%}"
             self._collapse(trainer, pl_module, why)
@@ -117,6 +117,9 @@ class CatastrophicOverfittingGuard(Callback):
                 part: {name: value.detach().cpu().clone() for name, value in weights.items()}
                 for part, weights in good.items()
             }
+
+    def _is_far_below(self, own: float, accuracy: float) -> bool:
+        return accuracy < min(own - self.drop, own / 4)
 
     def _under_its_own_attack(self, trainer: Trainer, pl_module: LightningModule) -> float | None:
         """What the training reports of this epoch, where its attack has had the guard's budget all through it."""

@@ -162,6 +162,21 @@ def test_one_epoch_alone_is_no_collapse_nor_is_what_a_training_reports_under_ano
     assert not guard.collapsed
 
 
+@pytest.mark.parametrize(
+    ("own", "accuracy", "is_far"),
+    [
+        (0.364, 0, True),
+        (0.39, 0.05, True),
+        (0.326, 0.125, False),
+        (0.269, 0.09, False),
+        (0.9, 0.6, False),
+        (0.19, 0, False),
+    ],
+)
+def test_what_recovered_on_record_is_not_far_below_and_what_did_not_is(own, accuracy, is_far):
+    assert CatastrophicOverfittingGuard()._is_far_below(own, accuracy) == is_far
+
+
 def test_its_state_survives_a_checkpoint_that_is_loaded_without_unpickling(tmp_path):
     guard = CatastrophicOverfittingGuard(FGSM(eps=0.1))
     guard.best, guard.doubted, guard._good = 0.7, True, {"state_dict": {"weight": torch.ones(2)}}
