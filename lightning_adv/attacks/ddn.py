@@ -11,6 +11,7 @@ import torch
 from lightning_adv.attacks.attack import Attack
 from lightning_adv.attacks.ball import Ball, lengths
 from lightning_adv.attacks.budget import Budget, as_eps
+from lightning_adv.attacks.fab import STEPS_BETWEEN_DROPS
 from lightning_adv.attacks.goal import Goal
 from lightning_adv.attacks.noise import Noise
 from lightning_adv.errors import InputError, at_least_one
@@ -78,7 +79,8 @@ class DDN(Attack):
         for step in range(self.steps):
             logits, _, grad = goal.answer(goal.x + offset)
             success = goal.succeeded(logits).view_as(radius)
-            if self.eps is not None and (keep := goal.survivors()) is not None:
+            drops = self.eps is not None and (step + 1) % STEPS_BETWEEN_DROPS == 0
+            if drops and (keep := goal.survivors()) is not None:
                 offset, radius, grad, success, aside = (t[keep] for t in (offset, radius, grad, success, aside))
                 if not len(keep):
                     return

@@ -118,8 +118,10 @@ def _taker(callbacks: list[dict], override: str) -> tuple[int | None, str]:
 def _nobodys(callbacks: list[dict], override: str) -> str | None:
     """What to say of an override ``WHO.NAME`` that no callback takes; None where one does, or the parser says it."""
     name, _, argument = override.partition("=")[0].removeprefix(f"{LIST}.").removeprefix("init_args.").partition(".")
+    if not argument:
+        return None
     known = {each["class_path"]: constructor_defaults(each["class_path"]) for each in callbacks}
-    if not argument or not all(known.values()) or any(name in arguments for arguments in known.values()):
+    if not all(known.values()) or any(name in arguments for arguments in known.values()):
         return None
     owners = [each["class_path"] for each in callbacks if _goes_by(each, name)]
     first = argument.partition(".")[0]
