@@ -20,13 +20,16 @@ from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import Mitigation, Retuning
 from lightning_adv.scans import Scan
 
-__all__ = ["CONTROL", "FAMILIES", "Bench", "Figures"]
+__all__ = ["CONTROL", "FAMILIES", "UNTOLD", "Bench", "Figures"]
 
 Figures = dict[str, float | int | str | list[int] | None]
 """What is measured of a cell, as plain data; of a method that refused the model, the reason as ``refused``."""
 
 FAMILIES = ("model", "scans", "inspectors", "detectors", "mitigations")
 FALSE_ALARMS = 0.05
+
+UNTOLD = "not told of the trigger"
+"""What the clean network of the same seed gives images with the trigger."""
 
 CONTROL = "never poisoned"
 """What retuning makes of the clean network of the same seed."""
@@ -59,6 +62,7 @@ class Bench:
         if family == "model":
             yield family, self._kept("model model", "", self._model)
             if self.attack != NONE:
+                yield UNTOLD, self._kept(f"model {UNTOLD}", "", self._untold)
                 yield CONTROL, self._kept(f"model {CONTROL}", repr(Retuning(seed=self.seed)), self._control)
             return
         if self.attack == NONE and family == "detectors":
@@ -86,10 +90,19 @@ class Bench:
             "poisoned": len(subject.poisoned),
         }
 
+    @cached_property
+    def _clean(self) -> Subject:
+        """The clean network of the same seed, in tests of this attack."""
+        clean = Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
+        return clean.facing(ATTACKS[self.attack].poisoning(self.setting))
+
+    def _untold(self) -> Figures:
+        """What a trigger does by itself: it may look like the target."""
+        return {"attack_success": self._clean.success(self._clean.model)}
+
     def _control(self) -> Figures:
         """What retuning teaches a network that nobody poisoned."""
-        subject, clean = self.subject, Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
-        return {"retuned": self._retuned(copy.deepcopy(clean.model), subject)}
+        return {"retuned": self._retuned(copy.deepcopy(self._clean.model), self._clean)}
 
     def _retuned(self, model: nn.Module, subject: Subject) -> float | None:
         Retuning(seed=self.seed)(model, [subject.defended], subject.trigger, subject.target)

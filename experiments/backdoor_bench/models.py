@@ -1,6 +1,7 @@
 """The poisoned images and the model of an attack: trained once, kept with the run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,17 +59,22 @@ class Subject:
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
         trained_on = ImageBatch(*map(torch.cat, zip(*batches, strict=True)))
         x, y = map(torch.cat, zip(images_of(data, "calibration"), images_of(data, "val"), strict=True))
-        others = [each for each in range(data.num_classes) if each != setting.target]
         return cls(
             _trained(data, trained_on, setting, seed, weights, device),
             trained_on,
             taught.plan.poisoned if arguments else torch.zeros(0, dtype=torch.long),
             (x[: setting.defended].to(device), y[: setting.defended].to(device)),
             tuple(each.to(device) for each in images_of(data, "test")),
-            arguments.get("test_trigger") or arguments.get("trigger"),
+            None,
             setting.target,
-            list(arguments.get("source_classes") or others),
-        )
+            [],
+        ).facing(arguments)
+
+    def facing(self, arguments: Mapping[str, object]) -> "Subject":
+        """The same model in tests of an attack with these arguments of the poisoning, whoever poisoned it."""
+        others = sorted(set(self.test[1].tolist()) - {self.target})
+        trigger = arguments.get("test_trigger") or arguments.get("trigger")
+        return replace(self, trigger=trigger, sources=list(arguments.get("source_classes") or others))
 
     def triggered(self) -> Tensor:
         """Test images of the source classes, with the trigger."""

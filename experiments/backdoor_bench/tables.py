@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from experiments.backdoor_bench.measure import CONTROL, FAMILIES, Figures
+from experiments.backdoor_bench.measure import CONTROL, FAMILIES, UNTOLD, Figures
 from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS
 from experiments.page import prose
 from lightning_adv.results.result import Cell, Table
@@ -37,13 +37,25 @@ def tables(data: str, found: Found) -> list[Table]:
 def _attacks(data: str, found: Found) -> Table:
     rows: list[list[Cell]] = []
     for attack in ATTACKS:
-        if (seeds := found.get((attack, "model"), {}).get("model")) is None:
+        models = found.get((attack, "model"), {})
+        if (seeds := models.get("model")) is None:
             continue
-        shares = [
+        accuracy, success, false = (
             spread([each[name] for each in seeds]) for name in ("clean_accuracy", "attack_success", "false_activation")
-        ]
-        rows.append([attack, seeds[0]["poisoned"], *shares, ATTACKS[attack].published, len(seeds)])
-    names = ["attack", "images poisoned", "clean accuracy", "attack success", "false activation", "published", "seeds"]
+        )
+        untold = spread([each["attack_success"] for each in models.get(UNTOLD, ())])
+        poisoned, published = seeds[0]["poisoned"], ATTACKS[attack].published
+        rows.append([attack, poisoned, accuracy, success, untold, false, published, len(seeds)])
+    names = [
+        "attack",
+        "images poisoned",
+        "clean accuracy",
+        "attack success",
+        "on the clean model",
+        "false activation",
+        "published",
+        "seeds",
+    ]
     return Table(f"{data}: attacks", names, rows, note=prose(__file__, "attacks"))
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from experiments.backdoor_bench.__main__ import found_in
-from experiments.backdoor_bench.measure import FAMILIES, Bench
+from experiments.backdoor_bench.measure import FAMILIES, UNTOLD, Bench
 from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS, Attack
 from experiments.backdoor_bench.tables import tables
 from experiments.records import read_records
@@ -71,6 +71,8 @@ def test_a_backdoor_is_learnt_and_a_clean_model_has_none(found):
     assert poisoned["attack_success"] > 0.8
     assert poisoned["poisoned"] == 120
     assert clean["attack_success"] is None
+    (untold,) = found["BadNets", "model"][UNTOLD]
+    assert untold["attack_success"] < 0.3, "the patch alone looks like no digit"
     assert min(poisoned["clean_accuracy"], clean["clean_accuracy"]) > 0.7
 
 
@@ -83,7 +85,11 @@ def test_a_scan_is_judged_by_the_plan(found):
 
 def test_every_method_has_its_place_in_a_table(found):
     made = {table.title: table for table in tables("MNIST", found)}
-    assert [row[0] for row in made["MNIST: attacks"].rows] == [NONE, "BadNets"]
+    attacks = made["MNIST: attacks"]
+    assert [row[0] for row in attacks.rows] == [NONE, "BadNets"]
+    of_clean = attacks.columns.index("on the clean model")
+    assert attacks.rows[0][of_clean] == ""
+    assert float(attacks.rows[1][of_clean]) < 30
     detected = made["MNIST: detectors, detected at 5 % false alarms"]
     assert [row[0] for row in detected.rows] == ["BadNets"], "of a clean model there is nothing to tell apart"
     mended = made["MNIST: mitigations, attack success / clean accuracy"].rows
