@@ -1,8 +1,10 @@
 """Networks whose published weights are measured, written from what their publishers say of them."""
 
+import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 
-__all__ = ["MNISTConvNet", "NarrowVGG", "provable_net"]
+__all__ = ["ELU", "MNISTConvNet", "NarrowVGG", "provable_net"]
 
 
 class MNISTConvNet(nn.Module):
@@ -20,6 +22,27 @@ class MNISTConvNet(nn.Module):
         return self.fc2(self.fc1(self.conv2(self.conv1(x)).flatten(1)))
 
 
+class _Exponential(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        answer = x.clamp(max=0).exp_().sub_(1).add_(x.clamp(min=0))
+        ctx.save_for_backward(answer)
+        return answer
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
+        (answer,) = ctx.saved_tensors
+        return torch.ops.aten.elu_backward(gradient, 1, 1, 1, True, answer)
+
+
+class ELU(nn.Module):
+    """PyTorch's but for rounding of 1e-7, by ``exp`` in place of ``expm1``, which takes a CPU eight times as long."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """max(x, 0) + exp(min(x, 0)) - 1 of every element."""
+        return _Exponential.apply(x)
+
+
 class NarrowVGG(nn.Module):
     """Three times two convolutions of 32, 64 and 128 channels, each with BatchNorm and ELU.
 
@@ -33,7 +56,7 @@ class NarrowVGG(nn.Module):
         channels = 3
         for width, dropout in ((32, 0.3), (64, 0.4), (128, 0.4)):
             for _ in range(2):
-                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ELU()]
+                layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), ELU()]
                 channels = width
             layers += [nn.MaxPool2d(2), nn.Dropout(dropout)]
         self.features = nn.Sequential(*layers)
