@@ -4,13 +4,15 @@
 resumable as the experiment is.
 """
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
 from experiments.command import arguments
-from experiments.concealed_backdoors.measure import in_order, kept
-from experiments.concealed_backdoors.setup import GRID, cells_of
+from experiments.concealed_backdoors.measure import in_order, kept, supply_triggers
+from experiments.concealed_backdoors.models import clean_triggers
+from experiments.concealed_backdoors.setup import GRID, Cell, cells_of
 from experiments.concealed_backdoors.tables import Found, budgets, evades_at_most, mean_of, repeats_of, times
 from experiments.kept import content
 from experiments.origin import is_draft
@@ -20,9 +22,11 @@ from lightning_adv.inspectors import find_outliers
 from lightning_adv.results.result import Cell as Entry
 from lightning_adv.results.result import Table
 
-__all__ = ["grid_table", "main"]
+__all__ = ["combine", "grid_table", "main"]
 
 STEM = "concealed_backdoors_grid"
+OF_THE_PAGE = "normalised_exact_added"
+"""The combination whose repeats the page of all data sets has."""
 DOCUMENT = Path(__file__).with_suffix(".md")
 
 
@@ -37,9 +41,10 @@ def main() -> None:
     for name in GRID:
         claim(run / name, words[name])
     restore_records(RESULTS / f"{STEM}.json", words, run)
+    restore_records(RESULTS / "concealed_backdoors.json", {"MNIST": words[OF_THE_PAGE]}, run / OF_THE_PAGE)
     for cell, repeat in [] if given.page else in_order(["MNIST"], given.repeats, headline=True):
-        for name, setting in GRID.items():
-            kept(cell, repeat, setting, given.root, run / name)
+        for name in GRID:
+            combine(cell, repeat, name, given.root, run)
     records = read_records(run, "*/*/*/*.json")
     if not is_draft():
         write_records(RESULTS / f"{STEM}.json", words, records)
@@ -50,6 +55,27 @@ def main() -> None:
     page.write(
         prose(DOCUMENT, budgets=budgets({"MNIST": GRID["normalised_exact_added"]})), [grid_table(found)], "MNIST"
     )
+
+
+def combine(cell: Cell, repeat: int, name: str, root: str, run: Path) -> None:
+    """Measure a cell in a combination; one without cover images is the same whatever is said of them.
+
+    Args:
+        cell: an attack on MNIST.
+        repeat: its seed.
+        name: of the combination.
+        root: folder of the data.
+        run: folder of the grid.
+    """
+    plain = f"{name.partition('_')[0]}_exact_added"
+    if name != plain and not cell.rate:
+        return
+    if name != plain and cell.attack == "reconstructed":
+        supply_triggers(cell, repeat, GRID[plain], root, run / plain)
+        own = clean_triggers(cell, repeat, run / name)
+        own.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clean_triggers(cell, repeat, run / plain), own)
+    kept(cell, repeat, GRID[name], root, run / name)
 
 
 def grid_table(found: Mapping[str, Found]) -> Table:

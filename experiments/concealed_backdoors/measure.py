@@ -21,7 +21,7 @@ from lightning_adv.inspectors import ClassTrigger, DeepInspect, InspectionReport
 from lightning_adv.metrics.detection import auroc
 from lightning_adv.mitigations import FinePruning, Mitigation, NeuralCleanseUnlearning
 
-__all__ = ["QUICK", "authors_budget", "in_order", "kept", "measure", "quick"]
+__all__ = ["QUICK", "authors_budget", "in_order", "kept", "measure", "quick", "supply_triggers"]
 
 QUICK = {"max_train_samples": 2000, "max_test_samples": 500}
 """Images of a trial."""
@@ -45,14 +45,14 @@ def kept(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> dic
     """What was measured of a cell's repeat, from its file if there is one."""
 
     def make() -> dict:
-        _supply_triggers(cell, repeat, setting, root, run)
+        supply_triggers(cell, repeat, setting, root, run)
         began = time.perf_counter()
         return {**measure(cell, repeat, setting, root, run), "seconds": time.perf_counter() - began}
 
     return Kept(run / cell.data / cell.name).figures(str(repeat), make)
 
 
-def _supply_triggers(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> None:
+def supply_triggers(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> None:
     """Measure the clean model whose triggers a cell takes; a record of its figures is not enough."""
     if cell.attack == "reconstructed" and not clean_triggers(cell, repeat, run).is_file():
         clean = Cell(cell.data, "clean")
@@ -122,7 +122,7 @@ def authors_budget(cell: Cell, repeat: int, setting: Setting, root: str, run: Pa
     """Inspect a model of the experiment as Neural Cleanse's authors do; kept beside what the other budget found."""
 
     def make() -> dict[str, object]:
-        _supply_triggers(cell, repeat, setting, root, run)
+        supply_triggers(cell, repeat, setting, root, run)
         data, _, model = subject_of(cell, repeat, setting, root, run)
         x, y = owned(data)
         few = [(x[: setting.clean_images], y[: setting.clean_images])]

@@ -1,12 +1,13 @@
 """What the paper leaves open is varied, and changes what it says."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
-from experiments.concealed_backdoors.grid import grid_table
-from experiments.concealed_backdoors.models import Bernoulli, subject_of
+from experiments.concealed_backdoors.grid import combine, grid_table
+from experiments.concealed_backdoors.models import Bernoulli, clean_triggers, subject_of
 from experiments.concealed_backdoors.setup import GRID, SETTINGS, Cell
 from lightning_adv.backdoors import RandomPattern
 from lightning_adv.models import statistics_of
@@ -34,6 +35,21 @@ def test_a_network_of_raw_pixels_is_not_normalised(setting, tmp_path):
     model = subject_of(Cell("MNIST", "clean"), 0, replace(setting, raw=True, epochs=0), "unused", tmp_path)[2]
     seen = statistics_of(model)
     assert (list(seen.mean), list(seen.std)) == ([0.0], [pytest.approx(1 / 255)])
+
+
+def test_a_combination_takes_what_has_no_cover_images_from_the_plain_one(run, setting, tmp_path, monkeypatch):
+    plain, other = "normalised_exact_added", "normalised_bernoulli_added"
+    monkeypatch.setitem(GRID, plain, setting)
+    monkeypatch.setitem(GRID, other, replace(setting, bernoulli=True))
+    shutil.copytree(run, tmp_path / plain)
+    combine(Cell("MNIST", "clean"), 0, other, "nowhere", tmp_path)
+    assert not (tmp_path / other).exists()
+    monkeypatch.setattr("experiments.concealed_backdoors.grid.kept", lambda *given: measured.append(given))
+    measured = []
+    combine(RECONSTRUCTED, 0, other, "nowhere", tmp_path)
+    assert measured == [(RECONSTRUCTED, 0, GRID[other], "nowhere", tmp_path / other)]
+    ours, theirs = (clean_triggers(RECONSTRUCTED, 0, tmp_path / name).read_bytes() for name in (other, plain))
+    assert ours == theirs
 
 
 def test_a_combination_that_was_measured_has_a_row(run):
