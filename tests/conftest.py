@@ -39,8 +39,12 @@ SEED_TORCH = torch.manual_seed if torch.accelerator.is_available() else torch.de
 
 
 def pytest_configure() -> None:
-    """Several test processes share the cores; a pool of threads in each would slow all of them down."""
+    """Several test processes share the cores; a pool of threads in each would slow all of them down.
+
+    Nor does a test cut the power: what is written need not reach the disk before the next line.
+    """
     torch.set_num_threads(1)
+    os.fsync = lambda descriptor: None
 
 
 @pytest.hookimpl(tryfirst=True)  # xdist looks for groups in the same hook
@@ -56,6 +60,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         shared = {"concealed_backdoors", "mitigations"} & set(item.path.parts)
         for group in shared | ({"digits"} & set(item.fixturenames)):  # one worker trains what they share
             item.add_marker(pytest.mark.xdist_group(group))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """What has no group goes by its file: a worker makes the fixtures of a file, and thousands of tests are few shares.
+
+    xdist looks through all shares that a worker had before it gives it another one.
+    """
+    from xdist.scheduler import LoadGroupScheduling
+
+    class ByFile(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return super()._split_scope(nodeid).partition("::")[0]
+
+    return ByFile(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -127,6 +127,7 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
     for name in IMPORTED:
         import_module(name)
     _parse_once()
+    os.fsync = lambda descriptor: None  # nobody cuts the power
     _of_imports.update({name: value for name, value in os.environ.items() if before.get(name) != value})
     gc.collect()
     # Made by an import, removed at the end of whoever ends first: every process makes them anew.

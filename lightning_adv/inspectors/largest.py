@@ -57,12 +57,12 @@ def find_largest(values: Sequence[float], *, alpha: float = 0.05, alarm: float =
         return Outliers(nothing, None, nothing, None, median, float("nan"), warnings=tuple(warnings))
     from scipy.stats import t  # takes a second to import
 
-    index, p_values = np.full(len(given), np.nan), np.full(len(given), np.nan)
+    index = np.full(len(given), np.nan)
     for place in np.flatnonzero(used):
         others = _others(given, place)
         spread = max(others.std(ddof=1), ROUNDING * np.abs(given[used]).max(), SMALLEST)
         index[place] = (given[place] - others.mean()) / (spread * (1 + 1 / len(others)) ** 0.5)
-        p_values[place] = min(1.0, count * t.sf(index[place], len(others) - 1))
+    p_values = np.minimum(1.0, count * t.sf(index, count - 2))
     largest = int(np.nanargmax(np.where(used, given, np.nan)))
     chance = _by_gamma(given[largest], _others(given, largest))
     return Outliers(

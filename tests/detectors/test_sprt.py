@@ -10,7 +10,7 @@ from torch import Tensor
 from lightning_adv.detectors.sprt import SPRT, FixedSizeTest, Progress
 from lightning_adv.errors import InputError
 
-STREAMS = 10_000
+STREAMS = 4000
 
 
 def run(test: SPRT, p: float, streams: int = STREAMS, limit: int = 200_000) -> Progress:

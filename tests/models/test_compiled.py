@@ -78,7 +78,7 @@ layers = [stem, PreActBlock(12, 24, stride=2), *head, torch.nn.Linear(24, 10)]
 model = compile_classifier(torch.nn.Sequential(*layers).eval())
 x = torch.rand(32, 3, 32, 32)
 y = model(x).argmax(dim=1).detach()
-for attack in [APGD(8 / 255, steps=20), FAB(8 / 255, steps=10, targets=9), Square(8 / 255, queries=50)]:
+for attack in [APGD(8 / 255, steps=20), FAB(8 / 255, steps=10, targets=4), Square(8 / 255, queries=50)]:
     attack.run(model, x, y)
 for leaf in [x.clone().requires_grad_() for _ in range(20)]:  # as the attacks of the AutoAttack package call it
     torch.autograd.grad(model(leaf).logsumexp(dim=1).sum(), leaf)

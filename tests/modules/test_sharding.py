@@ -44,9 +44,9 @@ def trained(kind, how, epochs, ckpt_path=None):
 held, metrics = {}, {}
 for kind in ("pixel", "latent"):
     for how in ("ddp", "fsdp"):
-        held[f"{kind} {how}"], metrics[f"{kind} {how}"] = trained(kind, how, 2)
+        held[f"{kind} {how}"], metrics[f"{kind} {how}"] = trained(kind, how, {"pixel": 1, "latent": 2}[kind])
 for how in ("ddp", "fsdp"):
-    metrics[f"resumed {how}"] = trained("pixel", how, 3, f"pixel_{how}_checkpoints/last.ckpt")[1]
+    metrics[f"resumed {how}"] = trained("pixel", how, 2, f"pixel_{how}_checkpoints/last.ckpt")[1]
 with open(f"{torch.distributed.get_rank()}.json", "w") as file:
     json.dump([held, metrics], file)
 """
