@@ -4,7 +4,6 @@
 resumable as the experiment is.
 """
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
@@ -18,6 +17,7 @@ from experiments.kept import content
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
 from experiments.records import claim, read_records, restore_records, write_records
+from lightning_adv.files import replace_atomically
 from lightning_adv.inspectors import find_outliers
 from lightning_adv.results.result import Cell as Entry
 from lightning_adv.results.result import Table
@@ -74,7 +74,7 @@ def combine(cell: Cell, repeat: int, name: str, root: str, run: Path) -> None:
         supply_triggers(cell, repeat, GRID[plain], root, run / plain)
         own = clean_triggers(cell, repeat, run / name)
         own.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(clean_triggers(cell, repeat, run / plain), own)
+        replace_atomically(own, clean_triggers(cell, repeat, run / plain).read_bytes())
     kept(cell, repeat, GRID[name], root, run / name)
 
 

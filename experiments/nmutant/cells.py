@@ -91,7 +91,7 @@ def white_box() -> dict[str, Detector]:
     return {
         "KD": KernelDensity(),
         "MU": ModelUncertainty(),
-        "LID": LocalIntrinsicDimensionality(reference_samples=1000),
+        "LID": LocalIntrinsicDimensionality(),
     }
 
 

@@ -1,6 +1,7 @@
 """Local intrinsic dimensionality (Ma et al., Characterizing Adversarial Subspaces Using LID, 2018).
 
-LID(x) = -( 1/k sum_{i=1..k} log r_i(x) / r_k(x) )^-1,  r_i the distance to the i-th nearest clean image in a layer
+LID(x) = -( 1/k sum_{i=1..k} log r_i(x) / r_k(x) )^-1,  r_i the distance to the i-th nearest of a minibatch of clean
+images in a layer
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,17 +31,21 @@ class LocalIntrinsicDimensionality(Detector):
     """Images around which the clean images fill many dimensions, measured in every layer.
 
     ``measure`` gives one LID a layer (what ``DetectorEnsemble`` weighs, as the paper does), ``score`` their mean. The
-    paper takes the neighbours from the 100 images of a minibatch; here they come from a fixed choice of the clean
-    images, so that a score does not depend on the batch.
+    paper takes the k neighbours from the minibatch of 100 images that the sample is in; here they come from minibatches
+    of a fixed choice of clean images, over which the LID is averaged, so that a score does not depend on the batch. The
+    share matters: the nearest 20 of 100 images reach beyond a sample's own neighbourhood, those of 1,000 do not.
 
     Args:
         layers: whose outputs are the features; default all convolutions and linear layers.
-        k: neighbours; 20 in the paper.
+        k: neighbours in each minibatch; 20 in the paper.
         reference_samples: clean images that neighbours are looked for among, a seeded choice; None for all.
         seed: of the choice.
+        minibatch: least number of images in each, 100 in the paper; fewer images are one minibatch, and so are all with
+            None.
 
     Raises:
-        InputError: k below 2, no more references than k; in ``fit`` a layer that does not exist (lists the names).
+        InputError: k below 2, no more references, or images in a minibatch, than k; in ``fit`` a layer that does not
+            exist (lists the names).
 
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -50,14 +55,21 @@ class LocalIntrinsicDimensionality(Detector):
     """
 
     def __init__(
-        self, layers: Sequence[str] | None = None, k: int = 20, reference_samples: int | None = 2000, seed: int = 0
+        self,
+        layers: Sequence[str] | None = None,
+        k: int = 20,
+        reference_samples: int | None = 2000,
+        seed: int = 0,
+        minibatch: int | None = 100,
     ) -> None:
+        if minibatch is not None and minibatch <= k:
+            raise InputError(f"k must be below minibatch, got {k}, {minibatch}")
         if k < 2 or (reference_samples is not None and reference_samples <= k):
             raise InputError(f"k must be at least 2 and below reference_samples, got {k}, {reference_samples}")
         if layers is not None and not layers:
             raise InputError("layers is empty: name at least one, or leave it out for all")
         self.layers = None if layers is None else list(layers)
-        self.k, self.reference_samples, self.seed = k, reference_samples, seed
+        self.k, self.reference_samples, self.seed, self.minibatch = k, reference_samples, seed, minibatch
         self.reference: list[Tensor] | None = None
 
     def learn(self, model: LabelOracle, batches: Iterable[LabelledImages]) -> None:
@@ -112,9 +124,13 @@ class LocalIntrinsicDimensionality(Detector):
             raise InputError("LocalIntrinsicDimensionality has no clean images yet: call fit(model, loader) first")
         features, _ = activations(as_module(model, "LocalIntrinsicDimensionality"), x, self.names)
         layers = zip(features, self.centres, self.reference, strict=True)
-        return torch.stack(
-            [lid_of_distances(nearest_distances(own - centre, clean, self.k)) for own, centre, clean in layers], dim=1
-        )
+        return torch.stack([self._lid(own - centre, clean) for own, centre, clean in layers], dim=1)
+
+    def _lid(self, features: Tensor, clean: Tensor) -> Tensor:
+        """Mean over the minibatches [N]."""
+        count = max(1, len(clean) // (self.minibatch or len(clean)))
+        parts = [clean[start::count] for start in range(count)]
+        return torch.stack([lid_of_distances(nearest_distances(features, part, self.k)) for part in parts]).mean(dim=0)
 
 
 def _add(parts: list[Tensor], new: Tensor) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from lightning_adv.detectors import LocalIntrinsicDimensionality, local_intrinsic_dimensionality
 from lightning_adv.detectors.distances import nearest_distances
+from lightning_adv.detectors.features import activations
 from lightning_adv.detectors.local_intrinsic_dimensionality import lid_of_distances
 from lightning_adv.errors import InputError
 from tests.detectors.problems import blobs, learnt, loader
@@ -54,6 +55,33 @@ def test_every_layer_has_its_measure_and_the_score_is_their_mean():
     assert torch.allclose(one[:, 0], measures[:, 1], rtol=1e-4)
 
 
+def test_a_layer_is_measured_in_each_minibatch_and_averaged():
+    model, x = learnt(), blobs(7, seed=3)[0]
+    whole, parted = (
+        LocalIntrinsicDimensionality(["hidden"], k=5, minibatch=n).fit(model, loader()) for n in (None, 40)
+    )
+    clean = whole.reference[0]
+    features = activations(model, x, ["hidden"])[0][0] - whole.centres[0]
+    halves = [lid_of_distances(nearest_distances(features, clean[start::2], 5)) for start in (0, 1)]
+    torch.testing.assert_close(parted.score(model, x), torch.stack(halves).mean(dim=0))
+    assert not torch.allclose(parted.score(model, x), whole.score(model, x), rtol=1e-2)
+
+
+def test_more_clean_images_do_not_shrink_the_neighbourhood():
+    """A line that is a little thick: of few points the neighbours lie along it, of many they fill its section."""
+    thick = 0.5 + torch.tensor([0.1, *[0.001] * 5]) * torch.randn(5000, 6, generator=torch.Generator().manual_seed(0))
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 6, bias=False))
+    torch.nn.init.eye_(model[1].weight)
+    images = thick.clamp(0, 1).view(-1, 1, 1, 6)
+    clean, x = [(images[:4900], torch.zeros(4900, dtype=torch.int64))], images[4900:]
+    far, near = (
+        LocalIntrinsicDimensionality(reference_samples=None, minibatch=size).fit(model, clean).score(model, x).median()
+        for size in (100, None)
+    )
+    assert far < 1.3
+    assert near > 1.8
+
+
 def test_the_choice_of_references_does_not_depend_on_batches():
     model, x = learnt(), blobs(7, seed=3)[0]
     few = [
@@ -79,6 +107,7 @@ def test_a_score_does_not_depend_on_the_batch():
         (lambda: LocalIntrinsicDimensionality(k=90), "needs more clean images, got 90"),
         (lambda: LocalIntrinsicDimensionality(k=1), "k must be at least 2"),
         (lambda: LocalIntrinsicDimensionality(k=20, reference_samples=20), "below reference_samples"),
+        (lambda: LocalIntrinsicDimensionality(minibatch=20), "k must be below minibatch"),
         (lambda: LocalIntrinsicDimensionality([]), "layers is empty"),
     ],
 )
