@@ -52,7 +52,7 @@ def main() -> None:
     detectors: dict[str, Detector] = {
         "KD": KernelDensity(),
         "MU": ModelUncertainty(),
-        "LID": LocalIntrinsicDimensionality(reference_samples=None),
+        "LID": LocalIntrinsicDimensionality(reference_samples=None, minibatch=None),
         "STRIP": STRIP(),
         "LCR, 500 mutations": LabelChangeRate(UniformMutation(0.5), kappa_1=0.02, mu=1.5),
     }

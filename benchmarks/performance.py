@@ -210,7 +210,7 @@ def _cleanse(classes: int, x: Tensor, steps: int = 50) -> Callable[[], object]:
 
 def _lid(model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], object]:
     loader = list(zip(x.split(1000), y.split(1000), strict=True))
-    detector = LocalIntrinsicDimensionality(reference_samples=None).fit(model, loader)
+    detector = LocalIntrinsicDimensionality(reference_samples=None, minibatch=None).fit(model, loader)
     return lambda: detector.score(model, x[:50])
 
 

@@ -29,20 +29,16 @@ def nearest_distances(queries: Tensor, reference: Tensor, k: int) -> Tensor:
     parts = []
     for rows in _rows(queries, reference):
         best = torch.full((len(rows), 0), torch.inf, dtype=torch.float64, device=rows.device)
-        at = torch.zeros((len(rows), 0), dtype=torch.int64, device=rows.device)
-        for start, squares in _squares(rows, reference):
+        for squares in _squares(rows, reference):
             best = torch.cat([best, squares], dim=1)
-            at = torch.cat([at, (start + torch.arange(squares.shape[1], device=rows.device)).expand(len(rows), -1)], 1)
-            best, chosen = best.topk(min(k + 1, best.shape[1]), dim=1, largest=False)
-            at = at.gather(1, chosen)
-        exact = torch.stack([(rows - reference[column]).norm(dim=1) for column in at.unbind(1)], dim=1)
-        itself = exact <= SAME * rows.norm(dim=1, keepdim=True)
-        exact = torch.where(itself, torch.inf, exact).sort(dim=1).values[:, :k]
-        farthest = torch.where(exact.isinf(), 0.0, exact).amax(dim=1, keepdim=True)
-        exact = torch.where(exact.isinf(), farthest, exact)
-        missing = k - exact.shape[1]
-        parts.append(torch.cat([exact, farthest.expand(-1, missing)], dim=1) if missing > 0 else exact)
-    return torch.cat(parts)
+            best = best.topk(min(k + 1, best.shape[1]), dim=1, largest=False).values
+        itself = best <= SAME**2 * rows.double().square().sum(dim=1, keepdim=True)
+        nearest = torch.where(itself, torch.inf, best.sqrt()).sort(dim=1).values[:, :k]
+        farthest = torch.where(nearest.isinf(), 0.0, nearest).amax(dim=1, keepdim=True)
+        nearest = torch.where(nearest.isinf(), farthest, nearest)
+        missing = k - nearest.shape[1]
+        parts.append(torch.cat([nearest, farthest.expand(-1, missing)], dim=1) if missing > 0 else nearest)
+    return torch.cat(parts).to(queries.dtype)
 
 
 def class_log_densities(queries: Tensor, reference: Tensor, counts: Sequence[int], bandwidth: Tensor) -> Tensor:
@@ -62,7 +58,7 @@ def class_log_densities(queries: Tensor, reference: Tensor, counts: Sequence[int
         columns, start = [], 0
         for count in counts:
             total = scale.new_full((len(bandwidth), len(rows)), -torch.inf)
-            for _, squares in _squares(rows, reference[start : start + count]):
+            for squares in _squares(rows, reference[start : start + count]):
                 total = torch.logaddexp(total, torch.logsumexp(scale * squares, dim=2))
             columns.append(total - math.log(max(count, 1)))
             start += count
@@ -74,11 +70,11 @@ def _rows(queries: Tensor, reference: Tensor) -> Iterator[Tensor]:
     return iter(queries.split(max(1, min(256, PIECE // max(1, queries.shape[1])))))
 
 
-def _squares(rows: Tensor, reference: Tensor) -> Iterator[tuple[int, Tensor]]:
-    """Number of the first reference of each piece, and squared distances [N, m]."""
+def _squares(rows: Tensor, reference: Tensor) -> Iterator[Tensor]:
+    """Squared distances [N, m] to each piece of the references."""
     rows = rows.double()
     own = rows.square().sum(dim=1, keepdim=True)
     size = max(1, PIECE // max(len(rows), rows.shape[1]))  # neither distances nor squares of features fill memory
     for start in range(0, len(reference), size):
         piece = reference[start : start + size].double()
-        yield start, (own + piece.square().sum(dim=1) - 2 * rows @ piece.T).clamp_min(0)
+        yield (own + piece.square().sum(dim=1) - 2 * rows @ piece.T).clamp_min(0)
