@@ -4,7 +4,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Literal, ParamSpec
 
@@ -89,44 +89,46 @@ def in_house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, F
 
 def png(figure: Figure, dpi: int = 200) -> bytes:
     """The figure as the bytes of a PNG file, two pixels to a CSS pixel at the default resolution."""
-    with _laid_out(figure, FigureCanvasAgg, dpi):
-        return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+    buffer = io.BytesIO()
+    with _laid_out(figure, FigureCanvasAgg, dpi) as canvas:
+        canvas.print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def svg(figure: Figure, name: str) -> bytes:
     """The figure as the bytes of an SVG file without ground, whose texts are text; ``name`` marks its identifiers."""
-    with _laid_out(figure, FigureCanvasSVG, SVG_DPI), matplotlib.rc_context({"svg.hashsalt": name}):
-        untold = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        return _saved(figure, "svg", transparent=True, metadata=untold)
+    buffer = io.BytesIO()
+    with ExitStack() as changes:
+        canvas = changes.enter_context(_laid_out(figure, FigureCanvasSVG, SVG_DPI))
+        changes.enter_context(matplotlib.rc_context({"svg.hashsalt": name}))
+        for ground in (figure.patch, *(axes.patch for axes in figure.axes)):
+            changes.callback(ground.set_visible, ground.get_visible())
+            ground.set_visible(False)
+        canvas.print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    return buffer.getvalue()
 
 
 @contextmanager
-def _laid_out(figure: Figure, canvas: type[FigureCanvasBase], dpi: int) -> Iterator[None]:
-    """A figure in whose style a file can be written, with the place of each part found once.
+def _laid_out(figure: Figure, canvas: type[FigureCanvasBase], dpi: int) -> Iterator[FigureCanvasBase]:
+    """A canvas on which a file can be written in the figure's style, with the place of each part found once.
 
-    ``savefig`` alone draws the whole figure to find them, and then again.
+    ``savefig`` draws the whole figure twice more to find them.
     """
     engine, usual, resolution = figure.get_layout_engine(), figure.canvas, figure.dpi
     with matplotlib.rc_context(STYLE | {"svg.fonttype": "none"}), warnings.catch_warnings():
         # A class name in a script that the font lacks shows as boxes; a warning per letter helps nobody.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         try:
-            canvas(figure)  # it measures letters in its own way
+            drawn = canvas(figure)  # it measures letters in its own way
             figure.dpi = dpi
             if engine is not None:  # a figure of one's own may have none
                 engine.execute(figure)
                 figure.set_layout_engine("none")
-            yield
+            yield drawn
         finally:
             figure.set_layout_engine(engine)
             figure.set_canvas(usual)
             figure.dpi = resolution
-
-
-def _saved(figure: Figure, kind: str, **options: float | bool | Mapping[str, None]) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, **options)
-    return buffer.getvalue()
 
 
 @in_house_style
