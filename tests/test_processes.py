@@ -123,7 +123,7 @@ def metrics(folder: Path, run: str) -> dict[str, float]:
 
 
 def test_two_processes_train_as_one_with_twice_the_batch(folder):
-    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20")
+    plain = (*NO_NOISE, "--model.backbone=mnist_cnn", "--data.max_val_samples=20", "--trainer.callbacks=[]")
     train(folder, "fit", "twice", *plain, "--data.batch_size=16")
     train(folder, "fit", "shared", *plain, "--data.batch_size=8", *TWO_RANKS)
     torch.testing.assert_close(weights(folder, "shared"), weights(folder, "twice"), rtol=1e-4, atol=1e-5)

@@ -1,14 +1,17 @@
 """What the page of published networks says of searches: whole, broken off, and by both verdicts."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from experiments.kept import content
 from experiments.open_models.layouts import LAYOUTS
 from experiments.open_models.measure import box_of
 from experiments.open_models.tables import inspection_table, layouts_table, verdicts_table
 from experiments.open_models.trials import Trial
+from experiments.page import RESULTS
 from experiments.subjects import SUBJECTS
 
 NAME = "mnist_badnet_target1"
@@ -55,6 +58,16 @@ def test_a_backdoor_that_only_the_papers_rule_sees_counts_so():
     assert counted(NORMS) == [1, 1, 0, 0]
     assert counted([NORMS[0], 45.0, *NORMS[2:]]) == [1, 0, 1, 0]
     assert counted([NORMS[0], 65.0, *NORMS[2:]]) == [1, 0, 0, 1]
+
+
+def test_every_inspection_that_is_kept_is_counted():
+    kept = 0
+    for stem in ("concealed_backdoors", "concealed_backdoors_wide"):
+        records = json.loads((RESULTS / f"{stem}.json").read_text())["repeats"].values()
+        kept += sum("neural_cleanse" in content(each) for each in records)
+    table = verdicts_table(searches(NORMS))
+    assert sum(row[1] for row in table.rows if str(row[0]).startswith("all ")) == kept + 1
+    assert kept > 70
 
 
 def test_there_is_a_control_without_a_backdoor_for_those_with_one():
