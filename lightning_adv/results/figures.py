@@ -101,7 +101,8 @@ def svg(figure: Figure, name: str) -> bytes:
     with ExitStack() as changes:
         canvas = changes.enter_context(_laid_out(figure, FigureCanvasSVG, SVG_DPI))
         changes.enter_context(matplotlib.rc_context({"svg.hashsalt": name}))
-        for ground in (figure.patch, *(axes.patch for axes in figure.axes)):
+        parts = [figure, *figure.axes, *(scale for axes in figure.axes for scale in axes.child_axes)]
+        for ground in (each.patch for each in parts):
             changes.callback(ground.set_visible, ground.get_visible())
             ground.set_visible(False)
         canvas.print_svg(buffer, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -14,6 +14,7 @@ from lightning_adv.results.figures import (
     history_curves,
     in_house_style,
     png,
+    svg,
 )
 from tests.results.samples import examples
 
@@ -124,3 +125,11 @@ def test_a_figure_is_saved_as_matplotlib_alone_would_and_stays_as_it_was():
     assert (figure.get_layout_engine(), figure.canvas, figure.dpi) == before
     in_house_style(history_curves(curves).savefig)(alone, format="png", dpi=100, metadata={"Software": None})
     assert saved == alone.getvalue()
+
+
+def test_a_chart_of_a_page_has_no_ground_and_keeps_the_figures():
+    figure = accuracy_curve({"pgd": [(0.01, 0.9), (0.03, 0.5)]}, "Linf")
+    assert b"#ffffff" not in svg(figure, "chart")
+    grounds = [figure, *figure.axes, *figure.axes[0].child_axes]
+    assert len(grounds) == 3
+    assert all(each.patch.get_visible() for each in grounds)
