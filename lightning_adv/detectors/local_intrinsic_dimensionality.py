@@ -63,7 +63,7 @@ class LocalIntrinsicDimensionality(Detector):
         minibatch: int | None = 100,
     ) -> None:
         if minibatch is not None and minibatch <= k:
-            raise InputError(f"k must be below minibatch, got {k}, {minibatch}")
+            raise InputError(f"k must be below minibatch, got {k}, {minibatch}; minibatch=None looks among all")
         if k < 2 or (reference_samples is not None and reference_samples <= k):
             raise InputError(f"k must be at least 2 and below reference_samples, got {k}, {reference_samples}")
         if layers is not None and not layers:
