@@ -3,7 +3,7 @@
 ``python -m experiments.nmutant.neighbours --root data``: resumable; networks are trained for minutes, on all images.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from experiments.command import arguments, show
 from experiments.kept import Kept
 from experiments.networks import all_predicted, images_of, net_for, teach
-from experiments.nmutant.cells import batches, split
+from experiments.nmutant.cells import fitted, split
 from experiments.nmutant.samples import SETTINGS, Samples, attacked
 from experiments.nmutant.tables import kind_areas
 from experiments.page import Page, prose
@@ -115,7 +115,8 @@ def _table(name: str, root: str, kept: Kept) -> Table:
     def of_authors(each: Samples) -> Tensor:
         return lids_of_its_authors(model, each.image, image[[place[number] for number in each.index.tolist()]])
 
-    ways = {told: partial(_measured, detector, model, data) for told, detector in LIDS.items()} | {AUTHORS: of_authors}
+    ways = {told: partial(_measured, each, fitted(each, model, data, CLEAN), model) for told, each in LIDS.items()}
+    ways[AUTHORS] = of_authors
     rows: list[list[Cell]] = []
     for told, way in ways.items():
         kinds = {}
@@ -135,10 +136,10 @@ def _successes(model: nn.Module, attack: Attack, data: Sequence[Tensor], normal:
 
 
 def _measured(
-    detector: LocalIntrinsicDimensionality, model: nn.Module, data: ImageDataModule, samples: Samples
+    detector: LocalIntrinsicDimensionality, fit: Callable[[], None], model: nn.Module, samples: Samples
 ) -> Tensor:
-    fitted = detector.fit(model, batches(data, "train", CLEAN))
-    return torch.cat([fitted.measures(model, x, index=index) for x, index in split(samples)])
+    fit()
+    return torch.cat([detector.measures(model, x, index=index) for x, index in split(samples)])
 
 
 def lids_of_its_authors(model: nn.Module, images: Tensor, originals: Tensor) -> Tensor:
