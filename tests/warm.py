@@ -27,6 +27,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from torch.utils.data._utils import worker as loading
 
 __all__ = ["HEIRS", "Warm"]
 
@@ -45,6 +46,8 @@ HEIRS = "TESTS_HEIRS"
 """Variable of a command: how many scripts it starts itself, which start warm, too."""
 ADOPT_ORPHANS = 36
 """``PR_SET_CHILD_SUBREAPER`` of prctl(2)."""
+PAUSE = 0.2
+"""Seconds after which a process that loads images sees that its parent is gone; else five."""
 LONGEST = 1 << 17
 """Bytes of a command with its variables."""
 
@@ -128,6 +131,7 @@ def _nurse(place: socket.socket) -> tuple[dict, list[int]]:
         import_module(name)
     _parse_once()
     os.fsync = lambda descriptor: None  # nobody cuts the power
+    loading.MP_STATUS_CHECK_INTERVAL = PAUSE
     _of_imports.update({name: value for name, value in os.environ.items() if before.get(name) != value})
     gc.collect()
     # Made by an import, removed at the end of whoever ends first: every process makes them anew.

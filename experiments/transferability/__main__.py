@@ -13,6 +13,7 @@ from experiments.command import arguments
 from experiments.kept import Kept
 from experiments.networks import all_predicted, attacked, error, images_of
 from experiments.page import Page, prose
+from experiments.transferability.budget import by_budget
 from experiments.transferability.models import EPS, SVM_LENGTH, TECHNIQUES, Models, craft
 from lightning_adv.attacks import FGSM, SubstituteAttack
 from lightning_adv.data import MNIST
@@ -40,7 +41,7 @@ def main() -> None:
     page = Page("experiments.transferability", f"transferability{'_quick' * given.quick}", given.run)
     size, tested, rounds = (2000, 500, 4) if given.quick else (10_000, 1000, 6)
     bench = Bench(Path(given.run) / ("quick" if given.quick else "full"), given.root, size, tested)
-    tables = [*bench.intra(page), *bench.cross(page), bench.substitutes(rounds)]
+    tables = [*bench.intra(page), *bench.cross(page), bench.budgets(given.quick), bench.substitutes(rounds)]
     length = f"{SVM_LENGTH * EPS:.3g}"
     page.write(prose(__file__, tested=tested, eps=EPS, length=length, size=size, small=SMALL_EPS), tables, "MNIST")
 
@@ -58,7 +59,7 @@ class Bench:
     def __init__(self, folder: Path, root: str, size: int, tested: int) -> None:
         images = MNIST(root=root)
         images.setup()
-        x, y = images_of(images, "train", 0, PARTS * size)
+        self.learnt = x, y = images_of(images, "train", 0, PARTS * size)
         self.models = Models(list(zip(x.split(size), y.split(size), strict=True)), epochs=8)
         self.x, self.y = images_of(images, "test", 0, tested)
         self.seeds, _ = images_of(images, "calibration", 0, SEEDS)
@@ -89,6 +90,10 @@ class Bench:
             tables.append(_table(f"Across techniques, eps {eps}", *names, rows, self._clean(targets), note))
         page.picture(transfer_matrix(matrices, *names), "cross")
         return [*tables, _review_table(matrices)]
+
+    def budgets(self, quick: bool) -> Table:
+        """Two networks attack each other at growing budgets, after learning from more and more images."""
+        return by_budget(self.learnt, (self.x, self.y), self.kept, quick)
 
     def substitutes(self, rounds: int) -> Table:
         """Substitutes learn from the labels of each oracle, and FGSM on them attacks it."""

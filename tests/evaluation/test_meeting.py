@@ -113,6 +113,7 @@ except RankLost as lost:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("killed", "said"), [(1, "rank 1 has not been heard of"), (0, "keeps the store")])
 def test_a_killed_process_ends_the_wait_of_the_other(killed, said, tmp_path):
     outcomes = in_ranks(KILLED, tmp_path, 2, killed)

@@ -42,11 +42,11 @@ def trained(kind, how, epochs, ckpt_path=None):
     return sum(held), {key: value.item() for key, value in trainer.callback_metrics.items()}
 
 held, metrics = {}, {}
+trained("pixel", "fsdp", 1)
+cut = {"pixel fsdp": "pixel_fsdp_checkpoints/last.ckpt"}  # which goes on; the others are trained in one piece
 for kind in ("pixel", "latent"):
     for how in ("ddp", "fsdp"):
-        held[f"{kind} {how}"], metrics[f"{kind} {how}"] = trained(kind, how, {"pixel": 1, "latent": 2}[kind])
-for how in ("ddp", "fsdp"):
-    metrics[f"resumed {how}"] = trained("pixel", how, 2, f"pixel_{how}_checkpoints/last.ckpt")[1]
+        held[f"{kind} {how}"], metrics[f"{kind} {how}"] = trained(kind, how, 2, cut.get(f"{kind} {how}"))
 with open(f"{torch.distributed.get_rank()}.json", "w") as file:
     json.dump([held, metrics], file)
 """
@@ -63,7 +63,7 @@ def test_spread_models_learn_and_export_what_whole_ones_do_and_resume(tmp_path):
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0][1] == ranks[1][1]
     metrics = ranks[0][1]
-    for kind in ("pixel", "latent", "resumed"):
+    for kind in ("pixel", "latent"):
         assert metrics[f"{kind} fsdp"] == pytest.approx(metrics[f"{kind} ddp"], rel=1e-4)
     for kind, files in EXPORTED.items():
         assert sum(held[f"{kind} fsdp"] for held, _ in ranks) == ranks[0][0][f"{kind} ddp"]
