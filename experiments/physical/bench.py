@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from experiments.kept import Kept
-from experiments.networks import all_logits, attacked, images_of
+from experiments.networks import all_logits, attacked
 from experiments.page import prose
 from lightning_adv.asking import confident
 from lightning_adv.attacks import BIM, EOT, FGSM, PGD, Attack, LeastLikely, PhysicalWorld
 from lightning_adv.attacks.budget import as_text
-from lightning_adv.data import ImageDataModule
+from lightning_adv.data import ImageDataModule, float_images
 from lightning_adv.metrics import Destruction, destruction, outcomes, similar_classes, top_k_errors
 from lightning_adv.results.figures import adversarial_grid
 from lightning_adv.results.result import Table
@@ -22,7 +22,11 @@ from lightning_adv.results.shares import percent_interval, wilson_interval
 
 __all__ = ["ATTACKS", "STEPS", "Bench"]
 
-EPS = {"MNIST": (0.1, 0.15, 0.2, 0.25, 0.3), "CIFAR-10": (2 / 255, 4 / 255, 8 / 255, 12 / 255, 16 / 255)}
+EPS = {
+    "MNIST": (0.1, 0.15, 0.2, 0.25, 0.3),
+    "CIFAR-10": (2 / 255, 4 / 255, 8 / 255, 12 / 255, 16 / 255),
+    "Photographs": (4 / 255, 8 / 255, 16 / 255),
+}
 KINDS = ("true", "refocused", "conatural", "benign", "robust", "wrong")
 STEPS = 12
 """Of eps / 10, so that the iterative attacks can reach the edge of the ball (1.25 eps, as in the paper)."""
@@ -47,14 +51,25 @@ class Bench:
         images: the data.
         model: the network.
         count: test images attacked.
+        compared: validation images that say which classes are similar; default all.
     """
 
-    def __init__(self, name: str, folder: Path, images: ImageDataModule, model: nn.Module, count: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        images: ImageDataModule,
+        model: nn.Module,
+        count: int,
+        compared: int | None = None,
+    ) -> None:
         self.name, self.kept, self.world, self.model = name, Kept(folder), PhysicalWorld(), model
         self.eps, self.outcome_eps = EPS[name], EPS[name][::2]
-        (self.x, self.y), self.index = images_of(images, "test", 0, count), images.datasets["test"].index[:count]
-        image, label = images_of(images, "val")
-        self.similar = similar_classes(all_logits(model, image), label, share=0.01)
+        tested = images.datasets["test"][range(count)]
+        self.x, self.y, self.index = float_images(tested.image), tested.label, tested.index
+        judged = images.datasets["val"]
+        judged = judged[range(len(judged) if compared is None else compared)]
+        self.similar = similar_classes(all_logits(model, float_images(judged.image)), judged.label, share=0.01)
 
     def destruction(self) -> Table:
         """Destruction rates by attack and eps, and the errors before and after the photograph."""
