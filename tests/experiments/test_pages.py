@@ -186,7 +186,6 @@ NOT_MADE_AGAIN = {
     "purifier_memory",
     "purifiers",
     "recipes",
-    "transferability",
 }
 """Pages from before that law; the list only shrinks."""
 
