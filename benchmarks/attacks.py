@@ -1,6 +1,7 @@
 """Attacks beside torchattacks, foolbox, ART and the AutoAttack package: strength, size, passes and time in one run.
 
-``python -m benchmarks.attacks --root data`` (extra ``bench``); writes ``docs/results/attacks.md``.
+``python -m benchmarks.attacks --root data`` (extra ``bench``); writes ``docs/results/attacks.md``, and with ``--wide``
+``docs/results/autoattack.md``: AutoAttack on a wider network, whose passes gain more by bfloat16.
 """
 
 import contextlib
@@ -63,6 +64,7 @@ COLUMNS = [
     "CPU seconds",
     "time ratio",
 ]
+WIDE_SAMPLES = 40
 OURS, FLOOR, COMPILED = "lightning_adv", "counted floor", "lightning_adv, compiled"
 LAST, LOW = "lightning_adv, channels last", "lightning_adv, bf16"
 COMPILED_LOW = "lightning_adv, compiled, bf16"
@@ -91,24 +93,27 @@ def main() -> None:
     """Measure and write."""
     parser = arguments(__doc__)
     parser.add_argument("--samples", type=int, default=200)
-    parser.add_argument("--nets", nargs="+", choices=list(NETS), default=list(NETS), help="default: all")
+    parser.add_argument("--wide", action="store_true", help="AutoAttack alone, on a network of width 32")
     parser.add_argument("--fresh", action="store_true", help="measure again what an interrupted run had measured")
     given = parser.parse_args()
-    page = bench("attacks")
+    page = bench("attacks", "autoattack" if given.wide else None)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     tables = []
-    for name in given.nets:
-        on = Subject(name, given.root, 48 if name == WIDE else given.samples)
+    for name in [WIDE] if given.wide else [each for each in NETS if each != WIDE]:
+        on = Subject(name, given.root, WIDE_SAMPLES if given.wide else given.samples)
         # The net for CIFAR-10 costs sixteen times as much a pass: the slowest peers get fewer images there.
         few = (50, 100, 100) if name == "MNIST" else (16, 8, 32)
         cases = _suite(on.eps, on.x[0].numel(), few)
-        if name == WIDE:
+        if given.wide:
             cases = {"AutoAttack standard": Case("Linf", AutoAttack(on.eps), _ensemble(on.eps))}
         tables.append(Table(name, COLUMNS, _measure(on, cases, given.fresh), percent=("still correct",)))
     versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in LIBRARIES.items())
-    text = prose(__file__, threads=torch.get_num_threads(), versions=versions)
-    page.write(text, [claims(tables), *tables], "MNIST and CIFAR-10 test images")
+    networks = prose(__file__, "Wide" if given.wide else "Narrow")
+    text = prose(__file__, threads=torch.get_num_threads(), versions=versions, networks=networks)
+    page.write(
+        text, [claims(tables), *tables], "CIFAR-10 test images" if given.wide else "MNIST and CIFAR-10 test images"
+    )
 
 
 def _measure(on: Subject, cases: dict[str, Case], fresh: bool) -> list[list[Cell]]:
