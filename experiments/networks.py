@@ -31,6 +31,8 @@ __all__ = [
     "teach",
 ]
 
+VALUES = 4_000_000
+"""Of the images that a network is asked about at once: 26 of 224x224 pixels in colour."""
 Images = tuple[Tensor, Tensor]
 """Images [N, C, H, W] in [0, 1] and labels [N]."""
 
@@ -132,15 +134,15 @@ def images_of(data: ImageDataModule, split: str, first: int = 0, last: int | Non
 
 
 def all_logits(model: Classifier, x: Tensor) -> Tensor:
-    """Logits [N, K] of images, in parts of 500."""
+    """Logits [N, K] of images, in parts of 500, or of fewer where they are large."""
     with torch.no_grad():
-        return torch.cat([logits_of(model, part) for part in x.split(500)])
+        return torch.cat([logits_of(model, part) for part in x.split(_at_once(x))])
 
 
 def all_predicted(model: LabelOracle, x: Tensor) -> Tensor:
-    """Classes [N] that a model, or an oracle of labels, names, in parts of 500."""
+    """Classes [N] that a model, or an oracle of labels, names, in parts of 500, or of fewer where they are large."""
     with torch.no_grad():
-        return torch.cat([predicted_labels(model, part) for part in x.split(500)])
+        return torch.cat([predicted_labels(model, part) for part in x.split(_at_once(x))])
 
 
 def error(model: LabelOracle, x: Tensor, y: Tensor) -> float:
@@ -153,6 +155,10 @@ def attacked(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, size: int, 
     numbers = [None] * len(x) if index is None else index.split(size)
     parts = zip(x.split(size), y.split(size), numbers, strict=False)
     return torch.cat([attack(model, image, label, index=number) for image, label, number in parts])
+
+
+def _at_once(x: Tensor) -> int:
+    return max(1, min(500, VALUES // x[0].numel())) if len(x) else 1
 
 
 def _untrained() -> nn.Module:

@@ -24,8 +24,8 @@ from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, ImageFolder
 
 __all__ = ["main"]
 
-PHOTOGRAPHS, VALIDATION = 200, 400
-"""Pictures that are attacked, and those that say which classes are similar."""
+PHOTOGRAPHS, VALIDATION, AT_ONCE = 200, 400, 20
+"""Pictures that are attacked, those that say which classes are similar, and how many at once."""
 SETS: dict[str, Callable[..., ImageDataModule]] = {"MNIST": MNIST, "CIFAR-10": CIFAR10}
 
 
@@ -63,7 +63,7 @@ def _photographs(given: Namespace) -> None:
     data = ImageFolder(root=f"{given.root}/tiny-imagenet-10", class_list="imagenet", match=NAME, val_size=VALIDATION)
     data.setup()
     model = network_of(data).requires_grad_(False).to(memory_format=torch.channels_last)
-    bench = Bench("Photographs", Path(given.run) / "photographs", data, model, PHOTOGRAPHS, compared=VALIDATION)
+    bench = Bench("Photographs", Path(given.run) / "photographs", data, model, PHOTOGRAPHS, VALIDATION, AT_ONCE)
     picture = f"![photographs]({page.picture(bench.picture(), 'classes')})"
     tables = [bench.destruction(), bench.outcomes()]
     text = prose(__file__, "Photographs", network=NAME, count=PHOTOGRAPHS, steps=STEPS, compared=VALIDATION)

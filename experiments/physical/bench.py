@@ -52,6 +52,7 @@ class Bench:
         model: the network.
         count: test images attacked.
         compared: validation images that say which classes are similar; default all.
+        at_once: images that are attacked and photographed at once.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class Bench:
         model: nn.Module,
         count: int,
         compared: int | None = None,
+        at_once: int = 250,
     ) -> None:
+        self.at_once = at_once
         self.name, self.kept, self.world, self.model = name, Kept(folder), PhysicalWorld(), model
         self.eps, self.outcome_eps = EPS[name], EPS[name][::2]
         tested = images.datasets["test"][range(count)]
@@ -124,7 +127,7 @@ class Bench:
         target = nn.Sequential(PhysicalWorld(), self.model) if isinstance(attack, EOT) else self.model
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return attacked(attack, target, self.x, self.y, 250, self.index)
+            return attacked(attack, target, self.x, self.y, self.at_once, self.index)
 
     def _shown(self, eps: float) -> str:
         return f"{eps:g}" if self.name == "MNIST" else as_text(eps)
@@ -145,5 +148,5 @@ class Bench:
         }
 
     def _photo(self, x: Tensor) -> Tensor:
-        parts = zip(x.split(250), self.index.split(250), strict=True)
+        parts = zip(x.split(self.at_once), self.index.split(self.at_once), strict=True)
         return torch.cat([self.world(image, index) for image, index in parts])
