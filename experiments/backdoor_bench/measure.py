@@ -4,6 +4,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -94,7 +95,7 @@ class Bench:
     def _clean(self) -> Subject:
         """The clean network of the same seed, in tests of this attack."""
         clean = Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
-        return clean.facing(ATTACKS[self.attack].poisoning(self.setting))
+        return replace(clean, trigger=self.subject.trigger, sources=self.subject.sources)
 
     def _untold(self) -> Figures:
         """What a trigger does by itself: it may look like the target."""

@@ -1,7 +1,6 @@
 """The poisoned images and the model of an attack: trained once, kept with the run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -53,7 +52,7 @@ class Subject:
         """The subject of an attack, its model trained if it was not kept."""
         data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
         data.setup()
-        arguments = attack.poisoning(setting) if attack.poisoning else {}
+        arguments = attack.poisoning(setting, data) if attack.poisoning else {}
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
@@ -65,16 +64,10 @@ class Subject:
             taught.plan.poisoned if arguments else torch.zeros(0, dtype=torch.long),
             (x[: setting.defended].to(device), y[: setting.defended].to(device)),
             tuple(each.to(device) for each in images_of(data, "test")),
-            None,
+            arguments.get("test_trigger") or arguments.get("trigger"),
             setting.target,
-            [],
-        ).facing(arguments)
-
-    def facing(self, arguments: Mapping[str, object]) -> "Subject":
-        """The same model in tests of an attack with these arguments of the poisoning, whoever poisoned it."""
-        others = sorted(set(self.test[1].tolist()) - {self.target})
-        trigger = arguments.get("test_trigger") or arguments.get("trigger")
-        return replace(self, trigger=trigger, sources=list(arguments.get("source_classes") or others))
+            list(arguments.get("source_classes") or sorted(set(range(data.num_classes)) - {setting.target})),
+        )
 
     def triggered(self) -> Tensor:
         """Test images of the source classes, with the trigger."""

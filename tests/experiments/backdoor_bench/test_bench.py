@@ -46,7 +46,7 @@ def run(setting, tmp_path_factory):
         patch.setattr(f"{place}.SCANS", {"spectral signatures": lambda seed: SpectralSignatures()})
         patch.setattr(f"{place}.DETECTORS", {"SCALE-UP": lambda seed: ScaleUp()})
         patch.setattr(f"{place}.MITIGATIONS", {"fine-tuning": lambda seed: FineTuning(epochs=1, seed=seed)})
-        patch.setitem(ATTACKS, "BadNets", Attack(lambda setting: {"trigger": Patch(size=4), "poisoned": 0.2}))
+        patch.setitem(ATTACKS, "BadNets", Attack(lambda setting, data: {"trigger": Patch(size=4), "poisoned": 0.2}))
         folder = tmp_path_factory.mktemp("run")
         for attack in (NONE, "BadNets"):
             bench = Bench(attack, 0, setting, "unused", folder / "MNIST")
@@ -119,9 +119,12 @@ def test_what_was_measured_is_not_measured_again(own_run, setting):
 
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
-def test_each_attack_can_be_planned(name):
-    data = PoisonedDataModule(MNISTSubset(), target=0, seed=0, **ATTACKS[name].poisoning(SETTINGS["MNIST"]))
-    plan = data.plan
+def test_each_attack_can_be_planned(name, monkeypatch):
+    monkeypatch.setattr("experiments.backdoor_bench.setup.EPOCHS", 20)
+    images = MNISTSubset(max_train_samples=800)
+    images.setup()
+    arguments = ATTACKS[name].poisoning(SETTINGS["MNIST"], images)
+    plan = PoisonedDataModule(images, target=0, seed=0, **arguments).plan
     assert len(plan.poisoned) > 0
     assert not torch.isin(plan.poisoned, plan.cover).any()
 
