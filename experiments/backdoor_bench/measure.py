@@ -54,7 +54,7 @@ class Bench:
     @cached_property
     def subject(self) -> Subject:
         """Made when a cell is missing; a bench that has all of its cells trains nothing."""
-        of = hashlib.sha256(self.setting.in_words.encode()).hexdigest()[:8]  # another setting's weights do not fit
+        of = hashlib.sha256(self._words.encode()).hexdigest()[:8]  # another setting's weights do not fit
         weights = self.kept.path(f"weights {of}", "safetensors")
         return Subject.of(ATTACKS[self.attack], self.seed, self.setting, self.root, weights)
 
@@ -79,8 +79,12 @@ class Bench:
             yield name, self._kept(f"{family} {name}", repr(method), partial(measure, method))
 
     def _kept(self, name: str, method: str, measure: Callable[[], Figures]) -> Figures:
-        setting = "; ".join(filter(None, (self.setting.in_words, method)))
+        setting = "; ".join(filter(None, (self._words, method)))
         return self.kept.figures(name, partial(_timed, measure), setting)
+
+    @property
+    def _words(self) -> str:
+        return "; ".join(filter(None, (self.setting.in_words, ATTACKS[self.attack].form)))
 
     def _model(self) -> Figures:
         subject = self.subject

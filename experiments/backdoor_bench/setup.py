@@ -41,10 +41,12 @@ class Attack:
         poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed for a setting and the data
             that are to be poisoned; None poisons nothing.
         published: clean accuracy and attack success on CIFAR-10 that its authors, or a bench of peers, state.
+        form: in words, where there was another; figures of that one do not mix in.
     """
 
     poisoning: Callable[["Setting", ImageDataModule], dict[str, object]] | None
     published: str = ""
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ ATTACKS = {
             "label": "keep",
         }
     ),
-    "Narcissus": Attack(_narcissus),
+    "Narcissus": Attack(_narcissus, form="half of the class"),
     "WaNet": Attack(
         lambda setting, data: {
             "trigger": WaNet(),

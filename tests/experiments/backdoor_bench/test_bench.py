@@ -145,6 +145,13 @@ def test_weights_of_another_setting_are_not_taken(own_run, setting):
     assert len(set(other.kept.folder.glob("weights*")) - kept) == 1
 
 
+def test_figures_of_an_earlier_form_of_an_attack_are_not_taken(own_run, setting, monkeypatch):
+    monkeypatch.setitem(ATTACKS, "BadNets", replace(ATTACKS["BadNets"], form="another"))
+    bench = Bench("BadNets", 0, setting, "unused", own_run / "MNIST")
+    monkeypatch.setattr(bench, "_model", lambda: {"clean_accuracy": 0.125})
+    assert next(bench.cells("model"))[1]["clean_accuracy"] == 0.125
+
+
 def test_settings_differ_in_words():
     assert len({each.in_words for each in SETTINGS.values()}) == len(SETTINGS)
     assert "lambda" not in "".join(each.in_words for each in SETTINGS.values())
