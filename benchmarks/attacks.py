@@ -101,14 +101,16 @@ def main() -> None:
     warnings.simplefilter("ignore")
     tables = []
     for name in [WIDE] if given.wide else [each for each in NETS if each != WIDE]:
-        on = Subject(name, given.root, WIDE_SAMPLES if given.wide else given.samples)
-        # The net for CIFAR-10 costs sixteen times as much a pass: the slowest peers get fewer images there.
-        few = (50, 100, 100) if name == "MNIST" else (16, 8, 32)
-        cases = _suite(on.eps, on.x[0].numel(), few)
         if given.wide:
+            on = Subject(name, given.root, WIDE_SAMPLES)
             cases = {"AutoAttack standard": Case("Linf", AutoAttack(on.eps), _ensemble(on.eps))}
+        else:
+            on = Subject(name, given.root, given.samples)
+            # The net for CIFAR-10 costs sixteen times as much a pass: the slowest peers get fewer images there.
+            cases = _suite(on.eps, on.x[0].numel(), (50, 100, 100) if name == "MNIST" else (16, 8, 32))
         tables.append(Table(name, COLUMNS, _measure(on, cases, given.fresh), percent=("still correct",)))
-    versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in LIBRARIES.items())
+    beside = {PACKAGE: LIBRARIES[PACKAGE]} if given.wide else LIBRARIES
+    versions = ", ".join(f"{name} {importlib.metadata.version(package)}" for name, package in beside.items())
     networks = prose(__file__, "Wide" if given.wide else "Narrow")
     text = prose(__file__, threads=torch.get_num_threads(), versions=versions, networks=networks)
     page.write(
