@@ -130,7 +130,8 @@ def kept_network(folder: Path, name: str, train: Callable[[], nn.Module]) -> nn.
 def images_of(data: ImageDataModule, split: str, first: int = 0, last: int | None = None) -> Images:
     """Images of a split from the first to before the last, as they lie."""
     found = data.datasets[split]
-    return float_images(found.images[first:last]), found.labels[first:last]
+    batch = found[range(len(found))[first:last]]
+    return float_images(batch.image), batch.label
 
 
 def all_logits(model: Classifier, x: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from experiments.classifiers import ADAM, trained
@@ -17,7 +16,7 @@ from experiments.command import arguments
 from experiments.kept import Kept
 from experiments.networks import error, images_of, kept_network, network
 from experiments.page import Page, prose
-from lightning_adv.data import MNIST, ImageFolder, float_images
+from lightning_adv.data import MNIST, ImageFolder
 from lightning_adv.fooling import Fooling, FoolingCPPN, FoolingEvolution, FoolingGradient, FoolingSet
 from lightning_adv.results.fooling import FoolingResult
 
@@ -107,8 +106,7 @@ def _photographs(root: str, run: Path) -> Subject:
     model = trained("ImageFolder", str(folder), run / "classifier", PHOTOGRAPHS_NET).float()
     images = ImageFolder(root=str(folder), image_size=64)
     images.setup()
-    batches = [(float_images(batch.image), batch.label) for batch in images.test_dataloader()]
-    image, label = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    image, label = images_of(images, "test")
     words = dict(line.split("\t") for line in (folder / "words.txt").read_text().splitlines())
     names = [words[name].partition(",")[0] for name in images.class_names]
     count = len(images.datasets["train"])

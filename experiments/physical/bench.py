@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from experiments.kept import Kept
-from experiments.networks import all_logits, attacked
+from experiments.networks import all_logits, attacked, images_of
 from experiments.page import prose
 from lightning_adv.asking import confident
 from lightning_adv.attacks import BIM, EOT, FGSM, PGD, Attack, LeastLikely, PhysicalWorld
 from lightning_adv.attacks.budget import as_text
-from lightning_adv.data import ImageDataModule, float_images
+from lightning_adv.data import ImageDataModule
 from lightning_adv.metrics import Destruction, destruction, outcomes, similar_classes, top_k_errors
 from lightning_adv.results.figures import adversarial_grid
 from lightning_adv.results.result import Table
@@ -68,11 +68,9 @@ class Bench:
         self.at_once = at_once
         self.name, self.kept, self.world, self.model = name, Kept(folder), PhysicalWorld(), model
         self.eps, self.outcome_eps = EPS[name], EPS[name][::2]
-        tested = images.datasets["test"][range(count)]
-        self.x, self.y, self.index = float_images(tested.image), tested.label, tested.index
-        judged = images.datasets["val"]
-        judged = judged[range(len(judged) if compared is None else compared)]
-        self.similar = similar_classes(all_logits(model, float_images(judged.image)), judged.label, share=0.01)
+        (self.x, self.y), self.index = images_of(images, "test", 0, count), images.datasets["test"].index[:count]
+        image, label = images_of(images, "val", 0, compared)
+        self.similar = similar_classes(all_logits(model, image), label, share=0.01)
 
     def destruction(self) -> Table:
         """Destruction rates by attack and eps, and the errors before and after the photograph."""
