@@ -176,7 +176,6 @@ def test_what_a_command_writes_is_no_change_to_the_code_that_it_ran(tmp_path, mo
 NOT_MADE_AGAIN = {
     "adversarial_objective",
     "diffusion_purification",
-    "fooling",
     "image_transformations_CIFAR10",
     "lgap",
     "lgap_quick",
