@@ -265,13 +265,13 @@ DETECTORS: dict[str, Callable[[int], Detector]] = {
 }
 
 MITIGATIONS: dict[str, Callable[[int], Mitigation]] = {
-    "fine-tuning": lambda seed: FineTuning(lr=0.01, seed=seed),
-    "FT-SAM": lambda seed: FTSAM(lr=0.01, seed=seed),
+    "fine-tuning": lambda seed: FineTuning(seed=seed),
+    "FT-SAM": lambda seed: FTSAM(seed=seed),
     "Fine-Pruning": lambda seed: FinePruning(seed=seed),
     "CLP": lambda seed: CLP(seed=seed),
     "ANP": lambda seed: ANP(seed=seed),
-    "FST": lambda seed: FST(lr=0.01, seed=seed),
-    "NAD": lambda seed: NAD(lr=0.01, seed=seed),
-    "I-BAU": lambda seed: IBAU(lr=1e-3, seed=seed),
+    "FST": lambda seed: FST(seed=seed),
+    "NAD": lambda seed: NAD(seed=seed),
+    "I-BAU": lambda seed: IBAU(seed=seed),
 }
-"""At the rates of their papers."""
+"""As a user has them: rates and thresholds are chosen by held-out clean images."""

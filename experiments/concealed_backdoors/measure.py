@@ -98,8 +98,8 @@ def measure(cell: Cell, repeat: int, setting: Setting, root: str, run: Path) -> 
     strip = STRIP(seed=repeat).fit(model, few)
     found["strip_auroc"] = auroc(*(strip.score(model, each[: setting.samples]) for each in (image, triggered)))
     repairs: dict[str, Mitigation] = {
-        "fine_pruning": FinePruning(accuracy_drop=0.04, seed=repeat),
-        "unlearning": NeuralCleanseUnlearning(triggers=str(own), seed=repeat),
+        "fine_pruning": FinePruning(accuracy_drop=0.04, lr=0.05, seed=repeat),
+        "unlearning": NeuralCleanseUnlearning(triggers=str(own), lr=0.02, seed=repeat),
     }
     for name, mitigation in repairs.items():
         repaired = copy.deepcopy(model)

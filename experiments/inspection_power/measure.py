@@ -115,7 +115,9 @@ class Measured:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "trigger.safetensors"
             save_triggers(file, trigger.mask[None], trigger.pattern[None], torch.tensor([trigger.label]), {})
-            unlearning = NeuralCleanseUnlearning(triggers=str(file), labels=[trigger.label], epochs=1, seed=seed)
+            unlearning = NeuralCleanseUnlearning(
+                triggers=str(file), labels=[trigger.label], epochs=1, lr=0.02, seed=seed
+            )
             unlearning(model, [self.searched])
         return model
 

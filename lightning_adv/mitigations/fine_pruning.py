@@ -32,10 +32,14 @@ class FinePruning(Mitigation):
     16 digit networks with a white square, each trained from another seed, 10 still had an attack success above .1, one
     .33. With .2, none had, the highest was .05, and fine-tuning left 1.6 points of clean accuracy lost.
 
+    All of that at a rate of .05. It cost two networks for CIFAR-10 of width 8, with 500 clean images, 8 points of 65;
+    .001 cost 3 to 4, and left more of the backdoor: .77 of .91 where .05 left .58. Without ``lr``, clean images choose.
+
     Args:
         accuracy_drop: clean accuracy that pruning may cost before fine-tuning, a share of the held-out images.
         layer: name of the convolution; default the one that runs last.
-        epochs, lr, batch_size, held_out, seed: see :class:`Mitigation`.
+        epochs, batch_size, held_out, seed: see :class:`Mitigation`.
+        lr: of fine-tuning; None: it is chosen from ``rates``.
 
     Raises:
         InputError: numbers that cannot be meant; in a call, a model without a convolution, or without that layer.
@@ -47,12 +51,14 @@ class FinePruning(Mitigation):
         '0'
     """
 
+    rates = (0.05, 0.03, 0.01, 0.003, 0.001)
+
     def __init__(
         self,
         accuracy_drop: float = 0.2,
         layer: str | None = None,
         epochs: int = 20,
-        lr: float = 0.05,
+        lr: float | None = None,
         batch_size: int = 32,
         held_out: float = 0.2,
         seed: int = 0,

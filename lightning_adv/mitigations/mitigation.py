@@ -165,6 +165,10 @@ class Mitigation(ABC):
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
         """The paper's algorithm: change the model's weights; it is in eval mode and gradients are on."""
 
+    def prepared(self, model: nn.Module, images: CleanImages) -> "Mitigation":
+        """The mitigation that knows what need not be found out again at every rate."""
+        return self
+
     def __call__(self, model: nn.Module, images: Images) -> MitigationReport:
         """Repair the model in place.
 
@@ -285,12 +289,13 @@ class Mitigation(ABC):
             candidates: thresholds from the mildest on, and what each would prune.
             accuracy_drop: clean accuracy that may be lost, a share of the held-out images.
         """
-        start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+        weights = list(model.parameters())
+        start = [weight.detach().clone() for weight in weights]
         unpruned, tried, kept = correct(model, held_out), [], 0
         for threshold, prunings in candidates:
             prune(model, prunings)
             tried.append(Tried(threshold, correct(model, held_out), prunings))
-            _restore(model, start, prunings)
+            _put_back(weights, start)
             lost = (unpruned - tried[-1].correct) / len(held_out.image)
             if lost <= accuracy_drop and kept == len(tried) - 1:
                 kept = len(tried)
@@ -307,9 +312,10 @@ class Mitigation(ABC):
         weights, before, most = list(model.parameters()), correct(model, held_out), -1
         start = [weight.detach().clone() for weight in weights]
         tried: list[tuple[float, int]] = []
+        prepared = self.prepared(model, images)
         for rate in self.rates:
             _put_back(weights, start)
-            at_rate = copy.copy(self)
+            at_rate = copy.copy(prepared)
             at_rate.lr = rate
             repair = at_rate.repair(model, images, held_out)
             tried.append((rate, right := correct(model, held_out)))
@@ -389,12 +395,3 @@ def _logarithm(_: nn.Module, __: tuple[Tensor, ...], answer: Tensor) -> Tensor:
 def _put_back(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     for weight, value in zip(weights, values, strict=True):
         weight.copy_(value)
-
-
-@torch.no_grad()
-def _restore(model: nn.Module, start: dict[str, Tensor], prunings: Iterable[Pruning]) -> None:
-    """Put the rows back that these take."""
-    parameters = dict(model.named_parameters())
-    for each in prunings:
-        for name in each.rows:
-            parameters[name][list(each.pruned)] = start[name][list(each.pruned)]

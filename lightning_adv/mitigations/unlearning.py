@@ -5,6 +5,8 @@
 with the mask m and the pattern p that Neural Cleanse reconstructed: the model is told what the trigger is worth.
 """
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ from lightning_adv.mitigations.mitigation import Mitigation, Repair
 
 __all__ = ["NeuralCleanseUnlearning"]
 
+Found = tuple[dict[int, tuple[Tensor, Tensor]], list[int]]
+"""Mask and pattern of every class that has them, and the classes that were flagged."""
+
 
 class NeuralCleanseUnlearning(Mitigation):
     """Fine-tunes on clean images, a share of which carries the reconstructed trigger with its true label.
@@ -28,7 +33,8 @@ class NeuralCleanseUnlearning(Mitigation):
         labels: classes whose triggers are unlearnt; default those that the inspector flags, and all if it flags none
             (an inspection that is evaded names no class). An image carries the trigger of one of them, by chance.
         share: of the images that carry a trigger.
-        epochs, lr, batch_size, held_out, seed: see :class:`Mitigation`.
+        epochs, batch_size, held_out, seed: see :class:`Mitigation`.
+        lr: of fine-tuning; None: it is chosen from ``rates``, by the triggers of one inspection.
 
     Raises:
         InputError: numbers that cannot be meant; in a call, no trigger for one of ``labels``, or none found at all, or
@@ -42,6 +48,8 @@ class NeuralCleanseUnlearning(Mitigation):
         (1,)
     """
 
+    rates = (0.02, 0.01, 0.003, 0.001)
+
     def __init__(
         self,
         inspector: Inspector | None = None,
@@ -49,7 +57,7 @@ class NeuralCleanseUnlearning(Mitigation):
         labels: list[int] | None = None,
         share: float = 0.2,
         epochs: int = 10,
-        lr: float = 0.02,
+        lr: float | None = None,
         batch_size: int = 32,
         held_out: float = 0.2,
         seed: int = 0,
@@ -67,10 +75,17 @@ class NeuralCleanseUnlearning(Mitigation):
         own = NeuralCleanse(allow_missing_classes=True) if triggers is None else None
         self.inspector = own if inspector is None else inspector
         self.triggers, self.labels, self.share = triggers, labels, share
+        self.found: Found | None = None
+
+    def prepared(self, model: nn.Module, images: CleanImages) -> "NeuralCleanseUnlearning":
+        """With the triggers of the model as it came."""
+        other = copy.copy(self)
+        other.found = self._from(model, images)
+        return other
 
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
         """Reconstruct the triggers, then fine-tune."""
-        known, flagged = self._from_file() if self.triggers else self._by_inspection(model, images)
+        known, flagged = self.found or self._from(model, images)
         wanted = self.labels or flagged or list(known)
         missing = [label for label in wanted if label not in known]
         if missing or not wanted:
@@ -93,12 +108,15 @@ class NeuralCleanseUnlearning(Mitigation):
         evaded = () if self.labels or flagged else ("no class was flagged: the triggers of all classes were unlearnt",)
         return Repair(unlearnt=tuple(wanted), warnings=(*evaded, *warnings))
 
-    def _by_inspection(self, model: nn.Module, images: CleanImages) -> tuple[dict[int, tuple[Tensor, Tensor]], list]:
+    def _from(self, model: nn.Module, images: CleanImages) -> Found:
+        return self._from_file() if self.triggers else self._by_inspection(model, images)
+
+    def _by_inspection(self, model: nn.Module, images: CleanImages) -> Found:
         report = self.inspector(model, [(images.image, images.label)])
         known = {each.label: (each.mask, each.pattern) for each in report.triggers if each.found}
         return known, [label for label in report.flagged or () if label in known]
 
-    def _from_file(self) -> tuple[dict[int, tuple[Tensor, Tensor]], list[int]]:
+    def _from_file(self) -> Found:
         saved = load_triggers(self.triggers)
         known = dict(zip(saved.labels.tolist(), zip(saved.masks, saved.patterns, strict=True), strict=True))
         flagged = [int(label) for label in saved.metadata.get("flagged", "").split()]

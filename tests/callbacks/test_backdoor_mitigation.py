@@ -39,7 +39,7 @@ def repaired(folder, *callbacks, datamodule=None, **options):
 
 def test_attack_and_accuracy_before_and_after_are_those_of_evaluations_around_it(tmp_path):
     around = [BackdoorEvaluation(name=name) for name in ("first", "then")]
-    scalars = repaired(tmp_path, around[0], BackdoorMitigation(FinePruning()), around[1])
+    scalars = repaired(tmp_path, around[0], BackdoorMitigation(FinePruning(lr=0.05)), around[1])
     for key in ("attack_success_rate", "clean_accuracy"):
         assert scalars[f"test/mitigation/{key}_before"] == scalars[f"test/first/{key}"]
         assert scalars[f"test/mitigation/{key}_after"] == scalars[f"test/then/{key}"]

@@ -51,6 +51,22 @@ def test_neural_cleanse_finds_the_trigger_itself():
     assert share(model, *digits()["test"]) > clean - 0.02
 
 
+def test_every_rate_unlearns_what_one_inspection_has_found():
+    class Counting(NeuralCleanse):
+        calls = 0
+
+        def __call__(self, model, images):
+            Counting.calls += 1
+            return super().__call__(model, images)
+
+    mitigation = NeuralCleanseUnlearning(Counting(steps=8, images_per_step=32), labels=[DIGIT], epochs=1)
+    mitigation.rates = (100.0, 1e-4)  # the first one leaves nothing of the model
+    report = mitigation(badnets(), [digits()["owned"]])
+    assert Counting.calls == 1
+    assert len(report.repair.rates) == 2
+    assert mitigation.found is None
+
+
 def test_fine_tuning_without_the_trigger_would_not_have_done_it(triggers):
     """The images are the same; only the wrong trigger is unlearnt."""
     model = badnets()
