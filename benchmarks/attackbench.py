@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.bench import bench, kept
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.networks import all_predicted, images_of
 from experiments.page import prose
 from lightning_adv.attacks import DDN, FAB, Attack, CarliniWagner, DeepFool
@@ -203,4 +203,4 @@ def failures_are_far(distances: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -21,7 +21,7 @@ from benchmarks import peers
 from benchmarks.bench import bench, kept
 from benchmarks.claims import claims
 from benchmarks.subjects import NETS, WIDE, Subject
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.cost import Counted, in_turn, seconds
 from experiments.networks import all_predicted
 from experiments.page import prose
@@ -261,4 +261,4 @@ def _size(clean: Tensor, adversarial: Tensor, norm: str) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

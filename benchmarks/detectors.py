@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.bench import bench, peak_mib
 from experiments.classifiers import trained
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.cost import quickest, seconds
 from experiments.nmutant.samples import SETTINGS
 from experiments.page import prose
@@ -108,4 +108,4 @@ def _one_at_a_time(detector: LabelChangeRate, model: nn.Module, x: Tensor, index
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.bench import Used, in_a_process
 from experiments.classifiers import silent_trainer
-from experiments.command import show
+from experiments.command import command, show
 from experiments.page import prose
 from lightning_adv.attacks import APGD, PGD, Square
 from lightning_adv.callbacks import AttackEvaluation
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

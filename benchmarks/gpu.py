@@ -24,7 +24,7 @@ from torch import nn
 from benchmarks.bench import KEPT
 from benchmarks.peers import package
 from benchmarks.training import PRECISIONS, net, precision_step
-from experiments.command import show
+from experiments.command import command, show
 from experiments.cost import in_turn, seconds
 from experiments.kept import Kept
 from experiments.page import RESULTS, prose
@@ -287,4 +287,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bench import bench
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.concealed_backdoors.models import subject_of
 from experiments.concealed_backdoors.setup import SETTINGS
 from experiments.concealed_backdoors.setup import Cell as Attacked
@@ -258,4 +258,4 @@ def _images(data: MNIST, samples: int) -> tuple[Tensor, Tensor]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

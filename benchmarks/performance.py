@@ -35,7 +35,7 @@ from benchmarks.training import (
     net,
     precision_step,
 )
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.cost import in_turn, quickest, ratio
 from experiments.cost import seconds as run_seconds
 from experiments.networks import images_of
@@ -146,8 +146,8 @@ def _starts(rounds: int) -> list[list[Cell]]:
         "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(u.ru_utime + u.ru_stime, u.ru_maxrss / 1024)"
     )
     rows: list[list[Cell]] = []
-    for name, command in STARTS.items():
-        figures = [_figures([sys.executable, "-c", measure, *command]) for _ in range(rounds + 1)][1:]
+    for name, line in STARTS.items():
+        figures = [_figures([sys.executable, "-c", measure, *line]) for _ in range(rounds + 1)][1:]
         rows.append([name, *(statistics.median(column) for column in zip(*figures, strict=True))])
     return rows
 
@@ -219,4 +219,4 @@ def _slope(sizes: Sequence[int], seconds: Sequence[float]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -10,7 +10,7 @@ import tempfile
 import torch
 
 from benchmarks.bench import Used, bench, in_a_process
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.page import prose
 from lightning_adv.modules import DiffusionModule
 from lightning_adv.purifiers import Diffusion, denoising
@@ -61,4 +61,4 @@ def _measured(folder: str, steps: int, keep: bool) -> list[float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -16,7 +16,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from benchmarks.bench import bench
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.cost import quickest
 from experiments.page import prose
 from lightning_adv.data import CIFAR10, MNIST, float_images
@@ -133,4 +133,4 @@ def _pillow(image: Tensor, quality: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

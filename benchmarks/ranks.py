@@ -19,7 +19,7 @@ from benchmarks.bench import in_a_process
 from benchmarks.subjects import Subject
 from benchmarks.training import module
 from experiments.classifiers import silent_trainer
-from experiments.command import show
+from experiments.command import command, show
 from experiments.cost import in_turn, ratio
 from lightning_adv.attacks import AutoAttack
 from lightning_adv.callbacks import AttackEvaluation
@@ -108,4 +108,4 @@ def attacked(root: str, devices: int, clock: Clock, options: dict) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -18,7 +18,7 @@ import yaml
 
 from benchmarks.bench import bench
 from benchmarks.kills import Work, digest, report_figures, withstood
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.page import prose
 from lightning_adv.asking import predicted
 from lightning_adv.cli.entry import evaluate, train
@@ -218,4 +218,4 @@ def _hostile(folder: Path) -> list[list[Cell]]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -1,11 +1,26 @@
-"""What the commands of the workshop share: their arguments, and a row that is said as soon as it is measured."""
+"""What the commands of the workshop share: their arguments, how they end, and a row that is said once measured."""
 
 import argparse
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
+from lightning_adv.errors import InputError
 from lightning_adv.results.result import Cell
 
-__all__ = ["arguments", "show"]
+__all__ = ["arguments", "command", "show"]
+
+
+def command(main: Callable[[], None]) -> None:
+    """Run a command; one line says what of its input cannot be meant, and of a process that fails its own words."""
+    try:
+        main()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except subprocess.CalledProcessError as error:
+        sys.stderr.write(error.stderr or "")  # empty where it was not caught: then it has been seen
+        sys.exit(error.returncode)
 
 
 def arguments(doc: str | None, run: str | None = None, quick: str | None = None) -> argparse.ArgumentParser:

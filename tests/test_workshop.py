@@ -1,7 +1,10 @@
 """Where experiments and benchmarks stand: above the package, experiments beside each other, benchmarks above these."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+from tests.processes import environment
 from tests.source_tree import ROOT, asked_of, imports, source_files, workshop_files
 
 EXPERIMENTS = ROOT / "experiments"
@@ -39,3 +42,31 @@ def test_an_experiment_is_a_folder_with_a_command_and_its_page():
     ]
     loose = [name(each) for each in EXPERIMENTS.glob("*.py") if "__main__" in each.read_text()]
     assert not [*lacking, *loose], "what lies beside the folders is shared, and is no command"
+
+
+COMMANDS = [path for path in workshop_files() if "import arguments" in path.read_text()]
+
+
+@asked_of(COMMANDS)
+def test_a_command_ends_in_one_line_where_its_input_cannot_be_meant(path):
+    assert path.read_text().endswith('if __name__ == "__main__":\n    command(main)\n')
+
+
+def test_what_cannot_be_meant_is_one_line_and_changes_no_page(tmp_path):
+    """Real commands: one reads its data itself, one has them read by ``train.py``."""
+    before = pages()
+    for module in ("experiments.backdoor_bench", "experiments.mnist_pgd"):
+        places = ["--root", tmp_path / "nowhere", "--run", tmp_path / module]
+        line = [sys.executable, "-m", module, "--draft", *places]
+        done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        (said,) = [each for each in done.stderr.splitlines() if "nowhere" in each]
+        assert said.startswith("error: ")
+        assert "set root" in said
+    assert pages() == before
+
+
+def pages() -> dict[str, bytes]:
+    """What the commands have written so far."""
+    return {str(path): path.read_bytes() for path in (ROOT / "docs/results").iterdir() if path.is_file()}

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.networks import Images, all_logits, all_predicted, attacked, images_of, kept_network, network
 from experiments.page import Page, prose
 from lightning_adv.asking import confident
@@ -124,4 +124,4 @@ def _rejection(nets: dict[str, list[nn.Module]], train: Images, held_out: Images
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.backdoor_bench.measure import FAMILIES, Bench, Figures
 from experiments.backdoor_bench.setup import ATTACKS, QUICK, SETTINGS
 from experiments.backdoor_bench.tables import tables
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import content
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
@@ -65,4 +65,4 @@ def found_in(data: str, records: dict[str, dict]) -> dict[tuple[str, str], dict[
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

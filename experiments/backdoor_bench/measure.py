@@ -78,16 +78,25 @@ class Bench:
             method = make(self.seed)
             yield name, self._kept(f"{family} {name}", repr(method), partial(measure, method))
 
-    def _kept(self, name: str, method: str, measure: Callable[[], Figures]) -> Figures:
+    def _kept(self, name: str, method: str, measure: Callable[[Subject], Figures]) -> Figures:
         setting = "; ".join(filter(None, (self._words, method)))
-        return self.kept.figures(name, partial(_timed, measure), setting)
+        return self.kept.figures(name, partial(self._timed, measure), setting)
+
+    def _timed(self, measure: Callable[[Subject], Figures]) -> Figures:
+        """Figures and seconds of a method, or why it refuses the model, which is there by now."""
+        subject = self.subject  # which data that are not there refuse, and no method
+        began = time.perf_counter()
+        try:
+            found = measure(subject)
+        except InputError as error:
+            return {"refused": str(error)}
+        return {**found, "seconds": time.perf_counter() - began}
 
     @property
     def _words(self) -> str:
         return "; ".join(filter(None, (self.setting.in_words, ATTACKS[self.attack].form)))
 
-    def _model(self) -> Figures:
-        subject = self.subject
+    def _model(self, subject: Subject) -> Figures:
         return {
             "clean_accuracy": share(subject.model, *subject.test),
             "attack_success": subject.success(subject.model),
@@ -101,11 +110,11 @@ class Bench:
         clean = Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
         return replace(clean, trigger=self.subject.trigger, sources=self.subject.sources)
 
-    def _untold(self) -> Figures:
+    def _untold(self, _: Subject) -> Figures:
         """What a trigger does by itself: it may look like the target."""
         return {"attack_success": self._clean.success(self._clean.model)}
 
-    def _control(self) -> Figures:
+    def _control(self, _: Subject) -> Figures:
         """What retuning teaches a network that nobody poisoned."""
         return {"retuned": self._retuned(copy.deepcopy(self._clean.model), self._clean)}
 
@@ -113,9 +122,8 @@ class Bench:
         Retuning(seed=self.seed)(model, [subject.defended], subject.trigger, subject.target)
         return subject.success(model)
 
-    def _scan(self, scan: Scan) -> Figures:
+    def _scan(self, scan: Scan, subject: Subject) -> Figures:
         """Against the plan; cover images, whose labels are right, count as clean."""
-        subject = self.subject
         report = scan(subject.model, [tuple(subject.trained_on)], [subject.defended])
         suspect, score = report.suspect.cpu(), report.score.cpu()
         truth = torch.isin(report.index.cpu(), subject.poisoned)
@@ -127,13 +135,13 @@ class Bench:
             "flagged": report.flagged,
         }
 
-    def _inspect(self, inspector: Inspector) -> Figures:
-        report = inspector(self.subject.model, [self.subject.defended])
+    def _inspect(self, inspector: Inspector, subject: Subject) -> Figures:
+        report = inspector(subject.model, [subject.defended])
         return {"flagged": report.flagged, "significant": report.significant, "p_value": report.p_value}
 
-    def _detect(self, detector: Detector) -> Figures:
+    def _detect(self, detector: Detector, subject: Subject) -> Figures:
         """Test images as they are against those of source classes that carry the trigger."""
-        subject, count = self.subject, self.setting.judged
+        count = self.setting.judged
         clean, triggered = subject.test[0][:count], subject.triggered()[:count]
         detector = detector.fit(subject.model, [subject.defended])
         scores = [detector.score(subject.model, each) for each in (clean, triggered)]
@@ -145,23 +153,13 @@ class Bench:
             "own_false_alarms": _mean(detector.decide(subject.model, clean).suspicious),
         }
 
-    def _mend(self, mitigation: Mitigation) -> Figures:
-        subject = self.subject
+    def _mend(self, mitigation: Mitigation, subject: Subject) -> Figures:
         mended = copy.deepcopy(subject.model)
         mitigation(mended, [subject.defended])
         found: Figures = {"clean_accuracy": share(mended, *subject.test), "attack_success": subject.success(mended)}
         if subject.trigger is not None:
             found["retuned"] = self._retuned(mended, subject)
         return found
-
-
-def _timed(measure: Callable[[], Figures]) -> Figures:
-    began = time.perf_counter()
-    try:
-        found = measure()
-    except InputError as error:
-        return {"refused": str(error)}
-    return {**found, "seconds": time.perf_counter() - began}
 
 
 def _of(some: Tensor, all_: Tensor) -> float | None:

@@ -8,7 +8,7 @@ the repeats themselves, from which a fresh checkout goes on.
 from pathlib import Path
 from typing import get_args
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.concealed_backdoors.measure import authors_budget, in_order, kept, quick
 from experiments.concealed_backdoors.pictures import found_triggers
 from experiments.concealed_backdoors.setup import SETTINGS, WIDE_MNIST, Attack
@@ -75,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.concealed_backdoors.measure import in_order, kept, supply_triggers
 from experiments.concealed_backdoors.models import clean_triggers
 from experiments.concealed_backdoors.setup import GRID, Cell, cells_of
@@ -111,4 +111,4 @@ def grid_table(found: Mapping[str, Found]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

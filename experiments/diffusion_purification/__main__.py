@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from experiments.classifiers import MNIST_NET, checkpoint_of, silent_trainer, train_once
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.page import Page, prose
 from lightning_adv.attacks import PGD
 from lightning_adv.callbacks import PurificationEvaluation
@@ -74,4 +74,4 @@ def _row(row: PurificationRow, undefended: float) -> list[Cell]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

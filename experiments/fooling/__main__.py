@@ -12,7 +12,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from experiments.classifiers import ADAM, trained
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import Kept
 from experiments.networks import error, images_of, kept_network, network
 from experiments.page import Page, prose
@@ -123,4 +123,4 @@ def _made(method: Fooling, subject: Subject) -> dict[str, Tensor | float]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

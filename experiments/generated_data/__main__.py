@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule, LightningModule, seed_everyth
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from experiments.classifiers import silent_trainer
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.networks import all_predicted, attacked, images_of
 from experiments.page import Page, prose
@@ -171,4 +171,4 @@ def _measured(share: float, seed: int, size: Size, run: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from experiments.classifiers import CIFAR10_RUN, fit, trained
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.image_transformations.foolbox2 import SearchedFGSM
 from experiments.image_transformations.settings import PAPER, SETTINGS, Setting, attacks, purifiers, sweeps
 from experiments.image_transformations.tables import (
@@ -198,4 +198,4 @@ class Bench:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -7,7 +7,7 @@ the ones that there are.
 
 from pathlib import Path
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.inspection_power.measure import SETTINGS, Measured
 from experiments.inspection_power.nets import DATA, KINDS, Net
 from experiments.inspection_power.rules import Found
@@ -115,4 +115,4 @@ def nets(count: int, data: str = "MNIST") -> list[Net]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

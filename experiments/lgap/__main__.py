@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.lgap.by_class import ByClass, Purifiers
 from experiments.lgap.networks import Networks
 from experiments.lgap.tables import attacks_table, blind_table, caption_table, guidance_table
@@ -124,4 +124,4 @@ def _seen(cells: ByClass, kinds: dict[str, Purifiers], attack: Attack) -> tuple[
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from experiments.classifiers import MNIST_NET, train_once, trained
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.lgap.strokes import NAMES, Strokes
 from experiments.networks import images_of
 from experiments.page import Page, prose
@@ -179,4 +179,4 @@ class Bench:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

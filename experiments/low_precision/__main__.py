@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.page import Page, prose
 from lightning_adv.asking import is_right, logits_of, predicted
@@ -103,4 +103,4 @@ def _added(portions: Sequence[list[Cell]]) -> list[Cell]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

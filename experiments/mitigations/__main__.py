@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pytorch_lightning import Trainer, seed_everything
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import Kept, content
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
@@ -130,4 +130,4 @@ def _rows(found: Mapping[str, dict]) -> Iterator[list[Cell]]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from experiments.classifiers import train_once
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.page import prose, write_page
 from lightning_adv.reports.run import Machine, RunInfo
 from lightning_adv.reports.storage import read_results
@@ -59,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

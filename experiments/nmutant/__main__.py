@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.networks import all_predicted
 from experiments.nmutant.cells import Cells, batches
 from experiments.nmutant.figure import mu_curves
@@ -130,4 +130,4 @@ def _over_seeds(name: str, root: str, run: Path, plan: Plan) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

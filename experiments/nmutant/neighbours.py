@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.networks import all_predicted, images_of, net_for, teach
 from experiments.nmutant.cells import fitted, split
@@ -162,4 +162,4 @@ def lids_of_its_authors(model: nn.Module, images: Tensor, originals: Tensor) -> 
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -8,7 +8,7 @@ beside it the figures, from which a fresh checkout goes on.
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import content
 from experiments.open_models import photographs
 from experiments.open_models.layouts import LAYOUTS
@@ -106,4 +106,4 @@ def _search(measured: dict[str, Measured], searches: Sequence[tuple[str, str]]) 
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from experiments.classifiers import CIFAR10_NET, CIFAR10_RUN, trained
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.networks import images_of, kept_network, network
 from experiments.page import Page, prose
 from experiments.physical.bench import STEPS, Bench
@@ -77,4 +77,4 @@ def _learnt(images: ImageDataModule, count: int) -> nn.Module:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

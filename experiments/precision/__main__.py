@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from experiments.classifiers import silent_trainer
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import Kept
 from experiments.page import Page, prose
 from lightning_adv.attacks import PGD
@@ -104,4 +104,4 @@ def _judge(folder: Path, given: argparse.Namespace) -> tuple[float, float, str]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

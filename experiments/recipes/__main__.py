@@ -13,7 +13,7 @@ from pytorch_lightning import seed_everything
 from torch import Tensor
 
 from experiments.classifiers import silent_trainer
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.networks import net_for
 from experiments.page import Page, prose
@@ -108,4 +108,4 @@ def _measured(study: Study, recipe: Recipe, folder: Path, given: argparse.Namesp
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

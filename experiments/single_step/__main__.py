@@ -15,7 +15,7 @@ from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import Tensor
 
 from experiments.classifiers import silent_trainer
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.networks import net_for
 from experiments.page import Page, prose
@@ -137,4 +137,4 @@ def _judged(module: ClassifierModule, data: ImageDataModule, eps: float, given: 
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

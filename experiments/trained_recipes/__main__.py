@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from experiments.classifiers import train_once
-from experiments.command import arguments, show
+from experiments.command import arguments, command, show
 from experiments.kept import Kept
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
@@ -237,4 +237,4 @@ def _attacked(checkpoint: Path, run: Path, eps: int, given: argparse.Namespace) 
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.kept import Kept
 from experiments.networks import all_predicted, attacked, error, images_of
 from experiments.page import Page, prose
@@ -176,4 +176,4 @@ def _review_table(matrices: dict[str, list[list[float]]]) -> Table:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

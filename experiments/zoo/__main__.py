@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from experiments.classifiers import train_once
-from experiments.command import arguments
+from experiments.command import arguments, command
 from experiments.origin import Origin, note
 from experiments.page import Page, prose
 from lightning_adv.files import replace_atomically, replace_folder
@@ -99,4 +99,4 @@ def _rows(name: str, results: Mapping) -> Iterator[list[Cell]]:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -14,8 +14,9 @@ from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS, Attack
 from experiments.backdoor_bench.tables import tables
 from experiments.records import read_records
 from lightning_adv.backdoors import Patch
-from lightning_adv.data import MNISTSubset, PoisonedDataModule
+from lightning_adv.data import MNIST, MNISTSubset, PoisonedDataModule
 from lightning_adv.detectors import IBDPSC, ScaleUp
+from lightning_adv.errors import InputError
 from lightning_adv.inspectors import MMBD
 from lightning_adv.mitigations import FineTuning
 from lightning_adv.scans import SpectralSignatures
@@ -138,6 +139,15 @@ def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(own_ru
     assert [["BadNets", "does not suit"]] in [table.rows for table in made]
 
 
+def test_data_that_are_not_there_are_no_refusal_of_a_method(setting, tmp_path):
+    without = replace(setting, images=MNIST, arguments={})
+    bench = Bench(NONE, 0, without, str(tmp_path / "nowhere"), tmp_path / "run")
+    for family in ("model", "mitigations"):
+        with pytest.raises(InputError, match="does not exist"):
+            list(bench.cells(family))
+    assert not list((tmp_path / "run").rglob("*.json")), "nothing is kept of it"
+
+
 def test_weights_of_another_setting_are_not_taken(own_run, setting):
     kept = set(Bench("BadNets", 0, setting, "unused", own_run / "MNIST").kept.folder.glob("weights*"))
     other = Bench("BadNets", 0, replace(setting, epochs=1), "unused", own_run / "MNIST")
@@ -148,7 +158,7 @@ def test_weights_of_another_setting_are_not_taken(own_run, setting):
 def test_figures_of_an_earlier_form_of_an_attack_are_not_taken(own_run, setting, monkeypatch):
     monkeypatch.setitem(ATTACKS, "BadNets", replace(ATTACKS["BadNets"], form="another"))
     bench = Bench("BadNets", 0, setting, "unused", own_run / "MNIST")
-    monkeypatch.setattr(bench, "_model", lambda: {"clean_accuracy": 0.125})
+    monkeypatch.setattr(bench, "_model", lambda _: {"clean_accuracy": 0.125})
     assert next(bench.cells("model"))[1]["clean_accuracy"] == 0.125
 
 
