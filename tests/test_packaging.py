@@ -26,6 +26,12 @@ def run_python(*args: str, cwd: Path) -> str:
     return done.stdout
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an unpacked wheel keeps for its next start goes with it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that a release would have: built from the unpacked source distribution."""
