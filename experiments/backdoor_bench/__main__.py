@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default all; small ones if quick")
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="only these")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, help="only these")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the families")
     parser.add_argument("--seeds", type=int, help="default 3; one if quick")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
@@ -38,7 +39,7 @@ def main() -> None:
         for name in names:
             for family in given.families:  # models first, then all that is known of each kind
                 for attack in given.attacks:
-                    list(Bench(attack, seed, SETTINGS[name], given.root, run / name).cells(family))
+                    list(Bench(attack, seed, SETTINGS[name], given.root, run / name).cells(family, given.methods))
     records = read_records(run, "*/*/*/*.json")
     if not is_draft():
         write_records(RESULTS / f"{STEM}.json", words, records)

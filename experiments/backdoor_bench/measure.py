@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -58,8 +58,13 @@ class Bench:
         weights = self.kept.path(f"weights {of}", "safetensors")
         return Subject.of(ATTACKS[self.attack], self.seed, self.setting, self.root, weights)
 
-    def cells(self, family: str) -> Iterator[tuple[str, Figures]]:
-        """Name and figures of each method of a family; of one that does not suit the model, why."""
+    def cells(self, family: str, methods: Collection[str] | None = None) -> Iterator[tuple[str, Figures]]:
+        """Name and figures of each method of a family; of one that does not suit the model, why.
+
+        Args:
+            family: one of ``FAMILIES``.
+            methods: only these of it; default all.
+        """
         if family == "model":
             yield family, self._kept("model model", "", self._model)
             if self.attack != NONE:
@@ -74,8 +79,8 @@ class Bench:
             "detectors": (DETECTORS, self._detect),
             "mitigations": (MITIGATIONS, self._mend),
         }[family]
-        for name, make in makers.items():
-            method = make(self.seed)
+        for name in [each for each in makers if methods is None or each in methods]:
+            method = makers[name](self.seed)
             yield name, self._kept(f"{family} {name}", repr(method), partial(measure, method))
 
     def _kept(self, name: str, method: str, measure: Callable[[Subject], Figures]) -> Figures:

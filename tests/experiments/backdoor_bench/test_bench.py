@@ -119,6 +119,12 @@ def test_what_was_measured_is_not_measured_again(own_run, setting):
     path.write_text(json.dumps(record))
 
 
+def test_only_the_methods_that_are_asked_for_are_measured(own_run, setting):
+    bench = Bench(NONE, 0, setting, "unused", own_run / "MNIST")
+    assert not list(bench.cells("inspectors", ["another"]))
+    assert [name for name, _ in bench.cells("inspectors", ["MM-BD", "another"])] == ["MM-BD"]
+
+
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
 def test_each_attack_can_be_planned(name, monkeypatch):
     monkeypatch.setattr("experiments.backdoor_bench.setup.EPOCHS", 20)
