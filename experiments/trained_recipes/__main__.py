@@ -7,13 +7,12 @@ writes the page of what is there, and beside it the figures, from which a fresh 
 import argparse
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from experiments.classifiers import train_once
 from experiments.command import arguments, command, show
@@ -21,7 +20,6 @@ from experiments.kept import Kept
 from experiments.origin import is_draft
 from experiments.page import RESULTS, Page, prose
 from experiments.records import read_records, restore_records, write_records
-from lightning_adv.files import replace_atomically
 from lightning_adv.models import computes_in_bf16
 from lightning_adv.reports.storage import read_results
 from lightning_adv.results.result import Cell, Table
@@ -155,8 +153,8 @@ def _larger(eps: int) -> tuple[str, ...]:
 
 
 def _train(recipe: Recipe, run: Path, given: argparse.Namespace) -> None:
-    """By the command line; the seconds of all commands that it took are added up."""
-    done, spent = run / "report" / "results.json", run / "seconds.txt"
+    """By the command line."""
+    done = run / "report" / "results.json"
     if done.is_file() or (run / "figures.json").is_file():
         return
     options = [f"--config=configs/{recipe.config}.yaml", "--config=configs/callbacks/best_checkpoint.yaml"]
@@ -169,12 +167,7 @@ def _train(recipe: Recipe, run: Path, given: argparse.Namespace) -> None:
         *(() if recipe.eps == EPS else _larger(recipe.eps)),
     ]
     options += ["--trainer.limit_train_batches=1"] if given.quick else []
-    before, began = float(spent.read_text()) if spent.is_file() else 0.0, time.time()
-    try:
-        train_once(done, run, *options)
-    finally:
-        if run.is_dir():
-            replace_atomically(spent, str(before + time.time() - began))
+    train_once(done, run, *options)
 
 
 def _judged(name: str, run: Path, setting: str, given: argparse.Namespace) -> list[list[Cell]]:
@@ -198,12 +191,9 @@ def _judged(name: str, run: Path, setting: str, given: argparse.Namespace) -> li
 
 
 def _seconds(run: Path) -> float:
-    """Of all commands; of one whose caller did not live to note it, what its report says."""
-    if (run / "seconds.txt").is_file():
-        return float((run / "seconds.txt").read_text())
-    of_run = read_results(run / "report" / "results.json")["run"]
-    began, ended = (datetime.fromisoformat(of_run[key]) for key in ("started", "finished"))
-    return (ended - began).total_seconds()
+    """By the clock, of all processes that trained: from the first to the last that each of them logged."""
+    logged = ([event.wall_time for event in EventFileLoader(str(path)).Load()] for path in run.glob("events*"))
+    return sum(max(times) - min(times) for times in logged)
 
 
 def _epoch(checkpoint: Path) -> int:
