@@ -8,7 +8,7 @@ figures themselves, from which a fresh checkout goes on.
 from pathlib import Path
 
 from experiments.backdoor_bench.measure import FAMILIES, Bench, Figures
-from experiments.backdoor_bench.setup import ATTACKS, QUICK, SETTINGS
+from experiments.backdoor_bench.setup import ATTACKS, DETECTORS, MITIGATIONS, QUICK, SCANS, SETTINGS
 from experiments.backdoor_bench.tables import tables
 from experiments.command import arguments, command
 from experiments.kept import content
@@ -19,6 +19,7 @@ from experiments.records import read_records, restore_records, write_records
 __all__ = ["found_in", "main"]
 
 STEM = "backdoor_bench"
+METHODS = sorted({*SCANS, *DETECTORS, *MITIGATIONS, *(name for each in SETTINGS.values() for name in each.inspectors)})
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=list(SETTINGS), help="default all; small ones if quick")
     parser.add_argument("--attacks", nargs="+", choices=list(ATTACKS), default=list(ATTACKS), help="only these")
     parser.add_argument("--families", nargs="+", choices=FAMILIES, default=FAMILIES, help="only these")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="only these of the families")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="only these of the families")
     parser.add_argument("--seeds", type=int, help="default 3; one if quick")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
