@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.processes import environment
+import pytest
+
+import experiments.backdoor_bench.__main__ as backdoor_bench
+from experiments.command import command
 from tests.source_tree import ROOT, asked_of, imports, source_files, workshop_files
 
 EXPERIMENTS = ROOT / "experiments"
@@ -52,19 +55,27 @@ def test_a_command_ends_in_one_line_where_its_input_cannot_be_meant(path):
     assert path.read_text().endswith('if __name__ == "__main__":\n    command(main)\n')
 
 
-def test_what_cannot_be_meant_is_one_line_and_changes_no_page(tmp_path):
-    """Real commands: one reads its data itself, one has them read by ``train.py``."""
+def test_what_cannot_be_meant_is_one_line_and_changes_no_page(tmp_path, monkeypatch, capsys):
     before = pages()
-    for module in ("experiments.backdoor_bench", "experiments.mnist_pgd"):
-        places = ["--root", tmp_path / "nowhere", "--run", tmp_path / module]
-        line = [sys.executable, "-m", module, "--draft", *places]
-        done = subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
-        (said,) = [each for each in done.stderr.splitlines() if "nowhere" in each]
-        assert said.startswith("error: ")
-        assert "set root" in said
+    places = ["--root", str(tmp_path / "nowhere"), "--run", str(tmp_path / "run")]
+    monkeypatch.setattr(sys, "argv", ["command", "--draft", *places])
+    with pytest.raises(SystemExit) as ended:
+        command(backdoor_bench.main)
+    assert ended.value.code == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("error: ")
+    assert "nowhere" in said
+    assert "set root" in said
     assert pages() == before
+
+
+@pytest.mark.parametrize("caught", [False, True])
+def test_a_process_that_fails_has_said_why_itself(caught, capfd):
+    line = [sys.executable, "-c", "import sys; sys.exit('no such data')"]
+    with pytest.raises(SystemExit) as ended:
+        command(lambda: subprocess.run(line, check=True, capture_output=caught, text=True))
+    assert ended.value.code == 1
+    assert capfd.readouterr().err == "no such data\n"
 
 
 def pages() -> dict[str, bytes]:
