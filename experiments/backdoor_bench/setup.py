@@ -275,5 +275,5 @@ MITIGATIONS: dict[str, Callable[[int], Mitigation]] = {
     "NAD": lambda seed: NAD(seed=seed),
     "I-BAU": lambda seed: IBAU(seed=seed),
 }
-"""As a user has them: rates and thresholds are chosen by held-out clean images. FST at its paper's rate too, at which what
-it takes away comes back least, and which costs most clean accuracy."""
+"""As a user has them: rates and thresholds are chosen by held-out clean images. FST at its paper's rate too: at it,
+what it takes away comes back least, and clean accuracy falls most."""
