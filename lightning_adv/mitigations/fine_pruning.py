@@ -33,7 +33,7 @@ class FinePruning(Mitigation):
     .33. With .2, none had, the highest was .05, and fine-tuning left 1.6 points of clean accuracy lost.
 
     All of that at a rate of .05. It cost two networks for CIFAR-10 of width 8, with 500 clean images, 8 points of 65;
-    .001 cost 3 to 4, and left more of the backdoor: .77 of .91 where .05 left .58. Without ``lr``, clean images choose.
+    .001 cost 3 to 5, and left more of the backdoor: .77 of .91 where .05 left .58. Without ``lr``, clean images choose.
 
     Args:
         accuracy_drop: clean accuracy that pruning may cost before fine-tuning, a share of the held-out images.
