@@ -182,7 +182,6 @@ NOT_MADE_AGAIN = {
     "nmutant_CIFAR10",
     "physical",
     "precision",
-    "purifier_memory",
     "recipes",
 }
 """Pages from before that law; the list only shrinks."""
