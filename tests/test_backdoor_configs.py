@@ -18,6 +18,9 @@ from lightning_adv.backdoors import (
     Pieces,
     RandomPattern,
     Several,
+    StaticPerturbation,
+    TrojanTrigger,
+    UniversalPerturbation,
     WaNet,
     save_triggers,
 )
@@ -37,6 +40,12 @@ CIFAR10 = {
     "low_frequency": (LowFrequency, 0.1, 0),
 } | CLEAN_LABEL
 """Trigger, poisoned and cover images of the attacks whose setting is the authors' on CIFAR-10."""
+OF_MNIST = {
+    "static": (StaticPerturbation, 0.1),
+    "universal": (UniversalPerturbation, 0.1),
+    "trojan": (TrojanTrigger, 0.05),
+}
+"""Trigger and poisoned images of the attacks that are there on MNIST alone."""
 TARGETS = {"mnist": 2, "gtsrb": 33, "faces": 21}
 LATER = {"tact": Patch, "adaptive_blend": Pieces, "adaptive_patch": Several}
 """Attacks that ask more of a plan, on MNIST and CIFAR-10."""
@@ -62,6 +71,9 @@ def faces_and_triggers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("data").mkdir()
     np.savez("data/orl_faces.npz", x=np.zeros((80, 8, 8), dtype="uint8"), y=np.arange(80) % 40)
     Narcissus(v=torch.zeros(3, 32, 32)).save("runs/cifar10_surrogate/narcissus.safetensors", (3, 32, 32))
+    UniversalPerturbation(v=torch.zeros(1, 28, 28)).save("runs/mnist_clean/universal.safetensors", (1, 28, 28))
+    trojan = TrojanTrigger(mask=torch.ones(1, 28, 28), pattern=torch.zeros(1, 28, 28))
+    trojan.save("runs/mnist_clean/trojan.safetensors", (1, 28, 28))
     for name, shape in SHAPES.items():
         mask, pattern = torch.ones(1, 1, *shape[1:]), torch.zeros(1, *shape)
         save_triggers(f"runs/{name}_clean/triggers.safetensors", mask, pattern, torch.tensor([TARGETS[name]]))
@@ -74,6 +86,7 @@ def test_there_is_one_for_every_attack_on_every_data_set():
     expected = {f"{data}_{attack}.yaml" for data in TARGETS for attack in TRIGGERS}
     expected |= {f"cifar10_{attack}.yaml" for attack in [*CIFAR10, "input_aware"]}
     expected |= {f"{data}_{attack}.yaml" for data in ("mnist", "cifar10") for attack in LATER}
+    expected |= {f"mnist_{attack}.yaml" for attack in OF_MNIST}
     assert {path.name for path in CONFIGS.glob("backdoor/*.yaml")} == expected | MITIGATIONS.keys() | {
         "mnist_abl.yaml",
         "mnist_abl_unlearning.yaml",
@@ -108,6 +121,13 @@ def test_an_attack_on_cifar10_is_built_in_the_setting_of_its_paper(attack):
     assert data.label == ("keep" if attack in CLEAN_LABEL else "target")
     assert attack != "narcissus" or (data.trigger.magnify, data.test_trigger.magnify) == (1, 3)
     assert cli.model.network == "preact_resnet18"
+
+
+@pytest.mark.parametrize("attack", OF_MNIST)
+def test_faint_and_optimised_triggers_are_built_on_mnist(attack):
+    data = Built(["fit", "--config", CONFIGS / "backdoor" / f"mnist_{attack}.yaml"]).datamodule
+    assert (type(data.trigger), data.poisoned) == OF_MNIST[attack]
+    assert data.target == TARGETS["mnist"]
 
 
 @pytest.mark.parametrize("attack", LATER)

@@ -56,7 +56,7 @@ class Bench:
         """Made when a cell is missing; a bench that has all of its cells trains nothing."""
         of = hashlib.sha256(self._words.encode()).hexdigest()[:8]  # another setting's weights do not fit
         weights = self.kept.path(f"weights {of}", "safetensors")
-        return Subject.of(ATTACKS[self.attack], self.seed, self.setting, self.root, weights)
+        return Subject.of(ATTACKS[self.attack], self.seed, self.setting, self.root, weights, self._own)
 
     def cells(self, family: str, methods: Collection[str] | None = None) -> Iterator[tuple[str, Figures]]:
         """Name and figures of each method of a family; of one that does not suit the model, why.
@@ -109,11 +109,17 @@ class Bench:
             "poisoned": len(subject.poisoned),
         }
 
+    def _own(self) -> nn.Module:
+        """The attacker's: of another seed, for the one to be poisoned is not there yet."""
+        return self._clean_of(self.seed + 1).model
+
+    def _clean_of(self, seed: int) -> Subject:
+        return Bench(NONE, seed, self.setting, self.root, self.folder).subject
+
     @cached_property
     def _clean(self) -> Subject:
         """The clean network of the same seed, in tests of this attack."""
-        clean = Bench(NONE, self.seed, self.setting, self.root, self.folder).subject
-        return replace(clean, trigger=self.subject.trigger, sources=self.subject.sources)
+        return replace(self._clean_of(self.seed), trigger=self.subject.trigger, sources=self.subject.sources)
 
     def _untold(self, _: Subject) -> Figures:
         """What a trigger does by itself: it may look like the target."""

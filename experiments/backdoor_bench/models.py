@@ -1,5 +1,6 @@
 """The poisoned images and the model of an attack: trained once, kept with the run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from experiments.backdoor_bench.setup import Attack, Setting
+from experiments.backdoor_bench.setup import Attack, Attacker, Setting
 from experiments.networks import Images, all_predicted, images_of, memory_order, net_for, teach
 from lightning_adv.backdoors import Trigger
 from lightning_adv.data import CropFlip, ImageBatch, ImageDataModule, PoisonedDataModule
@@ -48,11 +49,13 @@ class Subject:
     sources: list[int]
 
     @classmethod
-    def of(cls, attack: Attack, seed: int, setting: Setting, root: str, weights: Path) -> "Subject":
-        """The subject of an attack, its model trained if it was not kept."""
+    def of(
+        cls, attack: Attack, seed: int, setting: Setting, root: str, weights: Path, own: Callable[[], nn.Module]
+    ) -> "Subject":
+        """The subject of an attack, its model trained if it was not kept; ``own`` is the attacker's network."""
         data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
         data.setup()
-        arguments = attack.poisoning(setting, data) if attack.poisoning else {}
+        arguments = attack.poisoning(Attacker(setting, data, own)) if attack.poisoning else {}
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]

@@ -17,20 +17,38 @@ from lightning_adv.backdoors import (
     Patch,
     Pieces,
     Several,
+    StaticPerturbation,
     WaNet,
     optimise_narcissus,
+    optimise_trojan,
+    universal_perturbation,
 )
 from lightning_adv.data import CIFAR10, MNIST, ImageDataModule
 from lightning_adv.detectors import IBDPSC, STRIP, Detector, ScaleUp
-from lightning_adv.inspectors import BTIDBF, MMBD, Inspector, NeuralCleanse
+from lightning_adv.inspectors import BTIDBF, MMBD, DeepInspect, Inspector, NeuralCleanse
 from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation
 from lightning_adv.modules import ClassifierModule
 from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
 
-__all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "QUICK", "SCANS", "SETTINGS", "Attack", "Setting"]
+__all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "QUICK", "SCANS", "SETTINGS", "Attack", "Attacker", "Setting"]
 
 NONE = "none"
 """The row without an attack: what each method says of a clean model."""
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """What an attacker has.
+
+    Args:
+        setting: what is to be attacked.
+        data: that are to be poisoned.
+        network: makes a network of the attacker's own, which has learnt these data without poison.
+    """
+
+    setting: "Setting"
+    data: ImageDataModule
+    network: Callable[[], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -38,13 +56,12 @@ class Attack:
     """A way to poison.
 
     Args:
-        poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed for a setting and the data
-            that are to be poisoned; None poisons nothing.
+        poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed; None poisons nothing.
         published: clean accuracy and attack success on CIFAR-10 that its authors, or a bench of peers, state.
         form: in words, where there was another; figures of that one do not mix in.
     """
 
-    poisoning: Callable[["Setting", ImageDataModule], dict[str, object]] | None
+    poisoning: Callable[[Attacker], dict[str, object]] | None
     published: str = ""
     form: str = ""
 
@@ -112,6 +129,7 @@ SETTINGS = {
         judged=500,
         inspectors={
             "Neural Cleanse": lambda seed: NeuralCleanse(steps=75, images_per_step=64, seed=seed),
+            "DeepInspect": lambda seed: DeepInspect(steps=200, images_per_step=64, seed=seed),
             "MM-BD": lambda seed: MMBD(steps=150, seed=seed),
             "BTI-DBF": lambda seed: BTIDBF(seed=seed),
         },
@@ -131,6 +149,7 @@ SETTINGS = {
         judged=300,
         inspectors={
             "Neural Cleanse": lambda seed: NeuralCleanse(steps=60, images_per_step=64, seed=seed),
+            "DeepInspect": lambda seed: DeepInspect(steps=100, images_per_step=32, bf16=True, seed=seed),
             "MM-BD": lambda seed: MMBD(starts=10, steps=60, seed=seed),
             "BTI-DBF": lambda seed: BTIDBF(mask_steps=100, steps=100, width=8, seed=seed),
         },
@@ -151,6 +170,7 @@ SETTINGS = {
         judged=2000,
         inspectors={
             "Neural Cleanse": lambda seed: NeuralCleanse(bf16=True, seed=seed),
+            "DeepInspect": lambda seed: DeepInspect(bf16=True, seed=seed),
             "MM-BD": lambda seed: MMBD(seed=seed),
             "BTI-DBF": lambda seed: BTIDBF(seed=seed),
         },
@@ -172,12 +192,13 @@ FAINT, EPOCHS = {MNIST: "0.15"}, 200
 """Of Narcissus' noise: eps where it is not the paper's 16/255, for digits are black and white; passes that make it."""
 
 
-def _narcissus(setting: Setting, data: ImageDataModule) -> dict[str, object]:
+def _narcissus(has: Attacker) -> dict[str, object]:
     """Half of the target class, where the paper takes 25 images and 200 epochs.
 
     The surrogate is the robust network of the zoo, which knows the class already and is not taught it.
     """
-    image, label = images_of(data, "train")
+    setting = has.setting
+    image, label = images_of(has.data, "train")
     of_target = image[label == setting.target][:500]
     eps = FAINT.get(setting.images, "16/255")
     noise = optimise_narcissus(setting.robust(), of_target, setting.target, eps=eps, epochs=EPOCHS, warmup_epochs=0)
@@ -185,12 +206,30 @@ def _narcissus(setting: Setting, data: ImageDataModule) -> dict[str, object]:
     return {"trigger": noise, "test_trigger": louder, "poisoned": 0.5, "rate_of": "class", "label": "keep"}
 
 
+def _universal(has: Attacker) -> dict[str, object]:
+    """Liao's adaptive trigger, of all classes together where the paper has one source."""
+    network, target, (image, label) = has.network(), has.setting.target, images_of(has.data, "train")
+    of_others = image[label != target][:2000].to(next(network.parameters()).device)
+    return {"trigger": universal_perturbation(network, of_others, target), "poisoned": 0.1}
+
+
+def _trojan(has: Attacker) -> dict[str, object]:
+    """Liu's patch, made for the last layer before the logits of a network that is not the one to be poisoned."""
+    network = has.network()
+    layers = [name for name, each in network.named_modules() if isinstance(each, (nn.Linear, nn.Conv2d))]
+    shape = tuple(images_of(has.data, "test")[0].shape[1:])
+    return {"trigger": optimise_trojan(network, layers[-2], shape), "poisoned": 0.05}
+
+
 ATTACKS = {
     NONE: Attack(None),
-    "BadNets": Attack(lambda setting, data: {"trigger": Patch(size=3), "poisoned": 0.05}),
-    "Blend": Attack(lambda setting, data: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
+    "BadNets": Attack(lambda has: {"trigger": Patch(size=3), "poisoned": 0.05}),
+    "Blend": Attack(lambda has: {"trigger": Blend(alpha=0.2), "poisoned": 0.05}),
+    "static grid": Attack(lambda has: {"trigger": StaticPerturbation(), "poisoned": 0.1}),
+    "universal": Attack(_universal),
+    "Trojan": Attack(_trojan),
     "SIG": Attack(
-        lambda setting, data: {
+        lambda has: {
             "trigger": SIG(delta="40/255"),
             "test_trigger": SIG(delta="80/255"),
             "poisoned": 0.8,
@@ -200,8 +239,8 @@ ATTACKS = {
         "84.48, 98.27",
     ),
     "label-consistent": Attack(
-        lambda setting, data: {
-            "trigger": LabelConsistent(setting.robust(), PGD(eps=setting.reach, steps=40)),
+        lambda has: {
+            "trigger": LabelConsistent(has.setting.robust(), PGD(eps=has.setting.reach, steps=40)),
             "poisoned": 0.5,
             "rate_of": "class",
             "label": "keep",
@@ -209,17 +248,17 @@ ATTACKS = {
     ),
     "Narcissus": Attack(_narcissus, form="half of the class"),
     "WaNet": Attack(
-        lambda setting, data: {
+        lambda has: {
             "trigger": WaNet(),
             "poisoned": 0.1,
             "cover": 0.2,
         },
         "94.15, 99.55",
     ),
-    "BPP": Attack(lambda setting, data: {"trigger": BPP(levels=setting.levels), "poisoned": 0.1, "cover": 0.1}),
-    "low frequency": Attack(lambda setting, data: {"trigger": LowFrequency(), "poisoned": 0.05}),
+    "BPP": Attack(lambda has: {"trigger": BPP(levels=has.setting.levels), "poisoned": 0.1, "cover": 0.1}),
+    "low frequency": Attack(lambda has: {"trigger": LowFrequency(), "poisoned": 0.05}),
     "TaCT": Attack(
-        lambda setting, data: {
+        lambda has: {
             "trigger": Patch(size=3),
             "poisoned": 0.02,
             "source_classes": [1],
@@ -229,21 +268,21 @@ ATTACKS = {
         }
     ),
     "Adaptive-Blend": Attack(
-        lambda setting, data: {
+        lambda has: {
             "trigger": Pieces(Blend(alpha=0.15)),
             "test_trigger": Blend(alpha=0.2),
-            "poisoned": setting.few,
+            "poisoned": has.setting.few,
             "poisoned_sampling_rate": 0.5,
-            "cover": setting.few,
+            "cover": has.setting.few,
             "sampling_rate": 0.5,
         }
     ),
     "Adaptive-Patch": Attack(
-        lambda setting, data: {
+        lambda has: {
             "trigger": Several([Patch(size=3, place=place) for place in CORNERS]),
-            "poisoned": setting.few,
+            "poisoned": has.setting.few,
             "poisoned_sampling_rate": 0.25,
-            "cover": 2 * setting.few,
+            "cover": 2 * has.setting.few,
             "sampling_rate": 0.25,
         }
     ),

@@ -8,6 +8,7 @@ as long as clean accuracy falls by no more than a given drop. A backdoor sits in
 fine-tuning on clean images then mends the rest.
 """
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -67,9 +68,22 @@ class FinePruning(Mitigation):
         if not 0 <= accuracy_drop <= 1:
             raise InputError(f"accuracy_drop must lie in [0, 1], got {accuracy_drop}")
         self.accuracy_drop, self.layer = accuracy_drop, layer
+        self.pruned: Repair | None = None
+
+    def prepared(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> "FinePruning":
+        """With the channels that the model as it came can do without."""
+        other = copy.copy(self)
+        other.pruned = self._pruned(model, images, held_out)
+        return other
 
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
         """Prune channel by channel as long as accuracy allows, fine-tune."""
+        pruned = self.pruned or self._pruned(model, images, held_out)
+        prune(model, pruned.prunings)
+        warnings = self.fine_tune(model, images, after_step=lambda: prune(model, pruned.prunings))
+        return replace(pruned, warnings=warnings)
+
+    def _pruned(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
         found = {each.name: each for each in convolutions(model, images.image[:1])}
         last = found.get(self.layer or list(found)[-1])
         if last is None:
@@ -77,11 +91,9 @@ class FinePruning(Mitigation):
         activation = _mean_activation(model, last.conv if last.norm is None else last.norm, images.image)
         order = activation.argsort(stable=True).tolist()
         counts = range(1, len(order))
-        pruned = self.prune(
+        return self.prune(
             model, held_out, ((count, (last.pruning(order[:count]),)) for count in counts), self.accuracy_drop
         )
-        warnings = self.fine_tune(model, images, after_step=lambda: prune(model, pruned.prunings))
-        return replace(pruned, warnings=warnings)
 
 
 def _mean_activation(model: nn.Module, layer: nn.Module, images: Tensor, batch_size: int = 512) -> Tensor:

@@ -165,8 +165,8 @@ class Mitigation(ABC):
     def repair(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> Repair:
         """The paper's algorithm: change the model's weights; it is in eval mode and gradients are on."""
 
-    def prepared(self, model: nn.Module, images: CleanImages) -> "Mitigation":
-        """The mitigation that knows what need not be found out again at every rate."""
+    def prepared(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> "Mitigation":
+        """The mitigation that knows what need not be found out again at every rate; the weights are put back."""
         return self
 
     def __call__(self, model: nn.Module, images: Images) -> MitigationReport:
@@ -312,7 +312,7 @@ class Mitigation(ABC):
         weights, before, most = list(model.parameters()), correct(model, held_out), -1
         start = [weight.detach().clone() for weight in weights]
         tried: list[tuple[float, int]] = []
-        prepared = self.prepared(model, images)
+        prepared = self.prepared(model, images, held_out)
         for rate in self.rates:
             _put_back(weights, start)
             at_rate = copy.copy(prepared)

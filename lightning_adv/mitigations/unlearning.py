@@ -77,7 +77,7 @@ class NeuralCleanseUnlearning(Mitigation):
         self.triggers, self.labels, self.share = triggers, labels, share
         self.found: Found | None = None
 
-    def prepared(self, model: nn.Module, images: CleanImages) -> "NeuralCleanseUnlearning":
+    def prepared(self, model: nn.Module, images: CleanImages, held_out: CleanImages) -> "NeuralCleanseUnlearning":
         """With the triggers of the model as it came."""
         other = copy.copy(self)
         other.found = self._from(model, images)

@@ -74,6 +74,20 @@ def test_a_trained_backdoor_goes_and_accuracy_stays():
     assert 0 < report.repair.pruned < report.repair.channels == 32
 
 
+def test_channels_are_looked_for_once_however_many_rates_are_tried(monkeypatch):
+    looked, prune = [], FinePruning.prune
+    monkeypatch.setattr(FinePruning, "prune", lambda self, *given: looked.append(given) or prune(self, *given))
+    model = badnets()
+    mitigation = FinePruning(epochs=1)
+    mitigation.rates = (1e3, 1e-3)
+    report = mitigation(model, [digits()["owned"]])
+    assert len(report.repair.rates) == 2
+    assert len(looked) == 1
+    layer = dict(model.named_modules())[report.repair.prunings[0].layer]
+    assert not layer.weight[pruned(report)].any()
+    assert layer.weight.any()
+
+
 def test_the_layer_can_be_named():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(20, 2))
     assert FinePruning(epochs=0)(model, [halves()]).repair.prunings[0].layer == "2"

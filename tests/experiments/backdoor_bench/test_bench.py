@@ -10,8 +10,9 @@ import torch
 
 from experiments.backdoor_bench.__main__ import found_in
 from experiments.backdoor_bench.measure import FAMILIES, UNTOLD, Bench
-from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS, Attack
+from experiments.backdoor_bench.setup import ATTACKS, NONE, SETTINGS, Attack, Attacker
 from experiments.backdoor_bench.tables import tables
+from experiments.networks import net_for
 from experiments.records import read_records
 from lightning_adv.backdoors import Patch
 from lightning_adv.data import MNIST, MNISTSubset, PoisonedDataModule
@@ -47,7 +48,7 @@ def run(setting, tmp_path_factory):
         patch.setattr(f"{place}.SCANS", {"spectral signatures": lambda seed: SpectralSignatures()})
         patch.setattr(f"{place}.DETECTORS", {"SCALE-UP": lambda seed: ScaleUp()})
         patch.setattr(f"{place}.MITIGATIONS", {"fine-tuning": lambda seed: FineTuning(epochs=1, seed=seed)})
-        patch.setitem(ATTACKS, "BadNets", Attack(lambda setting, data: {"trigger": Patch(size=4), "poisoned": 0.2}))
+        patch.setitem(ATTACKS, "BadNets", Attack(lambda has: {"trigger": Patch(size=4), "poisoned": 0.2}))
         folder = tmp_path_factory.mktemp("run")
         for attack in (NONE, "BadNets"):
             bench = Bench(attack, 0, setting, "unused", folder / "MNIST")
@@ -130,10 +131,18 @@ def test_each_attack_can_be_planned(name, monkeypatch):
     monkeypatch.setattr("experiments.backdoor_bench.setup.EPOCHS", 20)
     images = MNISTSubset(max_train_samples=800)
     images.setup()
-    arguments = ATTACKS[name].poisoning(SETTINGS["MNIST"], images)
+    own = net_for(images, "mnist_cnn", {})
+    arguments = ATTACKS[name].poisoning(Attacker(SETTINGS["MNIST"], images, lambda: own))
     plan = PoisonedDataModule(images, target=0, seed=0, **arguments).plan
     assert len(plan.poisoned) > 0
     assert not torch.isin(plan.poisoned, plan.cover).any()
+
+
+def test_an_attacker_has_a_network_of_another_seed_that_is_kept(own_run, setting):
+    bench = Bench("BadNets", 0, setting, "unused", own_run / "MNIST")
+    own, clean = bench._own(), Bench(NONE, 0, setting, "unused", own_run / "MNIST").subject.model
+    assert len(list((own_run / "MNIST" / NONE / "1").glob("weights*"))) == 1
+    assert not any(torch.equal(a, b) for a, b in zip(own.parameters(), clean.parameters(), strict=True) if a.dim() > 1)
 
 
 def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(own_run, setting, monkeypatch):
