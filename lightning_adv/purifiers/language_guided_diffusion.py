@@ -11,16 +11,19 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_adv.attacks import SampleNoise
 from lightning_adv.errors import InputError
 from lightning_adv.purifiers.denoising import NoiseSchedule
-from lightning_adv.purifiers.pretrained import check_chunk, check_fits, load_pretrained, load_settings
+from lightning_adv.purifiers.pretrained import check_chunk, check_fits, load_parts, load_pretrained, load_settings
 from lightning_adv.purifiers.prompts import ConstantPrompt, Prompter
 from lightning_adv.purifiers.purifier import Purifier, into_the_box
 
 __all__ = ["LanguageGuidedDiffusion"]
+
+TOKENS = 77
+"""Of a prompt; what both pipelines give their network."""
 
 
 class LanguageGuidedDiffusion(Purifier):
@@ -31,7 +34,8 @@ class LanguageGuidedDiffusion(Purifier):
 
     Args:
         path: folder of a Stable Diffusion pipeline (``vae``, ``unet``, ``text_encoder``, ``tokenizer``,
-            ``scheduler``), as ``LatentDiffusionModule`` exports it, or a hub id.
+            ``scheduler``), as ``LatentDiffusionModule`` exports it, or of the latent diffusion model before it, whose
+            prompts a BERT reads (``vqvae``, ``bert`` in place of ``vae``, ``text_encoder``), or a hub id.
         prompts: what is said of an image: ``Captions`` as in the paper, ``ConstantPrompt`` or ``PredictedClass`` as
             ablations; default nothing.
         strength: t* as a share of the whole diffusion; the paper takes .5 on CIFAR-10, .1 on ImageNet.
@@ -76,7 +80,6 @@ class LanguageGuidedDiffusion(Purifier):
         local_files_only: bool = False,
     ) -> None:
         from diffusers import AutoencoderKL, UNet2DConditionModel
-        from transformers import CLIPTextModel, CLIPTokenizer
 
         super().__init__(seed)
         self.chunk = check_chunk(chunk)
@@ -84,10 +87,13 @@ class LanguageGuidedDiffusion(Purifier):
             raise InputError(f"guidance must not be negative, got {guidance}; 0 ignores the prompt, 1 follows it")
         self.path, self.prompts, self.strength, self.steps = path, prompts or ConstantPrompt(), strength, steps
         self.guidance, self.scheduler, self.size, self.local_files_only = guidance, scheduler, size, local_files_only
-        self.autoencoder = load_pretrained(AutoencoderKL, path, "vae", local_files_only)
+        parts = load_parts(path, local_files_only)
+        autoencoder, text = ("vqvae", "bert") if "bert" in parts else ("vae", "text_encoder")
+        encoder, tokenizer = _readers(path, parts.get(text))
+        self.autoencoder = load_pretrained(AutoencoderKL, path, autoencoder, local_files_only)
         self.network = load_pretrained(UNet2DConditionModel, path, "unet", local_files_only)
-        self.text_encoder = load_pretrained(CLIPTextModel, path, "text_encoder", local_files_only)
-        self.tokenizer = load_settings(CLIPTokenizer, path, "tokenizer", local_files_only)
+        self.text_encoder = load_pretrained(encoder, path, text, local_files_only)
+        self.tokenizer = load_settings(tokenizer, path, "tokenizer", local_files_only)
         self.schedule = NoiseSchedule(path, scheduler, strength, steps, local_files_only, "strength")
         self._check(self.autoencoder.config.in_channels, size or self.factor, size or self.factor)
 
@@ -131,7 +137,7 @@ class LanguageGuidedDiffusion(Purifier):
 
     def _encoded(self, prompts: list[str]) -> Tensor:
         """[N, T, D] of N prompts; equal ones are not put together, for the bits depend on how many there are."""
-        length = self.tokenizer.model_max_length
+        length = min(self.tokenizer.model_max_length, TOKENS)
         with torch.no_grad():
             tokens = self.tokenizer(
                 prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
@@ -144,6 +150,19 @@ class LanguageGuidedDiffusion(Purifier):
         both = self.network(torch.cat([z, z]), timestep, torch.cat([unsaid, said])).sample
         without, told = both.chunk(2)
         return without + self.guidance * (told - without)
+
+
+def _readers(path: str, name: str | None) -> tuple[type[nn.Module], type]:
+    """Text encoder and tokenizer of the kind that a pipeline names; without a name CLIP's."""
+    from diffusers.pipelines.latent_diffusion.pipeline_latent_diffusion import LDMBertModel
+    from transformers import BertModel, BertTokenizer, CLIPTextModel, CLIPTokenizer
+
+    kinds = {CLIPTextModel: CLIPTokenizer, LDMBertModel: BertTokenizer, BertModel: BertTokenizer}
+    found = next((kind for kind in kinds if kind.__name__ == (name or CLIPTextModel.__name__)), None)
+    if found is None:
+        known = ", ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{path}: prompts are read by a {name}; this purifier knows {known}")
+    return found, kinds[found]
 
 
 def _resized(x: Tensor, height: int, width: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Networks of purifiers from folders and the hub: safetensors only, never code."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,7 @@ from torch import nn
 
 from lightning_adv.errors import InputError
 
-__all__ = ["check_chunk", "check_fits", "load_pretrained", "load_settings", "without_progress_bars"]
+__all__ = ["check_chunk", "check_fits", "load_parts", "load_pretrained", "load_settings", "without_progress_bars"]
 
 Network = TypeVar("Network", bound=nn.Module)
 Settings = TypeVar("Settings")
@@ -34,7 +34,7 @@ def load_pretrained(kind: type[Network], path: str, subfolder: str = "", local_f
     options = {"use_safetensors": True, "local_files_only": local_files_only, "subfolder": subfolder}
     if _is_of_diffusers(kind):
         options |= {"subfolder": subfolder or None, "low_cpu_mem_usage": False}  # which needs another package
-    return _loaded(kind, path, folder, options).requires_grad_(False).eval()
+    return _loaded(kind.from_pretrained, path, folder, options).requires_grad_(False).eval()
 
 
 def load_settings(kind: type[Settings], path: str, subfolder: str = "", local_files_only: bool = False) -> Settings:
@@ -52,7 +52,29 @@ def load_settings(kind: type[Settings], path: str, subfolder: str = "", local_fi
     folder = _folder(path)
     if folder is not None and not any((folder / subfolder).glob("*.json")):
         raise InputError(f"{folder / subfolder} holds no {kind.__name__}; expected what save_pretrained wrote")
-    return _loaded(kind, path, folder, {"local_files_only": local_files_only, "subfolder": subfolder})
+    return _loaded(kind.from_pretrained, path, folder, {"local_files_only": local_files_only, "subfolder": subfolder})
+
+
+def load_parts(path: str, local_files_only: bool = False) -> dict[str, str]:
+    """Names of the classes that a pipeline of diffusers says its parts are of, by part: words, which nothing follows.
+
+    Args:
+        path: a folder written by ``save_pretrained``, or the id of a model on the Hugging Face hub.
+        local_files_only: read only folders and the hub's local cache.
+
+    Returns:
+        None of a folder without ``model_index.json``.
+
+    Raises:
+        InputError: no such folder or model, no network.
+    """
+    from diffusers import DiffusionPipeline
+
+    folder = _folder(path)
+    if folder is not None and not (folder / DiffusionPipeline.config_name).is_file():
+        return {}
+    index = _loaded(DiffusionPipeline.load_config, path, folder, {"local_files_only": local_files_only})
+    return {part: each[1] for part, each in index.items() if isinstance(each, list) and isinstance(each[-1], str)}
 
 
 def check_chunk(chunk: int) -> int:
@@ -90,14 +112,16 @@ def _folder(path: str) -> Path | None:
     return None
 
 
-def _loaded(kind: type[Settings], path: str, folder: Path | None, options: dict[str, str | bool | None]) -> Settings:
+def _loaded(
+    load: Callable[..., Settings], path: str, folder: Path | None, options: dict[str, str | bool | None]
+) -> Settings:
     try:
         with without_progress_bars():
-            return kind.from_pretrained(path if folder is None else str(folder), **options)
+            return load(path if folder is None else str(folder), **options)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
         if folder is not None:
-            where = folder / (options["subfolder"] or "")
-            raise InputError(f"{where} does not load as a {kind.__name__}: {error}") from error
+            where = folder / (options.get("subfolder") or "")
+            raise InputError(f"{where} does not load as a {load.__self__.__name__}: {error}") from error
         raise InputError(
             f"{path} is no folder, and no safetensors weights of that name could be had from the hub or its local "
             f"cache; where there is a network, run `hf download {path}`, or give the folder of a copy"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import DDIMScheduler, LDMTextToImagePipeline, StableDiffusionImg2ImgPipeline
 from torch import nn
 
 from lightning_adv.attacks import FGSM, SampleNoise
@@ -19,7 +19,7 @@ from lightning_adv.purifiers import (
     PurifiedClassifier,
     fingerprint,
 )
-from tests.purifiers.language import CLASSES, SIZE, write_captioner, write_latent_diffusion
+from tests.purifiers.language import CLASSES, SIZE, write_captioner, write_latent_diffusion, write_text_to_image
 
 PIPELINE = "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img.randn_tensor"
 INDEX = torch.tensor([4, 0, 77, 2, 2**40])
@@ -82,6 +82,37 @@ def test_it_computes_what_the_pipeline_of_diffusers_computes(folder, images, mon
         captions, image=scaled, strength=0.5, num_inference_steps=10, guidance_scale=4.0, output_type="pt"
     ).images
     assert torch.allclose(purifier(images, INDEX), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("own_bert", [True, False], ids=["LDMBertModel", "BertModel"])
+def test_it_computes_what_the_pipeline_with_a_bert_computes(tmp_path, own_bert):
+    folder = write_text_to_image(tmp_path / "model", own_bert)
+    images, index = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1)), INDEX[:2]
+    captions = ["a photo of a cat", "a photo of a ship"]
+    purifier = LanguageGuidedDiffusion(str(folder), Given(captions), strength=1.0, steps=4, guidance=3.0, chunk=2)
+    pipe = LDMTextToImagePipeline.from_pretrained(str(folder), low_cpu_mem_usage=False)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="trailing")
+    pipe.set_progress_bar_config(disable=True)
+    noise = SampleNoise(0, index)  # as the purifier draws: for the posterior, then for t*
+    posterior = pipe.vqvae.encode(2 * images - 1).latent_dist
+    latents = pipe.vqvae.config.scaling_factor * (posterior.mean + posterior.std * noise.normal(posterior.mean))
+    latents = pipe.scheduler.add_noise(latents, noise.normal(latents), torch.tensor([999, 999]))
+    made = pipe(captions, 64, 64, num_inference_steps=4, guidance_scale=3.0, latents=latents.detach(), output_type="pt")
+    assert torch.allclose(purifier(images, index), made.images, atol=1e-5)
+    said, unsaid = (purifier(images, index) for purifier in (purifier, purifier.told(ConstantPrompt(""))))
+    assert not torch.allclose(said, unsaid, atol=1e-4), "the prompts are read"
+
+
+def test_a_reader_of_prompts_that_is_not_known_is_named_and_none_of_its_code_is_looked_for(tmp_path):
+    folder = write_text_to_image(tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["bert"] = ["evil", "T5EncoderModel"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="prompts are read by a T5EncoderModel; this purifier knows CLIPTextModel, "):
+        LanguageGuidedDiffusion(str(folder))
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(InputError, match="does not load as a DiffusionPipeline"):
+        LanguageGuidedDiffusion(str(folder))
 
 
 class Given(ConstantPrompt):
