@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments.origin import ROOT, Origin, code, here, is_draft, noted, portable, refuse_changes, said
 from lightning_adv.files import replace_atomically
+from lightning_adv.reports.html import page_environment
 from lightning_adv.reports.run import RunInfo, run_info
 from lightning_adv.results.figures import png
 from lightning_adv.results.result import Table
@@ -32,15 +33,22 @@ class Page:
         run: folder of the run.
         seed: None where the tables have it.
         given: arguments of the command; default those of this process.
+        sortable: write the tables a second time, into a page of HTML whose headings sort them.
 
     Raises:
         InputError: the code differs from its commit, and no draft was asked for.
     """
 
     def __init__(
-        self, command: str, stem: str, run: str = ".", seed: int | None = 0, given: Sequence[str] | None = None
+        self,
+        command: str,
+        stem: str,
+        run: str = ".",
+        seed: int | None = 0,
+        given: Sequence[str] | None = None,
+        sortable: bool = False,
     ) -> None:
-        self.stem, self.run, self.seed = stem, run, seed
+        self.stem, self.run, self.seed, self.sortable = stem, run, seed, sortable
         self.command = ["python", "-m", command, *map(portable, sys.argv[1:] if given is None else given)]
         self.started, self.code = datetime.now(UTC), code()
         self.tables: list[tuple[Table, list[Origin]]] = []
@@ -75,7 +83,7 @@ class Page:
             self.seed, self.run, self.started, finished=datetime.now(UTC), command=self.command, code=self.code
         )
         dated = [replace(table, note=f"{table.note}\n\n{said(origins)}".strip()) for table, origins in self.tables]
-        print(write_page(self.stem, text, dated, info, data), flush=True)
+        print(write_page(self.stem, text, dated, info, data, self.sortable), flush=True)
 
 
 def _folder(run: str) -> Path:
@@ -85,7 +93,7 @@ def _folder(run: str) -> Path:
     return folder
 
 
-def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data: str) -> Path:
+def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data: str, sortable: bool = False) -> Path:
     """Write ``docs/results/<name>.md`` and return its path; the arguments are those of :meth:`Page.write`.
 
     Raises:
@@ -103,6 +111,12 @@ def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data
         ("versions", versions),
     ]
     facts += [("command", f"`{run.command}`"), ("started", run.started), ("finished", run.finished)]
+    if sortable:
+        template = page_environment().from_string(Path(__file__).with_suffix(".html.j2").read_text())
+        title, *paragraphs = text.removeprefix("# ").split("\n\n")
+        page = template.render(title=title, paragraphs=paragraphs, tables=tables, facts=facts)
+        replace_atomically(_folder(run.folder) / f"{name}.html", page)
+        text += f"\n\n[The same tables, to be sorted]({name}.html)"
     body = "\n\n".join(f"## {table.title}\n\n{markdown(table)}" for table in tables)
     listing = "\n".join(f"- {key}: {value}" for key, value in facts)
     path = _folder(run.folder) / f"{name}.md"

@@ -34,7 +34,7 @@ def main() -> None:
     given = parser.parse_args()
     names = given.data or (QUICK if given.quick else SETTINGS)
     run, words = Path(given.run), {name: each.in_words for name, each in SETTINGS.items()}
-    page = Page(f"experiments.{STEM}", STEM, given.run, seed=None, given=["--root", "data"])
+    page = Page(f"experiments.{STEM}", STEM, given.run, seed=None, given=["--root", "data"], sortable=True)
     restore_records(RESULTS / f"{STEM}.json", words, run)
     for seed in range(0 if given.page else given.seeds or (1 if given.quick else 3)):
         for name in names:

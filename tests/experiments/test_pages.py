@@ -107,6 +107,21 @@ def test_a_page_has_its_tables_and_where_they_come_from(results, tmp_path, capsy
     assert capsys.readouterr().out.strip() == str(tmp_path / "results" / "trial.md")
 
 
+def test_a_sortable_page_has_the_same_tables_as_html(results, tmp_path):
+    table = Table("Shares", ["what", "share"], [["<all>", 0.5], ["none", None]], percent=("share",), note="A note.")
+    page = Page("experiments.fooling", "trial", given=[], sortable=True)
+    page.write("# A & B\n\nOne.\n\nTwo.", [table], "digits")
+    assert "[The same tables, to be sorted](trial.html)" in (tmp_path / "results" / "trial.md").read_text()
+    text = (tmp_path / "results" / "trial.html").read_text()
+    assert "<h1>A &amp; B</h1>\n<p>One.</p>\n<p>Two.</p>" in text
+    assert re.search(r'<table data-name="Shares">', text)
+    assert '<th scope="row">&lt;all&gt;</th>' in text
+    assert 'data-value="0.5"' in text
+    assert "sort(table, place)" in text
+    assert re.search(r"<p class=.note.>A note\.\s+Measured 20\d\d", text)
+    assert re.search("data: digits</p>", text)
+
+
 def test_each_table_says_when_and_with_which_commit_its_figures_were_measured(results, tmp_path):
     kept = Kept(tmp_path / "run")
     kept.figures("old", lambda: 1)
