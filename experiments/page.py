@@ -100,7 +100,8 @@ def write_page(name: str, text: str, tables: Sequence[Table], run: RunInfo, data
         InputError: the run was made with local changes, and no draft was asked for.
     """
     refuse_changes([Origin(run.commit, run.dirty)])
-    machine = f"{run.machine.cpu}, {run.machine.cores} cores" + "".join(f", {gpu}" for gpu in run.machine.gpus)
+    cores = f"{run.machine.cores} core{'s' * (run.machine.cores != 1)}"
+    machine = f"{run.machine.cpu}, {cores}" + "".join(f", {gpu}" for gpu in run.machine.gpus)
     commit = f"{run.commit[:10]}{' with local changes' * bool(run.dirty)}" if run.commit else "none"
     versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     facts = [
