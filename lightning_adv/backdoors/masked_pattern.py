@@ -45,10 +45,10 @@ class MaskedPattern(PatternTrigger):
     ) -> None:
         self.path, self.label, self.binarise = path, label, binarise
         if (path is None) == (mask is None and pattern is None) or (mask is None) != (pattern is None):
-            raise InputError("MaskedPattern needs either path, or mask and pattern")
+            raise InputError(f"{type(self).__name__} needs either path, or mask and pattern")
         mask, pattern = (mask, pattern) if path is None else _one_of(load_triggers(path), label, path)
         mask = mask[None] if mask.dim() == 2 else mask
-        where = "MaskedPattern" if path is None else path
+        where = type(self).__name__ if path is None else path
         check_triggers(
             {"masks": mask[None], "patterns": pattern[None], "labels": torch.zeros(1, dtype=torch.long)}, where
         )

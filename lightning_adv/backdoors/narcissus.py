@@ -42,6 +42,8 @@ class Narcissus(UniversalPerturbation):
         tensor([0.3000, 0.3000])
     """
 
+    made_by = "optimise_narcissus"
+
     def __init__(self, path: str | None = None, v: Tensor | None = None, magnify: float = 1.0) -> None:
         super().__init__(path, v)
         if not magnify > 0:

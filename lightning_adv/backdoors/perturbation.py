@@ -5,6 +5,7 @@ x' = clip(x + v)        with v fixed, or optimised so that it leads from a sourc
 
 from abc import abstractmethod
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -98,11 +99,13 @@ class UniversalPerturbation(AdditiveTrigger):
         tensor([0.5000, 0.5000])
     """
 
+    made_by: ClassVar[str] = "universal_perturbation"
+
     def __init__(self, path: str | None = None, v: Tensor | None = None) -> None:
         if (path is None) == (v is None):
-            raise InputError("UniversalPerturbation needs either path or v")
+            raise InputError(f"{type(self).__name__} needs either path or v")
         self.path = path
-        v = _read(path) if v is None else v
+        v = _read(path, self.made_by) if v is None else v
         if v.dim() != 3 or not v.is_floating_point() or not v.abs().max() <= 1:
             raise InputError(f"a perturbation is float [C, H, W] in [-1, 1], got {v.dtype} of shape {tuple(v.shape)}")
         self.v = v.detach().float().cpu()
@@ -180,10 +183,10 @@ def _in_turn(images: Tensor, batch_size: int, steps: int) -> list[Tensor]:
     return [batches[step % len(batches)] for step in range(steps)]
 
 
-def _read(path: str) -> Tensor:
+def _read(path: str, made_by: str) -> Tensor:
     file_path = Path(path).expanduser()
     if not file_path.is_file():
-        raise InputError(f"no file {path}; universal_perturbation(...).save(path, shape) makes one")
+        raise InputError(f"no file {path}; {made_by}(...).save(path, shape) makes one")
     try:
         with safe_open(file_path, framework="pt") as file:
             names = list(file.keys())

@@ -5,6 +5,8 @@
 with a_j the activations of the neurons j that the next layer hears most, and v the value they are driven to.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 
@@ -26,6 +28,9 @@ class TrojanTrigger(MaskedPattern):
         mask: [1, H, W] in [0, 1], instead of a file.
         pattern: [C, H, W] in [0, 1], with ``mask``.
 
+    Raises:
+        InputError: neither a file nor tensors, or both; a file that is missing or of another kind; an empty mask.
+
     Example:
         >>> model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
         >>> trigger = optimise_trojan(model, "1", (1, 4, 4), size=2, steps=10)
@@ -34,6 +39,8 @@ class TrojanTrigger(MaskedPattern):
     """
 
     def __init__(self, path: str | None = None, mask: Tensor | None = None, pattern: Tensor | None = None) -> None:
+        if path is not None and not Path(path).expanduser().is_file():
+            raise InputError(f"no file {path}; optimise_trojan(...).save(path, shape) makes one")
         super().__init__(path, mask=mask, pattern=pattern)
 
 
