@@ -88,6 +88,7 @@ def teach(
     lr: float = 1e-3,
     bf16: bool = False,
     augment: Callable[[Tensor], Tensor] = lambda x: x,
+    objective: Objective | None = None,
 ) -> None:
     """Train a model by Adam on images that are the same in every epoch, as poisoned ones are, but for augmentation.
 
@@ -98,6 +99,7 @@ def teach(
         falling: the schedule of an optimiser for so many steps.
         bf16: in bfloat16, where the device of the model computes in it, channels last.
         augment: of a batch.
+        objective: default cross-entropy; it is told whole epochs.
     """
     image, label = images
     device = next(model.parameters()).device
@@ -105,12 +107,17 @@ def teach(
     model.to(memory_format=memory_order(bf16))
     adam = torch.optim.Adam(model.parameters(), lr=lr)
     schedule = falling(adam, epochs * math.ceil(len(image) / batch_size))
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        if objective is not None:
+            objective.at_epoch(epoch)
         for batch in torch.randperm(len(image)).split(batch_size):
             adam.zero_grad()
+            x, y = augment(image[batch]).to(device), label[batch].to(device)
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-                logits = model(augment(image[batch]).to(device))
-            F.cross_entropy(logits.float(), label[batch].to(device)).backward()
+                loss = F.cross_entropy(model(x).float(), y) if objective is None else objective(model, x, y)[0]
+            loss.backward()
+            if objective is not None:
+                objective.after_backward()
             adam.step()
             schedule.step()
 

@@ -9,12 +9,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from experiments.backdoor_bench.setup import Attack, Attacker, Setting
+from experiments.backdoor_bench.setup import LONGER, Attack, Attacker, Setting
 from experiments.networks import Images, all_predicted, images_of, memory_order, net_for, teach
-from lightning_adv.backdoors import Trigger
+from lightning_adv.backdoors import InputAwareTrigger, Trigger
 from lightning_adv.data import CropFlip, ImageBatch, ImageDataModule, PoisonedDataModule
 from lightning_adv.files import replace_atomically
 from lightning_adv.models import load_weights
+from lightning_adv.objectives import InputAware
 
 __all__ = ["Subject", "share"]
 
@@ -56,18 +57,19 @@ class Subject:
         data = setting.images(root=root, batch_size=setting.batch_size, **setting.arguments)
         data.setup()
         arguments = attack.poisoning(Attacker(setting, data, own)) if attack.poisoning else {}
+        objective = attack.training(setting) if attack.training else None
         taught = PoisonedDataModule(data, target=setting.target, seed=seed, **arguments) if arguments else data
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         batches = [taught.on_after_batch_transfer(batch, 0) for batch in taught.train_dataloader()]
         trained_on = ImageBatch(*map(torch.cat, zip(*batches, strict=True)))
         x, y = map(torch.cat, zip(images_of(data, "calibration"), images_of(data, "val"), strict=True))
         return cls(
-            _trained(data, trained_on, setting, seed, weights, device),
+            _trained(data, trained_on, setting, seed, weights, device, objective),
             trained_on,
             taught.plan.poisoned if arguments else torch.zeros(0, dtype=torch.long),
             (x[: setting.defended].to(device), y[: setting.defended].to(device)),
             tuple(each.to(device) for each in images_of(data, "test")),
-            arguments.get("test_trigger") or arguments.get("trigger"),
+            objective.trigger if objective else arguments.get("test_trigger") or arguments.get("trigger"),
             setting.target,
             list(arguments.get("source_classes") or sorted(set(range(data.num_classes)) - {setting.target})),
         )
@@ -75,7 +77,8 @@ class Subject:
     def triggered(self) -> Tensor:
         """Test images of the source classes, with the trigger."""
         image, label = self.test
-        return self.trigger(image[torch.isin(label, label.new_tensor(self.sources))])
+        sources = image[torch.isin(label, label.new_tensor(self.sources))]
+        return torch.cat([self.trigger(part) for part in sources.split(500)])
 
     def success(self, model: nn.Module) -> float | None:
         """Share of them that a model gives the target's label."""
@@ -94,24 +97,37 @@ class Subject:
 
 
 def _trained(
-    data: ImageDataModule, images: ImageBatch, setting: Setting, seed: int, weights: Path, device: torch.device
+    data: ImageDataModule,
+    images: ImageBatch,
+    setting: Setting,
+    seed: int,
+    weights: Path,
+    device: torch.device,
+    objective: InputAware | None,
 ) -> nn.Module:
+    """The model; an objective then has the trigger that was taught with it."""
+    drawn = weights.with_suffix(".trigger.safetensors")
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = net_for(data, setting.backbone, dict(setting.options)).to(device)
         if weights.is_file():
             load_weights(weights, model)
+            if objective is not None:
+                objective.trigger = InputAwareTrigger(str(drawn))
         else:
             crop, random = CropFlip(), torch.Generator().manual_seed(seed)
             teach(
                 model,
                 (images.image, images.label),
-                setting.epochs,
+                setting.epochs * (1 if objective is None else LONGER),
                 setting.batch_size,
                 CosineAnnealingLR,
                 setting.lr,
                 setting.bf16,
                 (lambda x: crop(x, random)) if setting.augmented else (lambda x: x),
+                objective,
             )
+            if objective is not None:
+                objective.trigger.save(drawn, tuple(images.image.shape[1:]))
             replace_atomically(weights, save({name: each.contiguous() for name, each in model.state_dict().items()}))
     return model.to(memory_format=memory_order(setting.bf16)).eval()

@@ -28,9 +28,22 @@ from lightning_adv.detectors import IBDPSC, STRIP, Detector, ScaleUp
 from lightning_adv.inspectors import BTIDBF, MMBD, DeepInspect, Inspector, NeuralCleanse
 from lightning_adv.mitigations import ANP, CLP, FST, FTSAM, IBAU, NAD, FinePruning, FineTuning, Mitigation
 from lightning_adv.modules import ClassifierModule
+from lightning_adv.objectives import InputAware
 from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, SpectralSignatures, StripScan
 
-__all__ = ["ATTACKS", "DETECTORS", "MITIGATIONS", "NONE", "QUICK", "SCANS", "SETTINGS", "Attack", "Attacker", "Setting"]
+__all__ = [
+    "ATTACKS",
+    "DETECTORS",
+    "LONGER",
+    "MITIGATIONS",
+    "NONE",
+    "QUICK",
+    "SCANS",
+    "SETTINGS",
+    "Attack",
+    "Attacker",
+    "Setting",
+]
 
 NONE = "none"
 """The row without an attack: what each method says of a clean model."""
@@ -59,11 +72,13 @@ class Attack:
         poisoning: makes the arguments of ``PoisonedDataModule`` beside data, target and seed; None poisons nothing.
         published: clean accuracy and attack success on CIFAR-10 that its authors, or a bench of peers, state.
         form: in words, where there was another; figures of that one do not mix in.
+        training: of an attacker who trains: the objective that teaches the backdoor and has its trigger.
     """
 
     poisoning: Callable[[Attacker], dict[str, object]] | None
     published: str = ""
     form: str = ""
+    training: Callable[["Setting"], InputAware] | None = None
 
 
 @dataclass(frozen=True)
@@ -191,6 +206,12 @@ CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 FAINT, EPOCHS = {MNIST: "0.15"}, 200
 """Of Narcissus' noise: eps where it is not the paper's 16/255, for digits are black and white; passes that make it."""
 
+HALVINGS = {MNIST: 2}
+"""Of the sides of an image in the networks that draw the trigger of Input-Aware, where it is not the paper's 3."""
+
+LONGER = 2
+"""Times the epochs of the others that Input-Aware's attacker trains."""
+
 
 def _narcissus(has: Attacker) -> dict[str, object]:
     """Half of the target class, where the paper takes 25 images and 200 epochs.
@@ -256,6 +277,13 @@ ATTACKS = {
         "94.15, 99.55",
     ),
     "BPP": Attack(lambda has: {"trigger": BPP(levels=has.setting.levels), "poisoned": 0.1, "cover": 0.1}),
+    "Input-Aware": Attack(
+        None,
+        "90.67, 98.26",
+        training=lambda setting: InputAware(
+            setting.target, mask_epochs=setting.epochs / 5, width=16, halvings=HALVINGS.get(setting.images, 3)
+        ),
+    ),
     "low frequency": Attack(lambda has: {"trigger": LowFrequency(), "poisoned": 0.05}),
     "TaCT": Attack(
         lambda has: {

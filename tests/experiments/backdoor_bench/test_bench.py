@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from lightning_adv.detectors import IBDPSC, ScaleUp
 from lightning_adv.errors import InputError
 from lightning_adv.inspectors import MMBD
 from lightning_adv.mitigations import FineTuning
+from lightning_adv.objectives import InputAware
 from lightning_adv.scans import SpectralSignatures
 
 FEW = {"max_train_samples": 600, "max_test_samples": 60}
@@ -126,7 +128,7 @@ def test_only_the_methods_that_are_asked_for_are_measured(own_run, setting):
     assert [name for name, _ in bench.cells("inspectors", ["MM-BD", "another"])] == ["MM-BD"]
 
 
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name != NONE])
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if attack.poisoning])
 def test_each_attack_can_be_planned(name, monkeypatch):
     monkeypatch.setattr("experiments.backdoor_bench.setup.EPOCHS", 20)
     images = MNISTSubset(max_train_samples=800)
@@ -143,6 +145,23 @@ def test_an_attacker_has_a_network_of_another_seed_that_is_kept(own_run, setting
     own, clean = bench._own(), Bench(NONE, 0, setting, "unused", own_run / "MNIST").subject.model
     assert len(list((own_run / "MNIST" / NONE / "1").glob("weights*"))) == 1
     assert not any(torch.equal(a, b) for a, b in zip(own.parameters(), clean.parameters(), strict=True) if a.dim() > 1)
+
+
+def test_an_attacker_who_trains_leaves_the_data_clean_and_keeps_the_trigger(setting, tmp_path, monkeypatch):
+    training = partial(InputAware, 0, mask_epochs=0, width=4, halvings=1)
+    monkeypatch.setitem(ATTACKS, "Input-Aware", Attack(None, training=lambda setting: training()))
+    first, again = (Bench("Input-Aware", 0, replace(setting, epochs=1), "unused", tmp_path) for _ in range(2))
+    taught = first.subject
+    assert len(taught.poisoned) == 0
+    monkeypatch.setattr("experiments.backdoor_bench.models.teach", lambda *_: pytest.fail("trained again"))
+    assert torch.equal(again.subject.triggered(), taught.triggered())
+    assert not torch.equal(taught.triggered(), InputAware(0, width=4, halvings=1).trigger(taught.triggered()))
+    figures = dict(again.cells("scans", ["spectral signatures"]))["spectral signatures"]
+    assert figures["recall"] is None
+    (table,) = (
+        table for table in tables("MNIST", {("Input-Aware", "scans"): {"it": [figures]}}) if "recall" in table.title
+    )
+    assert table.rows[0][1].startswith("none / ")
 
 
 def test_a_method_that_does_not_suit_the_network_is_said_and_ends_nothing(own_run, setting, monkeypatch):
