@@ -16,6 +16,7 @@ from experiments.inspection_power.tables import (
     all_judged,
     curves,
     networks_table,
+    of_another_kind,
     rules_table,
     scores_of,
     taken,
@@ -92,6 +93,7 @@ def _write(page: Page, networks: Networks) -> None:
         alarms="{} of {}".format(*total(clean)),
         power="{} of {}".format(*total(c for (_, kind), c in flagged.items() if kind != "clean")),
         by_kind=", ".join(f"{kind} {counts}" for kind, counts in told.items()),
+        unlike=", ".join("{} {} of {}".format(data, *counts) for data, counts in of_another_kind(learnt).items()),
     )
     sets = ", ".join(dict.fromkeys(net.data for net in networks))
     page.write(

@@ -20,6 +20,7 @@ __all__ = [
     "all_judged",
     "curves",
     "networks_table",
+    "of_another_kind",
     "rules_table",
     "scores_of",
     "taken",
@@ -104,6 +105,17 @@ def taken(networks: Networks) -> dict[tuple[str, str], tuple[int, int]]:
             flagged, every = counts.get((net.data, net.kind), (0, 0))
             look = beside_references(found, references[net.data])
             counts[net.data, net.kind] = flagged + bool(look.flagged), every + 1
+    return counts
+
+
+def of_another_kind(networks: Networks) -> dict[str, tuple[int, int]]:
+    """Data to clean networks whose references the second look says are of another kind, and all clean ones."""
+    references = _references(networks)
+    counts: dict[str, tuple[int, int]] = {}
+    for net, found in networks.items():
+        if net.kind == "clean":
+            unlike, every = counts.get(net.data, (0, 0))
+            counts[net.data] = unlike + (not beside_references(found, references[net.data]).comparable), every + 1
     return counts
 
 

@@ -1,10 +1,13 @@
 """A second look at what was flagged: the same inspections of networks that the defender trained on clean images.
 
     d_ik = v_ik - mean_r v_irk,    c_k = mean_i (d_ik - median_k d_ik) / s_i,    index_k = c_k / (s sqrt(1 + 1/R))
+    s_i = spread of the references' d, or m_i = 1.4826 median_k |d_ik - median_k d_ik| where that is more than twice it
 
 v_ik is how suspicious inspector i finds class k: minus the logarithm of a norm, the logarithm of a margin, or a share.
 The R references tell what a class is like by nature, and s_i and s how far honest networks differ in it. A class that
 stands out by nature stands out in the references as well; ten norms of one network cannot tell that from a backdoor.
+References that are not the model's like, because they had fewer images or trained for longer, differ from it in most
+classes: one stands out only if it does so among the model's own as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +28,13 @@ LEAST_SPREAD = 0.05
 
 SMALLEST_MARGIN = 1e-3
 
+UNLIKE = 2.0
+"""So many deviations of the references is the median class of a model of another kind away; chosen on the even networks
+of ``experiments/inspection_power``, where the verdict then holds its level."""
+
+TOLD_APART = 3
+"""Classes from which on a median over them is not the class that stands out."""
+
 
 @dataclass(frozen=True)
 class SecondLook:
@@ -36,6 +46,8 @@ class SecondLook:
         alpha: level of the verdict.
         references: R.
         inspectors: names of those whose values were compared.
+        unlike: how far the model's classes lie from the references', in their median, in deviations of the references;
+            of the inspector in which it is most.
 
     Example:
         >>> honest = 0.1 * torch.rand(3, 1, 6).numpy()
@@ -48,6 +60,12 @@ class SecondLook:
     alpha: float
     references: int
     inspectors: tuple[str, ...] = ()
+    unlike: float = 1.0
+
+    @property
+    def comparable(self) -> bool:
+        """Whether the references are networks of the model's kind."""
+        return self.unlike <= UNLIKE
 
     @property
     def flagged(self) -> list[int]:
@@ -108,11 +126,16 @@ def compare(
     apart -= np.median(apart, axis=2, keepdims=True)
     apart -= apart[:-1].mean(axis=0)
     scale = np.maximum(_spread(apart[:-1]), LEAST_SPREAD)  # [I]
-    combined = (apart / scale[:, None]).mean(axis=1)  # [R + 1, K]
+    own = 1.4826 * np.median(np.abs(apart[-1]), axis=-1) if apart.shape[-1] >= TOLD_APART else 0 * scale
+    apart /= scale[:, None]
+    apart[-1] /= np.where(own > UNLIKE * scale, own / scale, 1)[:, None]
+    combined = apart.mean(axis=1)  # [R + 1, K]
     spread = max(_spread(combined[:-1]), 1 / len(values))
     index = combined[-1] / (spread * (1 + 1 / len(references)) ** 0.5)
-    chance = np.minimum(1.0, len(index) * t.sf(index, (len(references) - 1) * (len(index) - 1)))
-    return SecondLook(tuple(index.tolist()), tuple(chance.tolist()), alpha, len(references), inspectors)
+    unlike = float((own / scale).max())
+    known = 1 if unlike > UNLIKE else len(references) - 1  # networks that tell the deviation
+    chance = np.minimum(1.0, len(index) * t.sf(index, known * (len(index) - 1)))
+    return SecondLook(tuple(index.tolist()), tuple(chance.tolist()), alpha, len(references), inspectors, unlike)
 
 
 def _spread(apart: np.ndarray) -> np.ndarray:

@@ -46,10 +46,16 @@ OF_LARGE = (
 POWER = (
     "Corrected for the number of classes, it flags one honest network in twenty if honest networks differ as the "
     "references do; a backdoor that they share, or a class no easier to reach than by nature, it does not see. "
-    "On small networks of digits and garments it flagged 2 of 41 honest ones, and 46 of 47 that had learnt a "
-    "backdoor, nearly all patches and blended pictures."
+    "On small networks of digits, garments and pictures it flagged 2 of 47 honest ones, and 53 of 59 that had learnt a "
+    "backdoor, most of them patches and blended pictures."
 )
 """What the comparison with references is worth; ``experiments/inspection_power`` measures it."""
+
+UNLIKE = (
+    "Its classes differ from those of your networks {:.1f} times as much as these from each other: they are not of its "
+    "kind (fewer images, longer training, another accuracy), and less can be told beside them."
+)
+"""Of references that are another kind of network."""
 
 SMALLEST_SEARCH = 75
 """Steps that make the masks of Neural Cleanse small; after 20 to 40 it flags clean classes of small networks."""
@@ -132,7 +138,8 @@ class InspectionResult(EvaluationResult):
         named = ", ".join(f"{self._name(k)} (index {look.index[k]:.2f})" for k in look.flagged)
         said = f"{named or 'no class'} stand{'s' * (len(look.flagged) < 2)} out"
         chance = f"p = {look.p_value:.2g} for {len(look.index)} classes"
-        return f"Beside {look.references} networks of your own, {said} ({chance}). {POWER}"
+        unlike = "" if look.comparable else f" {UNLIKE.format(look.unlike)}"
+        return f"Beside {look.references} networks of your own, {said} ({chance}).{unlike} {POWER}"
 
     def _verdict(self, name: str, report: InspectionReport) -> str:
         if report.flagged is None:

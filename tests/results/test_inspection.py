@@ -246,5 +246,12 @@ def test_the_report_leads_with_what_stands_out_beside_references(index, short):
     assert json.loads(json.dumps(shown.as_dict()["second_look"]))["references"] == 3
 
 
+def test_references_of_another_kind_are_said_to_be():
+    look = SecondLook((0.0,) * 7, (1.0,) * 7, 0.05, 3, ("nc",))
+    assert "not of its kind" not in replace_second(result(), look).summary()
+    told = replace_second(result(), replace(look, unlike=3.25)).summary()
+    assert "differ from those of your networks 3.2 times as much as these from each other" in told
+
+
 def replace_second(shown, look):
     return InspectionResult(title="", reports=shown.reports, samples=9, class_names=shown.class_names, second=look)

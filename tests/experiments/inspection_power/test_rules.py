@@ -13,6 +13,7 @@ from experiments.inspection_power.tables import (
     all_judged,
     curves,
     networks_table,
+    of_another_kind,
     rules_table,
     scores_of,
     taken,
@@ -97,6 +98,7 @@ def test_tables_count_networks_by_kind_and_name_the_best_rule_of_the_even_ones_f
     assert flagged["MNIST", "badnets"] == (6, 6)
     assert flagged["MNIST", "clean"][0] <= 1
     assert taken_table(flagged).rows[0][2] == "6 of 6"
+    assert of_another_kind(networks) == {"MNIST": (0, flagged["MNIST", "clean"][1])}
     assert len(curves(rules, scores).axes[0].lines) == CURVES
 
 
