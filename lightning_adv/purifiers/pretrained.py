@@ -74,7 +74,10 @@ def load_parts(path: str, local_files_only: bool = False) -> dict[str, str]:
     if folder is not None and not (folder / DiffusionPipeline.config_name).is_file():
         return {}
     index = _loaded(DiffusionPipeline.load_config, path, folder, {"local_files_only": local_files_only})
-    return {part: each[1] for part, each in index.items() if isinstance(each, list) and isinstance(each[-1], str)}
+    if not isinstance(index, dict):
+        raise InputError(f"{path}: {DiffusionPipeline.config_name} does not name the parts of a pipeline")
+    named = {part: each[-1] for part, each in index.items() if isinstance(each, list) and each}  # [package, class]
+    return {part: name for part, name in named.items() if isinstance(name, str)}
 
 
 def check_chunk(chunk: int) -> int:

@@ -110,9 +110,19 @@ def test_a_reader_of_prompts_that_is_not_known_is_named_and_none_of_its_code_is_
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match="prompts are read by a T5EncoderModel; this purifier knows CLIPTextModel, "):
         LanguageGuidedDiffusion(str(folder))
-    (folder / "model_index.json").write_text("{")
-    with pytest.raises(InputError, match="does not load as a DiffusionPipeline"):
-        LanguageGuidedDiffusion(str(folder))
+    for broken, message in {
+        "{": "does not load as a DiffusionPipeline",
+        "[1]": "does not name the parts of a pipeline",
+        '{"bert": []}': "vae holds no config.json",
+        '{"bert": ["LDMBertModel"], "vqvae": 3}': None,
+        '{"bert": [null, 3]}': "vae holds no config.json",
+    }.items():
+        (folder / "model_index.json").write_text(broken)
+        if message is None:
+            LanguageGuidedDiffusion(str(folder))
+            continue
+        with pytest.raises(InputError, match=message):
+            LanguageGuidedDiffusion(str(folder))
 
 
 class Given(ConstantPrompt):
