@@ -97,7 +97,7 @@ def rules_table(rules: Sequence[Judged]) -> Table:
 
 
 def taken(networks: Networks) -> dict[tuple[str, str], tuple[int, int]]:
-    """Data and kind to networks that the second look flags at its own level, and all; no threshold is chosen."""
+    """Data and kind to networks that the second look flags at its own level, and all."""
     references = _references(networks)
     counts: dict[tuple[str, str], tuple[int, int]] = {}
     for net, found in networks.items():

@@ -63,17 +63,22 @@ def load_parts(path: str, local_files_only: bool = False) -> dict[str, str]:
         local_files_only: read only folders and the hub's local cache.
 
     Returns:
-        None of a folder without ``model_index.json``.
+        None where there is no ``model_index.json``, as in a cache that was filled part by part.
 
     Raises:
-        InputError: no such folder or model, no network.
+        InputError: no such folder, a file that names no parts.
     """
     from diffusers import DiffusionPipeline
 
     folder = _folder(path)
     if folder is not None and not (folder / DiffusionPipeline.config_name).is_file():
         return {}
-    index = _loaded(DiffusionPipeline.load_config, path, folder, {"local_files_only": local_files_only})
+    try:
+        index = _loaded(DiffusionPipeline.load_config, path, folder, {"local_files_only": local_files_only})
+    except InputError:
+        if folder is not None:
+            raise
+        return {}  # the first part that is loaded says what is missing
     if not isinstance(index, dict):
         raise InputError(f"{path}: {DiffusionPipeline.config_name} does not name the parts of a pipeline")
     named = {part: each[-1] for part, each in index.items() if isinstance(each, list) and each}  # [package, class]

@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -254,6 +257,21 @@ def test_a_model_that_is_not_in_the_cache_is_named_with_what_to_download(tmp_pat
         LanguageGuidedDiffusion("runs/no/model")
     with pytest.raises(InputError, match="run `hf download nobody/nothing`"):
         LanguageGuidedDiffusion("nobody/nothing", local_files_only=True)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_what_the_cache_of_the_hub_holds_is_read_with_an_index_or_part_by_part(folder, tmp_path, index):
+    cached, commit = tmp_path / "hub" / "models--owner--name", "a" * 40
+    shutil.copytree(folder, cached / "snapshots" / commit)
+    if not index:
+        (cached / "snapshots" / commit / "model_index.json").unlink()
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    code = "from lightning_adv.purifiers import LanguageGuidedDiffusion as L; L('owner/name', local_files_only=True)"
+    # The hub's library reads where its cache lies when it is imported.
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.parametrize(
