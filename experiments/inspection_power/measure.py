@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from experiments.inspection_power.nets import DATA, DEFENDER, Net, plain
+from experiments.inspection_power.nets import DATA, DEFENDER, Net, in_turn, plain
 from experiments.kept import Kept
 from experiments.networks import Images, all_predicted, error
 from lightning_adv.backdoors import save_triggers
@@ -54,9 +54,10 @@ class Measured:
     """
 
     def __init__(self, net: Net, train: Images, test: Images, kept: Kept) -> None:
-        self.net, self.train, self.test, self.kept = net, train, test, kept
-        self.searched = tuple(each[: DEFENDER // 2] for each in test)
-        self.held_out = tuple(each[DEFENDER // 2 : DEFENDER] for each in test)
+        self.net, self.train, self.kept = net, train, kept
+        self.test = in_turn(test) if net.source.in_turn else test
+        self.searched = tuple(each[: DEFENDER // 2] for each in self.test)
+        self.held_out = tuple(each[DEFENDER // 2 : DEFENDER] for each in self.test)
 
     @cached_property
     def model(self) -> nn.Module:

@@ -11,7 +11,7 @@ from lightning_adv.backdoors import SIG, Blend, Patch, PoisonPlan, RandomPattern
 from lightning_adv.data import CIFAR10, GTSRB, MNIST, FashionMNIST, ImageDataModule
 from lightning_adv.models import create_model
 
-__all__ = ["DATA", "DEFENDER", "KINDS", "Net", "Poison", "Source", "own_images", "plain"]
+__all__ = ["DATA", "DEFENDER", "KINDS", "Net", "Poison", "Source", "in_turn", "own_images", "plain"]
 
 DEFENDER = 2000
 """Test images that the defender has: half to search with, half held out; reference networks are trained on all."""
@@ -27,6 +27,7 @@ class Source:
         epochs: how often it sees them.
         options: of ``mnist_cnn``.
         share: networks for one of MNIST.
+        in_turn: the defender has of every class its share of the images, for of many classes some would be missing.
     """
 
     data: type[ImageDataModule]
@@ -34,6 +35,7 @@ class Source:
     epochs: int = 2
     options: Mapping[str, int] = field(default_factory=lambda: {"width": 4, "hidden": 32})
     share: float = 1.0
+    in_turn: bool = False
 
     @property
     def in_words(self) -> str:
@@ -58,7 +60,12 @@ DATA: Mapping[str, Source] = {
         CIFAR10, trained_on=20_000, epochs=4, options={"width": 16, "hidden": 64, "batch_norm": True}, share=0.15
     ),
     "GTSRB": Source(
-        GTSRB, trained_on=8_000, epochs=8, options={"width": 16, "hidden": 64, "batch_norm": True}, share=0.1
+        GTSRB,
+        trained_on=8_000,
+        epochs=8,
+        options={"width": 16, "hidden": 64, "batch_norm": True},
+        share=0.1,
+        in_turn=True,
     ),
 }
 """By name."""
@@ -153,6 +160,19 @@ def own_images(net: Net, train: Images) -> Images:
     """Copies of the images that the owner of a network has."""
     order = torch.randperm(len(train[0]), generator=torch.Generator().manual_seed(net.number))[: net.source.trained_on]
     return train[0][order], train[1][order]
+
+
+def in_turn(images: Images) -> Images:
+    """The images in an order any long part of which has its share of every class, two of one after the other.
+
+    Every second image of a part is then a choice with a share of every class too.
+    """
+    by_class = images[1].argsort(stable=True)
+    label = images[1][by_class]
+    count = label.bincount()
+    rank = torch.arange(len(label)) - (count.cumsum(0) - count)[label]
+    order = by_class[((rank // 2 + 0.5) / count[label]).argsort(stable=True)]
+    return images[0][order], images[1][order]
 
 
 def plain(source: Source) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 
 from experiments.inspection_power.__main__ import nets
 from experiments.inspection_power.measure import SETTINGS, _strongest
-from experiments.inspection_power.nets import DATA, KINDS, Net, own_images
+from experiments.inspection_power.nets import DATA, KINDS, Net, in_turn, own_images
 from experiments.inspection_power.rules import RULES, judged
 from experiments.inspection_power.tables import (
     CURVES,
@@ -68,6 +68,16 @@ def test_networks_of_every_kind_come_in_turn_each_with_images_of_its_own():
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
+
+
+def test_a_defender_of_many_classes_has_of_each_its_share_in_every_search():
+    label = torch.arange(40).repeat_interleave(torch.arange(20, 60)).flip(0)
+    image, taken = in_turn((torch.arange(len(label)), label))
+    assert torch.equal(label[image], taken)
+    assert image.unique().numel() == len(label)
+    for part in (taken[:400:2], taken[1:400:2], taken[400:800:2]):
+        assert part.bincount(minlength=40).min() >= 1
+    assert (taken[:400].bincount() - 400 * label.bincount() / len(label)).abs().max() <= 2
 
 
 def test_clean_labels_are_kept_and_cover_images_keep_theirs():
