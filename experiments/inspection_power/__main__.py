@@ -19,9 +19,9 @@ from experiments.inspection_power.tables import (
     of_another_kind,
     rules_table,
     scores_of,
+    shares,
     taken,
     taken_table,
-    total,
 )
 from experiments.kept import Kept
 from experiments.networks import images_of
@@ -40,11 +40,14 @@ REFERENCES = 4
 BACKDOORED = 0.5
 """Attack success from which on a network has the backdoor that it was to learn."""
 
+SETTLED = 20
+"""``--nets`` of the networks that the second look was settled with; all others judge it."""
+
 
 def main() -> None:
     """Measure what is missing, write the page."""
     parser = arguments(__doc__, run="runs/inspection_power")
-    parser.add_argument("--nets", type=int, default=20, help="networks of each kind of backdoor, of MNIST")
+    parser.add_argument("--nets", type=int, default=SETTLED, help="networks of each kind of backdoor, of MNIST")
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="measure only these")
     parser.add_argument("--page", action="store_true", help="write the page from what is there")
     given = parser.parse_args()
@@ -65,11 +68,13 @@ def _networks(name: str, every: list[Net], root: str, run: Path, measuring: bool
     """Those of one data set that are whole, after what is missing was measured."""
     data = DATA[name].data(root=root)
     data.setup()
-    train, test = images_of(data, "train"), images_of(data, "test")
-    subjects = [Measured(net, train, test, Kept(run / name)) for net in every]
-    if measuring:
-        for each in subjects:
-            each.everything()
+    train, test, kept = images_of(data, "train"), images_of(data, "test"), Kept(run / name)
+    for net in every if measuring else ():
+        Measured(net, train, test, kept).everything()
+    parts = [path.stem.split("_") for path in kept.folder.glob("*_facts.json")]
+    there = [Net(kind, int(number), name) for kind, number, _ in parts]
+    there.sort(key=lambda net: (list(KINDS).index(net.kind), net.number))
+    subjects = [Measured(net, train, test, kept) for net in there]
     return {each.net: each.everything() for each in subjects if each.is_whole}
 
 
@@ -78,10 +83,10 @@ def _write(page: Page, networks: Networks) -> None:
     scores = scores_of(learnt)
     rules = all_judged(scores)
     page.picture(curves(rules, scores))
-    flagged, best = taken(learnt), rules[0]
-    clean = [counts for (_, kind), counts in flagged.items() if kind == "clean"]
-    kinds = {kind: [counts for (_, each), counts in flagged.items() if each == kind] for _, kind in flagged}
-    told = {kind: "{} of {}".format(*total(counts)) for kind, counts in kinds.items() if kind != "clean"}
+    best, settled = rules[0], {net for data in DATA for net in nets(SETTLED, data)}
+    flagged = taken(learnt)
+    parts = {"settled": taken(learnt, settled), "fresh": taken(learnt, set(learnt) - settled)}
+    told = {kind: shares(flagged, {kind}) for _, kind in flagged if kind != "clean"}
     text = prose(
         __file__,
         networks=len(networks),
@@ -89,16 +94,16 @@ def _write(page: Page, networks: Networks) -> None:
         best=best.rule,
         threshold=f"{best.threshold:.2f}",
         best_alarms="{} of {}".format(*best.false_alarms),
-        best_power="{} of {}".format(*total(best.caught.values())),
-        alarms="{} of {}".format(*total(clean)),
-        power="{} of {}".format(*total(c for (_, kind), c in flagged.items() if kind != "clean")),
+        best_power="{} of {}".format(*map(sum, zip(*best.caught.values(), strict=True))),
+        **{f"{name}_alarms": shares(counts, {"clean"}) for name, counts in parts.items()},
+        **{f"{name}_power": shares(counts, set(KINDS) - {"clean"}) for name, counts in parts.items()},
         by_kind=", ".join(f"{kind} {counts}" for kind, counts in told.items()),
         unlike=", ".join("{} {} of {}".format(data, *counts) for data, counts in of_another_kind(learnt).items()),
     )
     sets = ", ".join(dict.fromkeys(net.data for net in networks))
     page.write(
         text,
-        [networks_table(networks), taken_table(flagged), rules_table(rules)],
+        [networks_table(networks), *(taken_table(name, counts) for name, counts in parts.items()), rules_table(rules)],
         f"{sets}, a choice of the training images each",
     )
 

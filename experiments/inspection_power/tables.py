@@ -1,6 +1,6 @@
 """Tables and the picture of the page."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -23,12 +23,16 @@ __all__ = [
     "of_another_kind",
     "rules_table",
     "scores_of",
+    "shares",
     "taken",
     "taken_table",
     "total",
 ]
 
 Networks = Mapping[Net, Found]
+Counts = Mapping[tuple[str, str], tuple[int, int]]
+"""Data and kind to networks flagged, and all."""
+
 Scores = Mapping[str, Mapping[str, Mapping[Net, float]]]
 """Rule to kind to network to score."""
 
@@ -96,12 +100,16 @@ def rules_table(rules: Sequence[Judged]) -> Table:
     return Table("Rules", columns, rows, percent=("power, chosen",), note=note)
 
 
-def taken(networks: Networks) -> dict[tuple[str, str], tuple[int, int]]:
-    """Data and kind to networks that the second look flags at its own level, and all."""
-    references = _references(networks)
-    counts: dict[tuple[str, str], tuple[int, int]] = {}
+def taken(networks: Networks, counted: Collection[Net] | None = None) -> Counts:
+    """Data and kind to networks that the second look flags at its own level, and all.
+
+    Args:
+        networks: with references.
+        counted: those of the others that count; default all.
+    """
+    references, counts = _references(networks), {}
     for net, found in networks.items():
-        if net.kind != "reference":
+        if net.kind != "reference" and (counted is None or net in counted):
             flagged, every = counts.get((net.data, net.kind), (0, 0))
             look = beside_references(found, references[net.data])
             counts[net.data, net.kind] = flagged + bool(look.flagged), every + 1
@@ -126,16 +134,27 @@ def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
         >>> total([(1, 2), (3, 3)])
         (4, 5)
     """
-    flagged, every = zip(*counts, strict=True)
+    flagged, every = zip((0, 0), *counts, strict=True)
     return sum(flagged), sum(every)
 
 
-def taken_table(counts: Mapping[tuple[str, str], tuple[int, int]]) -> Table:
-    """Networks that the second look flags."""
+def shares(counts: Counts, kinds: Collection[str]) -> str:
+    """Of all data sets together, in words.
+
+    Example:
+        >>> shares({("MNIST", "clean"): (1, 2), ("GTSRB", "clean"): (3, 3), ("MNIST", "sig"): (1, 1)}, {"clean"})
+        '4 of 5'
+    """
+    return _of(total(each for (_, kind), each in counts.items() if kind in kinds))
+
+
+def taken_table(which: str, counts: Counts) -> Table:
+    """Networks that the second look flags; ``which`` is "settled" or "fresh"."""
     kinds = list(dict.fromkeys(kind for _, kind in counts))
     sets = list(dict.fromkeys(data for data, _ in counts))
     rows = [[data, *(_of(counts[data, kind]) if (data, kind) in counts else None for kind in kinds)] for data in sets]
-    return Table("Second look: networks flagged", ["data", *kinds], rows, note=prose(__file__, "Second look"))
+    title = f"Second look, {which} networks: flagged"
+    return Table(title, ["data", *kinds], rows, note=prose(__file__, f"Second look, {which}"))
 
 
 @in_house_style

@@ -1,13 +1,13 @@
 """A second look at what was flagged: the same inspections of networks that the defender trained on clean images.
 
     d_ik = v_ik - mean_r v_irk,    c_k = mean_i (d_ik - median_k d_ik) / s_i,    index_k = c_k / (s sqrt(1 + 1/R))
-    s_i = spread of the references' d, or m_i = 1.4826 median_k |d_ik - median_k d_ik| where that is more than twice it
+    s_i = the larger one of the spread of the references' d and of 1.4826 median_k |d_ik - median_k d_ik|
 
 v_ik is how suspicious inspector i finds class k: minus the logarithm of a norm, the logarithm of a margin, or a share.
 The R references tell what a class is like by nature, and s_i and s how far honest networks differ in it. A class that
 stands out by nature stands out in the references as well; ten norms of one network cannot tell that from a backdoor.
-References that are not the model's like, because they had fewer images or trained for longer, differ from it in most
-classes: one stands out only if it does so among the model's own as well.
+References that are not quite the model's like, because they had fewer images or trained for longer, differ from it in
+most classes: one stands out only if it does so among the model's own as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,8 +29,7 @@ LEAST_SPREAD = 0.05
 SMALLEST_MARGIN = 1e-3
 
 UNLIKE = 2.0
-"""So many deviations of the references is the median class of a model of another kind away; chosen on the even networks
-of ``experiments/inspection_power``, where the verdict then holds its level."""
+"""So many deviations of the references is the median class of a model of another kind away, which a reader is told."""
 
 TOLD_APART = 3
 """Classes from which on a median over them is not the class that stands out."""
@@ -127,13 +126,13 @@ def compare(
     apart -= apart[:-1].mean(axis=0)
     scale = np.maximum(_spread(apart[:-1]), LEAST_SPREAD)  # [I]
     own = 1.4826 * np.median(np.abs(apart[-1]), axis=-1) if apart.shape[-1] >= TOLD_APART else 0 * scale
-    apart /= scale[:, None]
-    apart[-1] /= np.where(own > UNLIKE * scale, own / scale, 1)[:, None]
+    apart[:-1] /= scale[:, None]
+    apart[-1] /= np.maximum(own, scale)[:, None]
     combined = apart.mean(axis=1)  # [R + 1, K]
     spread = max(_spread(combined[:-1]), 1 / len(values))
     index = combined[-1] / (spread * (1 + 1 / len(references)) ** 0.5)
     unlike = float((own / scale).max())
-    known = 1 if unlike > UNLIKE else len(references) - 1  # networks that tell the deviation
+    known = 1 if unlike > 1 else len(references) - 1  # networks that tell the deviation
     chance = np.minimum(1.0, len(index) * t.sf(index, known * (len(index) - 1)))
     return SecondLook(tuple(index.tolist()), tuple(chance.tolist()), alpha, len(references), inspectors, unlike)
 

@@ -63,11 +63,22 @@ def test_the_index_is_the_distance_from_the_references_in_their_own_deviations()
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_honest_networks_are_flagged_at_the_level(count):
+def test_honest_networks_are_seldom_flagged(count):
     generator = np.random.default_rng(0)
     draws = 3 + 0.3 * generator.normal(size=(800, count + 1, 1, CLASSES))
-    flagged = np.mean([bool(compare(each[0], each[1:]).flagged) for each in draws])
-    assert 0.02 < flagged < 0.06
+    assert np.mean([bool(compare(each[0], each[1:]).flagged) for each in draws]) < 0.05
+    draws[:, 0, 0, 3] += 8 * 0.3
+    assert np.mean([compare(each[0], each[1:]).flagged == [3] for each in draws]) > 0.8
+
+
+@pytest.mark.parametrize("classes", [10, 43])
+def test_honest_networks_that_differ_a_little_more_than_the_references_are_flagged_at_the_level_too(classes):
+    generator = np.random.default_rng(0)
+    draws = generator.normal(size=(800, 5, 1, classes))
+    draws[:, 0] += 1.5 * generator.normal(size=(800, 1, classes))
+    looks = [compare(each[0], each[1:]) for each in draws]
+    assert np.mean([look.comparable for look in looks]) > 0.4
+    assert np.mean([bool(look.flagged) for look in looks]) < 0.07
 
 
 @pytest.mark.parametrize("count", [4, 8])

@@ -105,9 +105,10 @@ def test_tables_count_networks_by_kind_and_name_the_best_rule_of_the_even_ones_f
     assert (best[0], best[2], best[4]) == (rules[0].rule, 1.0, "3 of 3")
     assert [each.chosen_power for each in rules] == sorted((each.chosen_power for each in rules), reverse=True)
     flagged = taken(networks)
+    assert taken(networks, {Net("badnets", 2)}) == {("MNIST", "badnets"): (1, 1)}
     assert flagged["MNIST", "badnets"] == (6, 6)
     assert flagged["MNIST", "clean"][0] <= 1
-    assert taken_table(flagged).rows[0][2] == "6 of 6"
+    assert taken_table("fresh", flagged).rows[0][2] == "6 of 6"
     assert of_another_kind(networks) == {"MNIST": (0, flagged["MNIST", "clean"][1])}
     assert len(curves(rules, scores).axes[0].lines) == CURVES
 
