@@ -34,6 +34,7 @@ from lightning_adv.scans import ActivationClustering, Beatrix, SCAn, Scan, Spect
 __all__ = [
     "ATTACKS",
     "DETECTORS",
+    "LONG",
     "LONGER",
     "MITIGATIONS",
     "NONE",
@@ -198,8 +199,11 @@ SETTINGS = {
 }
 """What two cores allow, and the paper's network on all images, which wants a GPU."""
 
-QUICK = ("MNIST", "CIFAR10")
-"""Of them, those that two cores do within hours."""
+QUICK = {"MNIST": (NONE, "BadNets", "Blend", "SIG", "WaNet"), "CIFAR10": (NONE, "BadNets", "Blend", "SIG")}
+"""Of them, and of attacks, what two cores do within an hour."""
+
+LONG = ("ANP", "FT-SAM")
+"""Mitigations that take as long as all others together, and which a quick run has only where they are named."""
 
 CORNERS = ("top_left", "top_right", "bottom_left", "bottom_right")
 
