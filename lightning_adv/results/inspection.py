@@ -44,10 +44,11 @@ OF_LARGE = (
 )
 
 POWER = (
-    "Corrected for the number of classes, it flags one honest network in twenty if honest networks differ as the "
-    "references do; a backdoor that they share, or a class no easier to reach than by nature, it does not see. "
-    "On small networks of digits, garments and pictures, to which it was fitted in part, it flagged 1 of 47 honest "
-    "ones, and 53 of 59 that had learnt a backdoor, most of them patches and blended pictures."
+    "Corrected for the number of classes, it flags one honest network in twenty at most if the classes of honest "
+    "networks differ alike; a backdoor that the references share, or a class no easier to reach than by nature, it "
+    "does not see. On small networks of garments, pictures and traffic signs, trained after it was settled, it flagged "
+    "1 of 16 honest ones, and 17 of 30 that had learnt a backdoor: all patches, two blended pictures in three, fewer "
+    "triggers of other kinds."
 )
 """What the comparison with references is worth; ``experiments/inspection_power`` measures it."""
 

@@ -135,5 +135,5 @@ def test_a_part_of_a_trigger_is_where_its_mask_is_strongest():
 def test_what_a_report_says_of_the_second_look_is_what_its_page_says():
     told = re.findall(r"(\d+) of (\d+)", POWER)
     page = (RESULTS / "inspection_power.md").read_text()
-    measured = re.search(r"flags (\d+) of (\d+) clean networks and (\d+) of (\d+) backdoored ones: ", page)
+    measured = re.search(r"flags (\d+) of (\d+) clean networks and (\d+) of (\d+) backdoored ones of those", page)
     assert told == [measured.groups()[:2], measured.groups()[2:]]
