@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from experiments.inspection_power.nets import Net
+from experiments.inspection_power.nets import KINDS, Net
 from experiments.inspection_power.rules import FALSE_ALARMS, RULES, Found, Judged, beside_references, judged
 from experiments.page import prose
 from lightning_adv.metrics.detection import roc_points
@@ -150,7 +150,7 @@ def shares(counts: Counts, kinds: Collection[str]) -> str:
 
 def taken_table(which: str, counts: Counts) -> Table:
     """Networks that the second look flags; ``which`` is "settled" or "fresh"."""
-    kinds = list(dict.fromkeys(kind for _, kind in counts))
+    kinds = [each for each in KINDS if each in {kind for _, kind in counts}]
     sets = list(dict.fromkeys(data for data, _ in counts))
     rows = [[data, *(_of(counts[data, kind]) if (data, kind) in counts else None for kind in kinds)] for data in sets]
     title = f"Second look, {which} networks: flagged"
