@@ -27,6 +27,9 @@ class FST(Mitigation):
     The rate decides whether a backdoor goes or hides. On digits, what was mended at the paper's .01 stayed mended when
     it was trained on with a few poisoned images; at the gentler rate that clean images choose it mostly did not.
 
+    It asks for thousands of images where classes are hard. With 500, two fifths of a small CIFAR-10 network's clean
+    accuracy went at any rate; with ``alpha`` .05 a quarter did, and a few poisoned images brought the backdoor back.
+
     Args:
         alpha: what likeness to the old head costs; the paper takes .2, and less for many classes.
         epochs, lr, batch_size, held_out, seed: see :class:`Mitigation`.

@@ -47,8 +47,8 @@ POWER = (
     "Corrected for the number of classes, it flags one honest network in twenty at most if the classes of honest "
     "networks differ alike; a backdoor that the references share, or a class no easier to reach than by nature, it "
     "does not see. On small networks of garments, pictures and traffic signs, trained after it was settled, it flagged "
-    "1 of 16 honest ones, and 17 of 30 that had learnt a backdoor: all patches, two blended pictures in three, fewer "
-    "triggers of other kinds."
+    "1 of 16 honest ones, and 17 of 30 that had learnt a backdoor: all eight patches, five of eight blended pictures, "
+    "fewer triggers of other kinds."
 )
 """What the comparison with references is worth; ``experiments/inspection_power`` measures it."""
 
