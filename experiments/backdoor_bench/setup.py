@@ -199,7 +199,7 @@ SETTINGS = {
 }
 """What two cores allow, and the paper's network on all images, which wants a GPU."""
 
-QUICK = {"MNIST": (NONE, "BadNets", "Blend", "SIG", "WaNet"), "CIFAR10": (NONE, "BadNets", "Blend", "SIG")}
+QUICK = {"MNIST": (NONE, "BadNets", "Blend", "SIG", "WaNet"), "CIFAR10": (NONE, "BadNets", "SIG")}
 """Of them, and of attacks, what two cores do within an hour."""
 
 LONG = ("ANP", "FT-SAM")
