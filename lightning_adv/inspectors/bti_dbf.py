@@ -39,7 +39,8 @@ class BTIDBF(Inspector):
     is above ``majority``. The corrected verdict also asks for a share that stands out among those of the other classes.
     The model needs a last layer that is linear, and stays in eval mode throughout. What the paper presumes does not
     always hold: a trigger that raises the very features by which clean images of its class are known moves what the
-    mask protects, and is not found, as on the small networks for digits of this project.
+    mask protects, and is not found, as on the small networks for digits of this project. Where clean images need all
+    features, as in a narrow network of 64, the mask covers them all and nothing is left for the generator to move.
 
     Args:
         mask_steps: of Adam, for the mask; it takes the features of all images, which are computed once.
