@@ -24,8 +24,8 @@ class FST(Mitigation):
 
     The head is the layer that gives the logits, whatever its name.
 
-    The rate decides whether a backdoor goes or hides. On digits, what was mended at the paper's .01 stayed mended when
-    it was trained on with a few poisoned images; at the gentler rate that clean images choose it mostly did not.
+    The rate decides whether a backdoor goes or hides. On digits, what was mended at the paper's .01 mostly stayed so
+    when it was trained on with a few poisoned images; at the gentler rate that clean images choose it mostly did not.
 
     It asks for thousands of images where classes are hard. With 500, two fifths of a small CIFAR-10 network's clean
     accuracy went at any rate; with ``alpha`` .05 a quarter did, and a few poisoned images brought the backdoor back.
