@@ -1,7 +1,7 @@
 """Backdoor attacks beside the scans, inspectors, detectors and mitigations that are to find or to remove them.
 
 ``python -m experiments.backdoor_bench --root data``: resumable, a method against a model is one file under ``--run``;
-``--quick`` takes what two cores can do in an hour: small networks, a few attacks, one seed. The page is written from
+``--quick`` takes what two cores do in about an hour: small networks, a few attacks, one seed. The page is written from
 whatever is there, and beside it the figures themselves, from which a fresh checkout goes on.
 """
 

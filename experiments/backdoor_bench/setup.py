@@ -200,7 +200,7 @@ SETTINGS = {
 """What two cores allow, and the paper's network on all images, which wants a GPU."""
 
 QUICK = {"MNIST": (NONE, "BadNets", "Blend", "SIG", "WaNet"), "CIFAR10": (NONE, "BadNets", "SIG")}
-"""Of them, and of attacks, what two cores do within an hour."""
+"""Of them, and of attacks, what two cores do in about an hour: seventy minutes of one, by the seconds of the cells."""
 
 LONG = ("ANP", "FT-SAM")
 """Mitigations that take as long as all others together, and which a quick run has only where they are named."""
